@@ -1,0 +1,1 @@
+"""Review sources: each file reads one family of layouts into one relation."""
