@@ -90,3 +90,78 @@ class PrepareConfig(Config):
         """The part that decides which rows are compared: what `metrics.json` repeats as its protocol."""
         keys = ("split", "test", "valid", "seed", "product_key", "min_reviews", "min_stars", "catalogue")
         return {key: value for key, value in self.to_json().items() if key in keys}
+
+
+NEGATIVES = ("auto", "batch", "full")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Config):
+    """What is learned and how; the defaults are those of the figures in the README."""
+
+    rating_weight: float = 1.0  # weight of the mean rating loss; 0: retrieval only
+    retrieval_weight: float = 1.0  # weight of the mean retrieval loss; 0: rating only
+    features: str = "full"  # full: ids, histories, popularity, biases, words, attributes; ids: StringLookup + embedding
+    epochs: int = 40  # most epochs to train; validation decides which one is kept
+    patience: int = 6  # epochs without a better validation figure of either task before training stops
+    dim: int = 96  # width of the towers; full: the first 2/3 retrieve, the last 2/3 rate; ids: all do both
+    head: tuple[int, ...] = (64,)  # widths of the hidden layers of the rating head; empty: none
+    batch_size: int = 8192  # most reviews per step; fewer where an epoch would have under 10 steps
+    optimizer: str = "adam"  # adam: lazy Adam with averaged weights; adagrad: as the reference has it
+    learning_rate: float | None = None  # per step; None: 0.003 for adam, 0.1 for adagrad
+    average: float = 0.97  # decay per step of the averaged weights of adam; 0: the last weights
+    l2: float = 0.1  # penalty per example on the squared ids of a batch
+    l2_history: float = 0.2  # penalty per example on the squared history vectors of a batch
+    history_dropout: float = 0.1  # share of a history dropped at random in training
+    history_cap: int = 1000  # most reviews of one history in training, drawn at random; answers use all
+    mask: float = 0.1  # share of examples whose known customer is masked as unknown in training
+    negatives: str = "auto"  # candidates of the softmax: batch, full catalogue, or auto: full up to batch_size products
+    log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
+    temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
+    rating_loss: str = "squared"  # what the rating head minimises, see RATING_LOSSES
+    refit: bool = True  # train again on train + valid for the epochs found best
+    seed: int = 42  # of weights, batches and masks
+
+    def __post_init__(self) -> None:
+        weights = "a number from 0, such as 1"
+        require(self.rating_weight >= 0, "rating_weight", self.rating_weight, weights)
+        require(self.retrieval_weight >= 0, "retrieval_weight", self.retrieval_weight, weights)
+        if self.rating_weight == 0 and self.retrieval_weight == 0:
+            raise AmzrecError("--rating-weight and --retrieval-weight are both 0: nothing to learn. Set one above 0")
+        require(self.features in FEATURES, "features", self.features, " | ".join(FEATURES))
+        require(self.epochs >= 1, "epochs", self.epochs, "a whole number from 1")
+        require(self.patience >= 1, "patience", self.patience, "a whole number from 1")
+        require(self.dim >= 3, "dim", self.dim, "a whole number from 3, such as 32 or 96")
+        require(all(width >= 1 for width in self.head), "head", self.head, "widths from 1, such as 256,128")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "a whole number from 1, such as 8192")
+        require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, " | ".join(OPTIMIZERS))
+        require(self.learning_rate is None or self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(0 <= self.average < 1, "average", self.average, "from 0 to below 1")
+        require(self.l2 >= 0, "l2", self.l2, "from 0")
+        require(self.l2_history >= 0, "l2_history", self.l2_history, "from 0")
+        require(0 <= self.history_dropout < 1, "history_dropout", self.history_dropout, "from 0 to below 1")
+        require(self.history_cap >= 1, "history_cap", self.history_cap, "a whole number from 1")
+        require(0 <= self.mask < 1, "mask", self.mask, "from 0 to below 1")
+        require(self.negatives in NEGATIVES, "negatives", self.negatives, " | ".join(NEGATIVES))
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(self.rating_loss in RATING_LOSSES, "rating_loss", self.rating_loss, " | ".join(RATING_LOSSES))
+
+    @property
+    def shared(self) -> bool:
+        """Whether both tasks read every dimension (the reference's towers)."""
+        return self.features == "ids"
+
+    @property
+    def retrieval_dims(self) -> int:
+        """Retrieval reads dimensions 0 .. retrieval_dims."""
+        return self.dim if self.shared else self.dim - self.dim // 3
+
+    @property
+    def rating_start(self) -> int:
+        """The rating reads dimensions rating_start .. dim."""
+        return 0 if self.shared else self.dim // 3
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, resolved."""
+        return self.learning_rate or (0.1 if self.optimizer == "adagrad" else 0.003)
