@@ -1,4 +1,4 @@
-"""What the tests share: quiet TensorFlow, the real data where there is some, and the checkerboard with its known answer."""
+"""What the tests share: quiet TensorFlow, the real data where present, the checkerboard and its known answer."""
 
 from __future__ import annotations
 
