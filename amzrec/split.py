@@ -1,0 +1,103 @@
+"""Who is tested on what: expressions that give every kept review its part, the same on every engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ibis
+
+from amzrec.config import PrepareConfig
+from amzrec.errors import AmzrecError
+
+TRAIN, VALID, TEST = 0, 1, 2  # positions in dataset.PARTS
+
+
+def draw(customer_id: Any, product_id: Any, seed: int) -> Any:
+    """16 hex digits per review, equal on every engine: 8 decide about test, the next 8 about valid."""
+    return customer_id.concat("\x1f", product_id, "\x1f", str(seed)).hexdigest("md5")[:16]
+
+
+def below(share: float) -> str:
+    """8 hex digits: a uniform draw is below them with probability `share`."""
+    return f"{min(round(share * 2**32), 2**32 - 1):08x}"
+
+
+def parts(kept: Any, config: PrepareConfig) -> Any:
+    """The reviews with a column `part` (int8: 0 train, 1 valid, 2 test).
+
+    `kept` has customer and product (int), timestamp (int64 or null), draw (text) and, for --split given, given (bool).
+    """
+    by_hash = ibis.cases((kept.draw[8:16] < below(config.valid), VALID), else_=TRAIN)
+    if config.split == "random":
+        part = ibis.cases((kept.draw[:8] < below(config.test), TEST), else_=by_hash)
+        return kept.mutate(part=part.cast("int8"))
+    if config.split == "given":
+        return kept.mutate(part=ibis.cases((kept.given, TEST), else_=by_hash).cast("int8"))
+    if config.split == "per-customer":
+        return per_customer(kept, config)
+    check_times(kept, config.split)
+    return temporal(kept, config) if config.split == "temporal" else leave_last_out(kept, config)
+
+
+def check_times(kept: Any, split: str) -> None:
+    """Raise AmzrecError where a review has no timestamp, which a split by time needs."""
+    missing, total = kept.timestamp.isnull().sum().execute() or 0, kept.count().execute()
+    if missing:
+        raise AmzrecError(
+            f"--split {split} needs the time of every review: {int(missing):,} of {int(total):,} have none. "
+            "Take --split random, or a source with timestamps"
+        )
+
+
+def per_customer(kept: Any, config: PrepareConfig) -> Any:
+    """Of each customer with n reviews, round(n · test) drawn at random are test, but never all of them."""
+    window = ibis.window(group_by=kept.customer, order_by=[kept.draw, kept.product])
+    n = kept.count().over(ibis.window(group_by=kept.customer))
+    ranked = kept.mutate(place=ibis.row_number().over(window), n=n)
+    tests = ibis.least((ranked.n * config.test + 0.5).floor(), ranked.n - 1)
+    ranked = ranked.mutate(tests=tests.cast("int64"))
+    rest = ranked.n - ranked.tests
+    valids = ibis.least((rest * config.valid + 0.5).floor(), rest - 1).cast("int64")
+    part = ibis.cases((ranked.place < ranked.tests, TEST), (ranked.place < ranked.tests + valids, VALID), else_=TRAIN)
+    return ranked.mutate(part=part.cast("int8")).drop("place", "n", "tests")
+
+
+def temporal(kept: Any, config: PrepareConfig) -> Any:
+    """The latest `test` share is test, the latest `valid` share of the rest is valid; equal times stay together."""
+    test_from = boundary(kept.timestamp, config.test, "test")
+    rest = kept.filter(kept.timestamp < test_from)
+    part = ibis.cases((kept.timestamp >= test_from, TEST), else_=TRAIN)
+    if config.valid:
+        valid_from = boundary(rest.timestamp, config.valid, "valid")
+        part = ibis.cases((kept.timestamp >= test_from, TEST), (kept.timestamp >= valid_from, VALID), else_=TRAIN)
+    return kept.mutate(part=part.cast("int8"))
+
+
+def boundary(times: Any, share: float, what: str) -> int:
+    """The time from which the latest `share` of the reviews begins: of the two sides of a tie, the nearer one."""
+    table = times.name("t").as_table().group_by("t").agg(n=lambda t: t.count())
+    table = table.mutate(later=table.n.sum().over(ibis.cumulative_window(order_by=table.t.desc())))  # reviews at t or after
+    table = table.filter(table.t > table.t.min())
+    total = int(times.count().execute())
+    near = table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1).execute()
+    if len(near) == 0:
+        raise AmzrecError(
+            f"--split temporal finds no earlier and later reviews for {what}: all {total:,} have the same time. "
+            "Take --split random"
+        )
+    return int(near["t"].iloc[0])
+
+
+def leave_last_out(kept: Any, config: PrepareConfig) -> Any:
+    """Of each customer, the last review is test and the one before it valid; one review stays in train.
+
+    With two reviews there is no valid one. Reviews of the same time are ordered by their draw.
+    """
+    order = [kept.timestamp.desc(), kept.draw, kept.product]
+    window = ibis.window(group_by=kept.customer, order_by=order)
+    n = kept.count().over(ibis.window(group_by=kept.customer))
+    ranked = kept.mutate(place=ibis.row_number().over(window), n=n)
+    cases = [((ranked.place == 0) & (ranked.n >= 2), TEST)]
+    if config.valid:
+        cases.append(((ranked.place == 1) & (ranked.n >= 3), VALID))
+    return ranked.mutate(part=ibis.cases(*cases, else_=TRAIN).cast("int8")).drop("place", "n")
