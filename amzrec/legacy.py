@@ -11,7 +11,7 @@ from amzrec.index import avx2
 
 FLAG = "TF_USE_LEGACY_KERAS"  # tensorflow-recommenders 0.7 is written for Keras 2, which tf-keras still provides
 ON = ("1", "true", "True")  # the values that TensorFlow accepts
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR"}  # errors only; what the user set is kept
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}  # 2 still prints "failed call to cuInit" without GPU
 
 
 def import_tensorflow() -> Any:
