@@ -141,9 +141,13 @@ def read_vectors(folder: Path, verify: bool = False) -> Vectors:
         index = json.loads((target / INDEX).read_text())
         arrays: dict[str, Array] = {}
         for name, fact in index["files"].items():
-            array = np.load(target / f"{name}.npy", mmap_mode="r" if np.prod(fact["shape"]) else None, allow_pickle=False)
+            array = np.load(
+                target / f"{name}.npy", mmap_mode="r" if np.prod(fact["shape"]) else None, allow_pickle=False
+            )
             if list(array.shape) != fact["shape"] or str(array.dtype) != fact["dtype"]:
-                raise ValueError(f"{name}.npy holds {array.dtype}{list(array.shape)}, not {fact['dtype']}{fact['shape']}")
+                raise ValueError(
+                    f"{name}.npy holds {array.dtype}{list(array.shape)}, not {fact['dtype']}{fact['shape']}"
+                )
             if verify and zlib.crc32(np.ascontiguousarray(array).data) != fact["crc32"]:
                 raise ValueError(f"{name}.npy does not have the checksum that it was written with")
             arrays[name] = array
@@ -173,14 +177,18 @@ class Run:
         return read_vectors(self.path)
 
 
-def open_run(path: Path | str | None = None) -> Run:
+def open_run(path: Run | Path | str | None = None) -> Run:
     """Open a finished run folder, or the latest one under `runs/`; raises AmzrecError with the next thing to type."""
+    if isinstance(path, Run):
+        return path
     path = latest_run() if path is None else Path(path)
     if not path.exists():
         known = ", ".join(str(p) for p in finished_runs()) or "none yet: make one with: amzrec train"
         raise AmzrecError(f"there is no run folder {path}; finished runs here: {known}")
     if not (path / RUN).is_file():
-        raise AmzrecError(f"{path} is not a finished run folder (it has no {RUN}): make one with: amzrec train --run {path}")
+        raise AmzrecError(
+            f"{path} is not a finished run folder (it has no {RUN}): make one with: amzrec train --run {path}"
+        )
     try:
         info = json.loads((path / RUN).read_text())
         if not isinstance(info, dict) or "finished" not in info:
