@@ -50,4 +50,5 @@ def popularity(product: Array, products: int) -> npt.NDArray[np.int64]:
 def recent_popularity(product: Array, timestamp: Array, half_life: float, products: int) -> Doubles:
     """Reviews per product row [products], each worth half as much per `half_life` days before the latest one."""
     age = (timestamp.max() - timestamp) / (half_life * DAY)
-    return np.bincount(product, 0.5**age, products)
+    weights = np.exp2(-age)
+    return np.asarray(np.bincount(product, weights, products), np.float64)

@@ -91,7 +91,8 @@ def list_ndcg(stars: Array, predicted: Array, low: float, high: float) -> Double
     order = np.argsort(-predicted, axis=1, kind="stable")
     ideal = -np.sort(-gain, axis=1) @ discount
     reached = np.take_along_axis(gain, order, axis=1) @ discount
-    return np.divide(reached, ideal, out=np.full(len(gain), np.nan), where=ideal > 0)
+    found: Doubles = np.divide(reached, ideal, out=np.full(len(gain), np.nan), where=ideal > 0)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

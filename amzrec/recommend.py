@@ -167,7 +167,7 @@ def _listed(model: Recommender, rows: Rows, scores: Floats | None, stars: Floats
     """One entry per product row, ranked from 1; keys without a value are left out."""
     entries = []
     for place, row in enumerate(rows):
-        entry = {"rank": place + 1} | _named(model, int(row))
+        entry: Document = {"rank": place + 1} | _named(model, int(row))
         if scores is not None:
             entry["score"] = round(float(scores[place]), 6)
         if stars is not None:

@@ -71,7 +71,7 @@ class Strings:
 
     def raw(self, row: int) -> bytes:
         """The bytes of the string in this row."""
-        return bytes(memoryview(self.blob[self.offsets[row] : self.offsets[row + 1]]))
+        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
     def __getitem__(self, row: int) -> str:
         return self.raw(int(row)).decode()
@@ -160,7 +160,8 @@ def read_vectors(folder: Path, verify: bool = False) -> Vectors:
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise AmzrecError(
-            f"run folder {folder} is damaged or not one of amzrec: {reason}. Train again, or name another run with --run"
+            f"run folder {folder} is damaged or not one of amzrec: {reason}. "
+            "Train again, or name another run with --run"
         ) from error
 
 
