@@ -1,0 +1,5 @@
+"""`python -m amzrec` is `amzrec`."""
+
+from amzrec.cli import main
+
+main()

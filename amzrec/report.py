@@ -1,0 +1,140 @@
+"""What the verbs found, as aligned tables for people; the same documents go out whole with --json."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Figures = dict[str, Any]
+COLUMNS = {  # heading: (group, metric, digits) of metrics.json
+    "RMSE": ("rating", "rmse", 4),
+    "MAE": ("rating", "mae", 4),
+    "top-1": ("retrieval", "top_1", 4),
+    "top-5": ("retrieval", "top_5", 4),
+    "top-10": ("retrieval", "top_10", 4),
+    "top-50": ("retrieval", "top_50", 4),
+    "top-100": ("retrieval", "top_100", 4),
+    "recall@10": ("ranking", "recall@10", 4),
+    "NDCG@10": ("ranking", "ndcg@10", 4),
+}
+MODELS = {"rating": "rating only", "retrieval": "retrieval only", "joint": "joint"}
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Lines of aligned cells: a column is set to the right where all its cells are numbers; None shows as -."""
+    cells = [[text(value) for value in row] for row in rows]
+    values = [list(column) for column in zip(*cells, strict=True)] or [[] for _ in header]
+    widths = [max(map(len, [name, *column])) for name, column in zip(header, values, strict=True)]
+    right = [bool(column) and all(is_number(cell) for cell in column) for column in values]
+
+    def line(row: Sequence[str]) -> str:
+        parts = zip(row, widths, right, strict=True)
+        return "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in parts
+        ).rstrip()
+
+    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, cells)])
+
+
+def text(value: Any) -> str:
+    """A cell: whole numbers with thousands separators, other numbers with three digits, None as -."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell shows a number, or none at all."""
+    return cell == "-" or cell.replace(",", "").replace(".", "", 1).lstrip("-").isdigit()
+
+
+def figure(figures: Figures, group: str, metric: str, digits: int) -> str | None:
+    """One figure of metrics.json as text, None where it does not apply."""
+    value = (figures.get(group) or {}).get(metric)
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def evaluation(document: Figures, name: str = "model") -> str:
+    """metrics.json: the protocol, the model beside its baselines, the slices, and what the intervals say."""
+    systems = {name: document["model"], **{plain(key): value for key, value in document["baselines"].items()}}
+    parts = [protocol(document["protocol"]), systems_table(systems), slices(document["model"].get("slices") or {})]
+    return "\n\n".join(part for part in [*parts, verdicts(document)] if part)
+
+
+def systems_table(systems: dict[str, Figures]) -> str:
+    """One row per system; a column that no system has is left out."""
+    rows = [[name, *(figure(found, *where) for where in COLUMNS.values())] for name, found in systems.items()]
+    used = [0] + [i for i in range(1, len(COLUMNS) + 1) if any(row[i] is not None for row in rows)]
+    header = ["", *COLUMNS]
+    return table([header[i] for i in used], [[row[i] for i in used] for row in rows])
+
+
+def slices(found: dict[str, Figures | None]) -> str:
+    """The model's figures on parts of the test rows."""
+    parts = {f"{plain(name)} ({part.get('rows', 0):,} rows)": part for name, part in found.items() if part}
+    return systems_table(parts) if parts else ""
+
+
+def protocol(facts: Figures) -> str:
+    """In one line: what the figures were measured on."""
+    shares = f"{facts.get('split')} split, seed {facts.get('seed')}, product key {facts.get('product_key')}"
+    rows = f"{facts.get('fit_rows', 0):,} reviews fitted, {facts.get('test_rows', 0):,} tested"
+    return f"{shares}: {rows}, {facts.get('candidates', 0):,} products to retrieve from"
+
+
+def verdicts(document: Figures) -> str:
+    """One line for each baseline and main metric: the gap and its paired 95 % interval."""
+    lines = []
+    for baseline, groups in document.get("differences", {}).items():
+        for group, metric in (("rating", "rmse"), ("retrieval", "top_100"), ("ranking", "recall@10")):
+            gap = groups.get(group, {}).get(metric)
+            if gap:
+                interval = f"95 % interval {gap['low']:+.4f} to {gap['high']:+.4f}"
+                lines.append(f"{metric} against {plain(baseline)}: {gap['difference']:+.4f} ({interval})")
+    return "\n".join(lines)
+
+
+def plain(name: str) -> str:
+    """A JSON key as words."""
+    return name.replace("_", " ")
+
+
+def products(rows: list[Figures], width: int = 100) -> str:
+    """A ranked list of products; the title is cut so that a line fits `width` characters."""
+    keys = [
+        key for key in ("rank", "title", "stars", "score", "similarity", "product_id") if any(key in r for r in rows)
+    ]
+    longest = max((len(str(row.get("product_id", ""))) for row in rows), default=10)
+    room = max(20, width - longest - 26)
+    cells = [[cut(row.get(key), room) if key == "title" else row.get(key) for key in keys] for row in rows]
+    return table([{"product_id": "product"}.get(key, key) for key in keys], cells)
+
+
+def cut(title: str | None, room: int) -> str | None:
+    """A title that fits, with an ellipsis where it was cut."""
+    return title if title is None or len(title) <= room else title[: room - 1].rstrip() + "…"
+
+
+def prepared(info: Figures) -> str:
+    """dataset.json: every row that was read, and where it went."""
+    counts = info["counts"]
+    rows: list[Sequence[Any]] = [("read", counts["read"])]
+    rows += [(f"rejected: {reason}", number) for reason, number in counts["rejected"].items()]
+    rows += [(label, counts[key]) for key, label in LOST.items() if counts.get(key)]
+    rows += [(name, counts[name]) for name in ("kept", "train", "valid", "test", "customers", "products")]
+    return table(["reviews", "number"], rows)
+
+
+LOST = {"duplicates": "exact duplicates", "repeats": "same customer and product", "filtered": "under --min-reviews"}
+
+
+def checks(found: Sequence[Any]) -> str:
+    """The checks of `doctor`, each problem followed by its remedy."""
+    lines = []
+    for check in found:
+        lines.append(f"{'ok     ' if check.ok else 'PROBLEM'}  {check.name}: {check.found}")
+        if not check.ok and check.remedy:
+            lines.append(f"         → {check.remedy}")
+    return "\n".join(lines)

@@ -1,0 +1,52 @@
+"""The progress of long work: one live bar on a terminal, plain lines elsewhere; always on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+WIDTH = 24  # characters of the bar
+PAUSE = 2.0  # least seconds between two plain lines of one label
+
+
+class Terminal:
+    """The voice of the command line (errors.Progress)."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = sys.stderr if stream is None else stream
+        self.live = self.stream.isatty()
+        self.drawn = False  # a bar stands on the last line
+        self.label = ""
+        self.last = -PAUSE
+
+    def say(self, line: str) -> None:
+        """Print a finished sentence above the bar."""
+        self._clear()
+        print(line, file=self.stream, flush=True)
+
+    def step(self, label: str, done: int, total: int, note: str = "") -> None:
+        """Draw the bar again, or print a line where there is none: the first, the last, and one every two seconds."""
+        now, ends = time.monotonic(), done >= total or label != self.label
+        if not ends and now - self.last < (0.1 if self.live else PAUSE):
+            return
+        self.label, self.last = label, now
+        text = f"{done:,}/{total:,}" + (f"  {note}" if note else "")
+        if not self.live:
+            print(f"{label} {text}", file=self.stream, flush=True)
+            return
+        filled = WIDTH * done // max(total, 1)
+        self._clear()
+        print(f"{label} [{'#' * filled}{'.' * (WIDTH - filled)}] {text}", end="", file=self.stream, flush=True)
+        self.drawn = True
+
+    def close(self) -> None:
+        """Leave the last bar standing on a line of its own."""
+        if self.drawn:
+            print(file=self.stream, flush=True)
+        self.drawn = False
+
+    def _clear(self) -> None:
+        if self.drawn:
+            print("\r\x1b[K", end="", file=self.stream)
+        self.drawn = False
