@@ -208,11 +208,12 @@ def recommend(
     """The best products for a customer."""
     from amzrec import report
     from amzrec.recommend import recommend as verb
-    from amzrec.recommend import recommend_all
 
     if all:
         if customer_id is not None or out is None:
             raise AmzrecError("--all needs --out FILE and no CUSTOMER_ID: amzrec recommend --all --out recs.parquet")
+        from amzrec.recommend import recommend_all
+
         voice = Terminal()
         recommend_all(run, out, k=k, overwrite=overwrite, progress=voice)
         voice.close()

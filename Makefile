@@ -1,0 +1,35 @@
+# Two commands for newcomers: make demo, make test. Both make their own environment first.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$p && break; done)
+CUSTOMER := 59294462
+
+.PHONY: demo test lint check pins
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/ready
+	$(BIN)/amzrec train --run runs/demo --overwrite
+	$(BIN)/amzrec recommend $(CUSTOMER) --run runs/demo
+	$(BIN)/amzrec compare --overwrite
+	@echo "Pictures: runs/demo/plots and runs/compare.png"
+
+test: $(VENV)/ready
+	$(BIN)/pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "amzrec needs Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=..."; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+pins: $(VENV)/ready
+	(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/ @ .*//') > constraints.new
+	mv constraints.new constraints.txt
