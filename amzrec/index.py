@@ -125,7 +125,7 @@ def without_scann() -> str | None:
         return "it needs Linux on an x86-64 processor with AVX2"
     try:
         scann()
-    except ImportError as error:
+    except Exception as error:  # TensorFlow raises errors of its own for ops that were built for another version
         return f"the scann package cannot be imported ({error})"
     return None
 
