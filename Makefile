@@ -12,7 +12,7 @@ demo: $(VENV)/ready
 	$(BIN)/amzrec train --run runs/demo --overwrite
 	$(BIN)/amzrec recommend $(CUSTOMER) --run runs/demo
 	$(BIN)/amzrec compare --overwrite
-	@echo "Pictures: runs/demo/plots and runs/compare.png"
+	@echo "Pictures: runs/demo/plots and runs/comparison.png"
 
 test: $(VENV)/ready
 	$(BIN)/pytest

@@ -63,6 +63,15 @@ def evaluation(document: Figures, name: str = "model") -> str:
     return "\n\n".join(part for part in [*parts, verdicts(document)] if part)
 
 
+def comparison(document: Figures) -> str:
+    """The document of `compare`: the three models and the baselines, what the intervals say, where the picture is."""
+    systems = {MODELS.get(name, name): found for name, found in document["models"].items()}
+    systems |= {plain(key): value for key, value in document["baselines"].items()}
+    gaps = verdicts({"differences": document["differences"].get("joint", {})})
+    parts = [protocol(document["protocol"]), systems_table(systems), f"joint:\n{gaps}" if gaps else ""]
+    return "\n\n".join(part for part in [*parts, f"picture: {document['picture']}"] if part)
+
+
 def systems_table(systems: dict[str, Figures]) -> str:
     """One row per system; a column that no system has is left out."""
     rows = [[name, *(figure(found, *where) for where in COLUMNS.values())] for name, found in systems.items()]

@@ -15,13 +15,14 @@ LAYERS = [  # a module imports only from lines above its own
     "errors",
     "config metrics",
     "sources",
-    "split vocab",
     "dataset run",
+    "split vocab",
     "prepare baselines ranks",
-    "index recommender",
+    "index",
+    "recommender",
     # TensorFlow, imported inside the verbs only
-    "legacy",
-    "batches towers losses optimizer servable",
+    "legacy batches",
+    "losses optimizer towers servable",
     "model",
     "train export",
     # no TensorFlow
@@ -33,7 +34,7 @@ LAYERS = [  # a module imports only from lines above its own
     "cli",
     "__main__",
 ]
-TENSORFLOW = {"batches", "towers", "losses", "optimizer", "servable", "model"}
+TENSORFLOW = {"towers", "losses", "optimizer", "servable", "model"}
 HEAVY = {"tensorflow", "tf_keras", "tensorflow_recommenders", "tensorflow_datasets", "scann"}
 LATE = {"ibis", "duckdb", "pandas", "matplotlib"}
 MODULES = sorted((ROOT / "amzrec").rglob("*.py"))

@@ -1,0 +1,261 @@
+"""The command line around the verbs: flags, tables, JSON, progress, exit codes."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import amzrec
+from amzrec import config, dataset, flags, report, terminal
+from amzrec.cli import app
+from amzrec.errors import AmzrecError
+from conftest import ROOT
+from runs import parity_vectors, write_run
+
+
+def run(*words: object) -> Any:
+    """One command, in this process."""
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def parity(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has understood the checkerboard."""
+    board = dataset.open_dataset(checkerboard)
+    return write_run(tmp_path_factory.mktemp("runs") / "parity", board, parity_vectors(board)).path
+
+
+def test_recommend_lists_the_own_parity_of_the_checkerboard_first(parity: Path) -> None:
+    done = run("recommend", "u07", "--run", parity, "--include-seen", "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert (document["customer_id"], document["answered_from"]) == ("u07", "model")
+    first = document["recommendations"][0]
+    assert (first["rank"], first["product_id"], first["title"]) == (1, "p01", "Product 1")
+    assert first["stars"] == pytest.approx(5)
+    assert [int(entry["product_id"][1:]) % 2 for entry in document["recommendations"]] == [1] * 10
+
+
+def test_recommend_prints_a_table_with_title_score_and_stars(parity: Path) -> None:
+    done = run("recommend", "u07", "--run", parity, "-k", 3, "--include-seen")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0] == "for u07"
+    assert lines[2].split() == ["rank", "title", "stars", "score", "product"]
+    assert lines[4].split()[:3] == ["1", "Product", "1"]
+    assert len(lines) == 7
+
+
+def test_an_unknown_customer_is_told_where_the_answer_comes_from(parity: Path) -> None:
+    done = run("recommend", "nobody", "--run", parity)
+    assert done.exit_code == 0, done.output
+    assert "nobody is not known to this run" in done.stdout
+    assert "most popular" in done.stdout
+
+
+def test_rate_lists_the_best_first(parity: Path) -> None:
+    done = run("rate", "u07", "p02", "p09", "--run", parity, "--json")
+    assert [entry["product_id"] for entry in json.loads(done.stdout)["ratings"]] == ["p09", "p02"]
+
+
+def test_similar_products_share_the_parity(parity: Path) -> None:
+    done = run("similar", "Product 4", "-k", 9, "--run", parity, "--json")
+    assert {int(entry["product_id"][1:]) % 2 for entry in json.loads(done.stdout)["similar"]} == {0}
+
+
+def test_evaluate_prints_the_model_beside_the_baselines(parity: Path) -> None:
+    done = run("evaluate", parity)
+    assert done.exit_code == 0, done.output
+    names = [line.split("  ")[0].strip() for line in done.stdout.splitlines()]
+    assert {"model", "product bias", "popularity", "global mean"} <= set(names)
+
+
+def test_evaluate_json_is_one_document_and_nothing_else(parity: Path) -> None:
+    done = run("evaluate", parity, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["model"]["ranking"]["recall@10"] == 1.0
+    assert json.loads(done.stdout) == json.loads((parity / "metrics.json").read_text())
+
+
+def test_a_mistake_is_one_line_on_standard_error_and_exit_code_1(tmp_path: Path) -> None:
+    done = run("recommend", "u07", "--run", tmp_path / "none")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("amzrec: error: there is no run folder")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_unexpected_os_error_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "/some/where")
+
+    monkeypatch.setattr("amzrec.recommend.similar", broken)
+    done = run("similar", "p01")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("amzrec: error: Permission denied: /some/where")
+
+
+def test_an_interrupt_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("amzrec.recommend.similar", stopped)
+    done = run("similar", "p01")
+    assert done.exit_code == 130
+    assert "Traceback" not in done.output
+
+
+def test_a_misspelled_flag_names_the_right_one() -> None:
+    done = run("train", "--epoch", "3")
+    assert done.exit_code == 2
+    assert "--epochs" in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error(parity: Path) -> None:
+    line = f"{sys.executable} -m amzrec recommend u07 -k 20 --run {parity} | head -1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], capture_output=True, text=True, cwd=ROOT)
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr
+
+
+def test_python_m_amzrec_is_amzrec() -> None:
+    done = subprocess.run([sys.executable, "-m", "amzrec", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == f"amzrec {amzrec.__version__}\n"
+
+
+# --- flags from settings
+
+
+def test_flags_that_are_not_given_leave_the_settings_out() -> None:
+    assert flags.build(config.TrainConfig, {"epochs": None, "head": None}, {}) is None
+
+
+def test_flags_that_are_given_become_settings() -> None:
+    built = flags.build(config.TrainConfig, {"epochs": 3, "head": "64,32", "refit": False}, {})
+    assert built == config.TrainConfig(epochs=3, head=(64, 32), refit=False)
+
+
+def test_an_empty_list_flag_is_an_empty_list() -> None:
+    assert flags.build(config.TrainConfig, {"head": ""}, {}) == config.TrainConfig(head=())
+
+
+def test_a_list_flag_that_is_no_list_of_numbers_says_what_is_allowed() -> None:
+    with pytest.raises(AmzrecError, match=r"--head is '64,wide'; allowed: .*256,128"):
+        flags.build(config.TrainConfig, {"head": "64,wide"}, {})
+
+
+def test_the_seed_of_the_split_and_of_the_training_are_two_flags_of_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def noted(source: object, out: object, settings: object, **others: Any) -> None:
+        asked.update(others, config=settings)
+        raise AmzrecError("enough")
+
+    monkeypatch.setattr("amzrec.train.train", noted)
+    run("train", "--seed", 5, "--split-seed", 6)
+    assert asked["config"] == config.TrainConfig(seed=5)
+    assert asked["prepare"] == config.PrepareConfig(seed=6)
+
+
+def test_every_setting_has_a_comment_that_becomes_its_help() -> None:
+    for settings in (config.PrepareConfig, config.TrainConfig):
+        found = flags.comments()[settings.__name__]
+        assert list(found) == list(inspect.signature(settings).parameters)
+
+
+# --- what people read
+
+
+def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
+    assert report.table(["name", "n"], [["ab", 5], ["a", 1234], ["c", None]]).splitlines() == [
+        "name      n",
+        "----  -----",
+        "ab        5",
+        "a     1,234",
+        "c         -",
+    ]
+
+
+def test_a_table_without_rows_is_its_header() -> None:
+    assert report.table(["a", "bc"], []).splitlines() == ["a  bc", "-  --"]
+
+
+def test_a_long_title_is_cut_with_an_ellipsis() -> None:
+    assert report.cut("A very long title", 8) == "A very…"
+    assert report.cut(None, 8) is None
+
+
+def test_columns_that_no_system_has_are_left_out() -> None:
+    lines = report.systems_table({"a": {"rating": {"rmse": 1.0}}, "b": {}}).splitlines()
+    assert lines[0].split() == ["RMSE"]
+    assert lines[2].split() == ["a", "1.0000"]
+    assert lines[3].split() == ["b", "-"]
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    voice = terminal.Terminal(stream)
+    voice.say("Reading.")
+    for done in range(1, 101):
+        voice.step("epoch", done, 100, "5 examples/s")
+    voice.close()
+    assert stream.getvalue().splitlines() == ["Reading.", "epoch 1/100  5 examples/s", "epoch 100/100  5 examples/s"]
+
+
+def test_progress_is_one_live_line_on_a_terminal() -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Screen()
+    voice = terminal.Terminal(stream)
+    voice.step("epoch", 12, 24)
+    voice.step("epoch", 24, 24)
+    voice.close()
+    bars = "epoch [############............] 12/24\r\x1b[Kepoch [########################] 24/24\n"
+    assert stream.getvalue() == bars
+
+
+# --- from Python
+
+
+def test_a_verb_is_callable_however_its_module_was_imported() -> None:
+    code = """
+import amzrec
+try: amzrec.evaluate("nowhere")
+except amzrec.AmzrecError: print("attribute")
+import amzrec.prepare
+try: amzrec.prepare(None, "/dev/null/x")
+except amzrec.AmzrecError: print("import")
+from amzrec.prepare import cached
+from amzrec import recommend, rate
+try: recommend("u1", "nowhere")
+except amzrec.AmzrecError: print("from")
+print(amzrec.prepare.prepare.__name__, callable(amzrec.train), callable(rate))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=dict(os.environ))
+    assert done.stdout.split("\n")[:4] == ["attribute", "import", "from", "prepare True True"], done.stderr
+
+
+def test_a_verb_shows_the_signature_of_its_function() -> None:
+    assert list(inspect.signature(amzrec.prepare).parameters)[:3] == ["source", "out", "config"]
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        amzrec.trian  # noqa: B018
+
+
+def test_load_answers_with_data_frames(parity: Path) -> None:
+    frame = amzrec.load(parity).recommend("u07", k=2, include_seen=True)
+    assert list(frame.columns) == ["product_id", "title", "score", "stars"]
+    assert list(frame["product_id"]) == ["p01", "p03"]
