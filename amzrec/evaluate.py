@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -317,7 +318,8 @@ def write_json(path: Path, document: Figures) -> None:
         partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise AmzrecError(
             f"cannot write {path}: {error.strerror or error}. Free some space, or allow writing"
         ) from error

@@ -96,3 +96,75 @@ def draw_coverage(counts: Array, tested: Array, tops: dict[str, Array], folder: 
     axis.set_title("How much of the catalogue is recommended", loc="left", color=INK)
     figure.savefig(folder / "coverage.png", dpi=DPI)
     return folder / "coverage.png"
+
+
+def draw_comparison(document: dict[str, Any], file: Path) -> Path:
+    """The comparison (see compare.compare) as two panels: RMSE of the stars, and top-k accuracy over k.
+
+    RMSE is drawn as points on an axis that does not start at 0, since differences are what counts; intervals are
+    those of the difference from the best baseline, hung on the model's point.
+    """
+    models, baselines = document["models"], document["baselines"]
+    colours = dict(zip(models, MODELS, strict=False))
+    rated = {n: f["rating"]["rmse"] for n, f in {**models, **baselines}.items() if "rating" in f}
+    retrieved = {n: f["retrieval"] for n, f in {**models, **baselines}.items() if "retrieval" in f}
+    panels = [name for name, found in (("rating", rated), ("retrieval", retrieved)) if found]
+    figure, axes = canvas(len(panels), 5.6 * len(panels), 4.2)
+    by_panel = dict(zip(panels, axes, strict=True))
+    if rated:
+        _draw_errors(by_panel["rating"], rated, colours, document["differences"])
+    if retrieved:
+        _draw_top_k(by_panel["retrieval"], retrieved, colours)
+    facts = document["protocol"]
+    figure.suptitle(
+        f"{facts['test_rows']:,} test reviews, {facts['candidates']:,} products, "
+        f"{facts['split']} split, seed {facts['seed']}",
+        fontsize=9,
+        color=QUIET,
+        x=0.01,
+        ha="left",
+    )
+    figure.savefig(file, dpi=DPI)
+    return file
+
+
+def _draw_errors(axis: Any, rated: dict[str, float], colours: dict[str, str], differences: dict[str, Any]) -> None:
+    """One line per system, the best on top; models in colour with their interval, baselines grey."""
+    order = sorted(rated, key=lambda name: rated[name], reverse=True)
+    rivals = [name for name in order if name not in colours]
+    for height, name in enumerate(order):
+        colour = colours.get(name, QUIET)
+        if name in colours and rivals:
+            gap = differences[name][rivals[-1]]["rating"]["rmse"]
+            ends = [rated[name] + gap[end] - gap["difference"] for end in ("low", "high")]
+            axis.plot(ends, [height, height], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
+        axis.plot(rated[name], height, "o", color=colour, markersize=8)
+        axis.annotate(f"{rated[name]:.3f}", (rated[name], height), (0, 8), textcoords="offset points", ha="center")
+    axis.set_yticks(range(len(order)), [name.replace("_", " ") for name in order])
+    axis.set_ylim(-0.6, len(order) - 0.2)
+    axis.margins(x=0.15)
+    axis.grid(axis="x", color=GRID)
+    axis.set_title("RMSE of the stars: lower is better", loc="left", color=INK)
+    if rivals:
+        best = rivals[-1].replace("_", " ")
+        axis.set_xlabel(f"stars (bars: 95 % interval of the gap to {best})", color=QUIET, fontsize=9)
+
+
+def _draw_top_k(axis: Any, retrieved: dict[str, dict[str, float]], colours: dict[str, str]) -> None:
+    """One line per system over k, named at its right end."""
+    keys = list(next(iter(retrieved.values())))
+    ks = [int(key.removeprefix("top_")) for key in keys]
+    for name, figures in retrieved.items():
+        values = [100 * figures[key] for key in keys]
+        style = {"color": colours[name], "linewidth": 2} if name in colours else {"color": QUIET, "linestyle": "--"}
+        if name == "recent_popularity":
+            style["linestyle"] = ":"
+        axis.plot(ks, values, marker="o", markersize=4, label=f"{name.replace('_', ' ')} ({values[-1]:.1f})", **style)
+    axis.set_xscale("log")
+    axis.set_xticks(ks, [str(k) for k in ks])
+    axis.minorticks_off()
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("k: products looked at, of the whole catalogue, nothing removed", color=QUIET, fontsize=9)
+    axis.grid(axis="y", color=GRID)
+    axis.legend(frameon=False, fontsize=9, title=f"top-{ks[-1]} in brackets", title_fontsize=8)
+    axis.set_title("% of test reviews found in the top k: higher is better", loc="left", color=INK)

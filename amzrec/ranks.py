@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from amzrec.metrics import CUT, MISS
 
-BLOCK_BYTES = 64 << 20  # of scores held at once
+BLOCK_BYTES = 32 << 20  # of scores held at once
 MANY = 24  # positives of one query from which sorting its scores once beats counting for each
 
 Array = npt.NDArray[Any]
@@ -91,9 +91,11 @@ def rank(
     by_query = np.argsort(query_of, kind="stable")
     first = np.searchsorted(query_of[by_query], np.arange(len(queries) + 1))
     columns = np.ascontiguousarray(candidates.T)
-    step = max(1, BLOCK_BYTES // (4 * max(1, len(candidates))))
+    step = min(max(1, BLOCK_BYTES // (4 * max(1, len(candidates)))), max(1, len(queries)))
+    block = np.empty((step, len(candidates)), np.float32)
     for start in range(0, len(queries), step):
-        scores = queries[start : start + step] @ columns  # [b, M]
+        asked = queries[start : start + step]
+        scores = np.matmul(asked, columns, out=block[: len(asked)])  # [b, M]
         alone = []
         for line, row in enumerate(scores):
             customers = by_query[first[start + line] : first[start + line + 1]]

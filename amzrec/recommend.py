@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amzrec.config import require
-from amzrec.errors import AmzrecError
+from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.recommender import Query, Recommender
 from amzrec.run import Run, open_run
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     import pandas
 
 SORTS = ("retrieval", "stars", "blend")
+FORMATS = (".parquet", ".csv", ".jsonl")
+TOGETHER = 2048  # customers answered at once for a file
 DEPTH = 100  # best retrieved products that stars and blend re-rank
 
 Rows = npt.NDArray[np.int32]
@@ -86,8 +91,7 @@ def recommend(
     require(k >= 1, "k", k, "a whole number from 1")
     require(sort in SORTS, "sort", sort, " | ".join(SORTS))
     model = _recommender(run)
-    if sort != "retrieval" and not model.has_stars:
-        raise AmzrecError(f"--sort {sort} needs stars, and this run was trained on clicks alone: use --sort retrieval")
+    _needs_stars(model, sort)
     customer = model.customer(customer_id)
     likes = np.unique(np.array([model.product(name) for name in liked], np.int32))
     hidden = [likes, np.array([model.product(name) for name in exclude], np.int32)]
@@ -104,6 +108,114 @@ def recommend(
         "answered_from": "model" if model.knows(customer) else "liked" if len(likes) else "popularity",
         "recommendations": _listed(model, rows[order], scores[order], None if stars is None else stars[order]),
     }
+
+
+def recommend_all(
+    run: Model | Run | Path | str | None,
+    out: Path | str,
+    *,
+    k: int = 10,
+    include_seen: bool = False,
+    sort: str = "retrieval",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Path:
+    """The k best products for every customer of the dataset, streamed to `out` (.parquet, .csv or .jsonl).
+
+    One line per recommendation: customer_id, rank, product_id, title, score, stars. The file is whole or absent.
+    """
+    require(k >= 1, "k", k, "a whole number from 1")
+    require(sort in SORTS, "sort", sort, " | ".join(SORTS))
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise AmzrecError(f"--out {out} ends in {out.suffix or 'nothing'}; allowed: {', '.join(FORMATS)}")
+    if out.exists() and not overwrite:
+        raise AmzrecError(f"{out} exists already: choose another name, or add --overwrite to replace it")
+    model = _recommender(run)
+    _needs_stars(model, sort)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial{out.suffix}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _writer(partial, model) as write:
+            total = len(model.vectors.customer_ids) - 1
+            for start in range(1, total + 1, TOGETHER):
+                stop = min(start + TOGETHER, total + 1)
+                write(*_block(model, start, stop, k, include_seen, sort))
+                progress.step("customers", stop - 1, total)
+        partial.replace(out)
+    except OSError as error:
+        raise AmzrecError(
+            f"cannot write {out}: {error.strerror or error}; nothing was left there. "
+            "Free some space or choose a place you may write to"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+    return out
+
+
+def _block(
+    model: Recommender, start: int, stop: int, k: int, include_seen: bool, sort: str
+) -> tuple[Rows, Rows, Rows, Floats, Floats | None]:
+    """Customer row, rank, product row, score and stars of every recommendation for customer rows start .. stop."""
+    v = model.vectors
+    hidden = [model.seen(customer)[0] for customer in range(start, stop)] if not include_seen else None
+    depth = min(k if sort == "retrieval" else max(k, DEPTH), len(model.candidates))
+    rows, scores = model.retrieve(v["retrieval_query"][start:stop], depth, hidden)  # [b, depth]
+    owner = np.repeat(np.arange(start, stop, dtype=np.int32), depth)
+    stars = model.rate(v["rating_query"][owner], rows.ravel()).reshape(rows.shape) if model.has_stars else None
+    if sort != "retrieval" and stars is not None:
+        for line in range(len(rows)):
+            kept = int((rows[line] > 0).sum())
+            order = resort(scores[line, :kept], stars[line, :kept], sort)
+            for table in (rows, scores, stars):
+                table[line, :kept] = table[line, order]
+    rank = np.broadcast_to(np.arange(1, depth + 1, dtype=np.int32), rows.shape)
+    kept_cells = (rows > 0) & (rank <= k)
+    owner = owner.reshape(rows.shape)[kept_cells]
+    return owner, rank[kept_cells], rows[kept_cells], scores[kept_cells], None if stars is None else stars[kept_cells]
+
+
+@contextlib.contextmanager
+def _writer(file: Path, model: Recommender) -> Iterator[Callable[..., None]]:
+    """A function that appends the arrays of `_block` to `file`, in the format of its suffix."""
+    import pyarrow as pa
+    import pyarrow.compute
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    customers, products, titles = (
+        pa.LargeStringArray.from_buffers(len(s), pa.py_buffer(np.asarray(s.offsets)), pa.py_buffer(np.asarray(s.blob)))
+        for s in (model.vectors.customer_ids, model.vectors.product_ids, model.vectors.titles)
+    )
+
+    def table(owner: Rows, rank: Rows, rows: Rows, scores: Floats, stars: Floats | None) -> Any:
+        names = titles.take(pa.array(rows))
+        columns = {
+            "customer_id": customers.take(pa.array(owner)),
+            "rank": pa.array(rank),
+            "product_id": products.take(pa.array(rows)),
+            "title": pa.compute.if_else(pa.compute.equal(names, ""), None, names),
+            "score": pa.array(scores),
+        }
+        return pa.table(columns if stars is None else columns | {"stars": pa.array(stars)})
+
+    nobody = np.zeros(0, np.int32)
+    schema = table(nobody, nobody, nobody, nobody.astype(np.float32), _empty_stars(model)).schema
+    if file.suffix == ".jsonl":
+        with file.open("w", encoding="utf-8") as lines:
+            yield lambda *block: lines.writelines(
+                json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
+                for row in table(*block).to_pylist()
+            )
+    else:
+        kind = pyarrow.parquet.ParquetWriter if file.suffix == ".parquet" else pyarrow.csv.CSVWriter
+        with kind(str(file), schema) as sink:
+            yield lambda *block: sink.write_table(table(*block))
+
+
+def _empty_stars(model: Recommender) -> Floats | None:
+    return np.zeros(0, np.float32) if model.has_stars else None
 
 
 def rate(customer_id: str, products: Sequence[str], run: Model | Run | Path | str | None = None) -> Document:
@@ -130,6 +242,11 @@ def similar(product: str, run: Model | Run | Path | str | None = None, *, k: int
     row = model.product(product)
     rows, scores = model.similar(row, min(k, len(model.candidates)))
     return _named(model, row) | {"similar": _listed(model, rows, scores, None)}
+
+
+def _needs_stars(model: Recommender, sort: str) -> None:
+    if sort != "retrieval" and not model.has_stars:
+        raise AmzrecError(f"--sort {sort} needs stars, and this run was trained on clicks alone: use --sort retrieval")
 
 
 def resort(scores: Floats, stars: Floats | None, sort: str) -> npt.NDArray[np.intp]:

@@ -38,8 +38,8 @@ def random_vectors(
     counts = np.bincount(fit.product, minlength=products)
     rated = ~np.isnan(fit.stars)
     mean = float(fit.stars[rated].mean()) if rated.any() else 0.0
-    product_bias = np.bincount(fit.product[rated], fit.stars[rated] - mean, products)
-    product_bias /= np.bincount(fit.product[rated], minlength=products) + 5
+    total = np.bincount(fit.product[rated], fit.stars[rated] - mean, products)
+    product_bias = total / (np.bincount(fit.product[rated], minlength=products) + 5)
     start, temperature, a_customer = dims - rating, 0.5, 0.8
     base = rng.normal(size=(customers, dims))
     bag, by_residual = rng.normal(size=(2, products, dims))
@@ -124,7 +124,7 @@ def parity_vectors(dataset: Dataset) -> Vectors:
     return Vectors(ready, [], head, vectors.customer_ids, vectors.product_ids, vectors.titles)
 
 
-def write_run(folder: Path, dataset: Dataset | Path, vectors: Vectors, **info: Any) -> Run:
+def write_run(folder: Path, dataset: Dataset | Path, vectors: Vectors, /, **info: Any) -> Run:
     """A finished run folder that holds these vectors."""
     if not isinstance(dataset, Dataset):
         dataset = open_dataset(dataset)

@@ -1,0 +1,78 @@
+"""`amzrec compare`: rating-only, retrieval-only and joint on one dataset beside the baselines, table and picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.dataset import Dataset, is_dataset, open_dataset
+from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.evaluate import evaluate, write_json
+from amzrec.run import RUNS
+
+MODELS = {"rating": (1.0, 0.0), "retrieval": (0.0, 1.0), "joint": (1.0, 1.0)}  # (rating, retrieval) weights; joint last
+COMPARISON = "comparison.json"
+PICTURE = "comparison.png"
+
+
+def compare(
+    source: str | Path | Dataset | None = None,
+    config: TrainConfig | None = None,
+    *,
+    prepare: PrepareConfig | None = None,
+    root: Path | str = RUNS,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Train the three models of MODELS into `root` and measure them on the same rows.
+
+    `config` gives every other setting; its weights are those of the joint model where both are above 0. Returns and
+    writes {"protocol", "models": {name: figures}, "baselines", "differences": {name: …}, "runs", "picture"}, each
+    part as in metrics.json. Runs that are in the way are refused before anything is trained, unless `overwrite`.
+    """
+    from amzrec.train import train
+
+    root, config = Path(root), config or TrainConfig()
+    in_the_way = [str(root / name) for name in MODELS if (root / name).exists()]
+    if in_the_way and not overwrite:
+        raise AmzrecError(f"{in_the_way[0]} exists already: choose another folder, or add --overwrite to replace it")
+    dataset = dataset_for(source, prepare, progress)
+    found, runs = dict[str, Any](), dict[str, str]()
+    for name, weights in MODELS.items():
+        if name == "joint" and config.rating_weight > 0 and config.retrieval_weight > 0:
+            weights = (config.rating_weight, config.retrieval_weight)
+        settings = config.replace(rating_weight=weights[0], retrieval_weight=weights[1])
+        progress.say(f"Training {name} (rating weight {weights[0]:g}, retrieval weight {weights[1]:g})")
+        run = train(dataset, root / name, settings, overwrite=overwrite, progress=progress)
+        found[name], runs[name] = evaluate(run, dataset, progress=progress), str(run.path)
+    joint = found["joint"]
+    document = {
+        "protocol": joint["protocol"],
+        "models": {name: metrics["model"] for name, metrics in found.items()},
+        "baselines": joint["baselines"],
+        "differences": {name: metrics["differences"] for name, metrics in found.items()},
+        "runs": runs,
+        "picture": str(root / PICTURE),
+    }
+    from amzrec import plots
+
+    try:
+        plots.draw_comparison(document, root / PICTURE)
+    except OSError as error:
+        raise AmzrecError(f"cannot draw {root / PICTURE}: {error.strerror or error}. Free some space") from error
+    write_json(root / COMPARISON, document)
+    return document
+
+
+def dataset_for(source: str | Path | Dataset | None, settings: PrepareConfig | None, progress: Progress) -> Dataset:
+    """The dataset to compare on: the one given, an opened folder, or a source prepared into the cache."""
+    if isinstance(source, Dataset):
+        return source
+    if source is not None and is_dataset(Path(source)):
+        if settings is not None:
+            raise AmzrecError(f"{source} is prepared already: its split is fixed. Leave the flags of prepare out")
+        return open_dataset(source)
+    from amzrec.prepare import cached
+
+    return cached(source, settings or PrepareConfig(), progress=progress)

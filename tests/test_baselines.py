@@ -1,0 +1,57 @@
+"""Baselines against values worked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from amzrec import baselines
+from amzrec.baselines import DAY
+
+
+def test_biases_are_shrunk_means_products_first_then_customers() -> None:
+    # mean 3; product 1: (2 + 2) / (2 + 5) = 4/7, product 2: (-2 - 2) / 7
+    # customer 1: what is left is 2 - 4/7 and -2 + 4/7, which cancel: 0. customer 2 likewise
+    found = baselines.fit_biases(
+        np.array([1, 2, 1, 2]), np.array([1, 1, 2, 2]), np.array([5, 5, 1, 1], np.float32), 3, 3
+    )
+    assert found.mean == 3
+    assert found.product == pytest.approx([0, 4 / 7, -4 / 7])
+    assert found.customer == pytest.approx([0, 0, 0])
+
+
+def test_a_customer_who_gives_more_has_a_shrunk_positive_bias() -> None:
+    # mean 3, product 1: (2 - 2) / 7 = 0; customer 1: 2 / (1 + 10)
+    found = baselines.fit_biases(np.array([1, 2]), np.array([1, 1]), np.array([5, 1], np.float32), 3, 2)
+    assert found.customer == pytest.approx([0, 2 / 11, -2 / 11])
+
+
+def test_clicks_without_stars_do_not_count_towards_biases() -> None:
+    stars = np.array([5, 1, np.nan], np.float32)
+    with_click = baselines.fit_biases(np.array([1, 2, 2]), np.array([1, 1, 1]), stars, 3, 2)
+    without = baselines.fit_biases(np.array([1, 2]), np.array([1, 1]), stars[:2], 3, 2)
+    assert with_click.mean == without.mean
+    assert (with_click.product == without.product).all()
+
+
+def test_no_stars_at_all_leave_no_mean_and_no_bias() -> None:
+    found = baselines.fit_biases(np.array([1]), np.array([1]), np.array([np.nan], np.float32), 2, 2)
+    assert np.isnan(found.mean)
+    assert found.product.tolist() == [0, 0]
+
+
+def test_popularity_counts_reviews_by_row() -> None:
+    assert baselines.popularity(np.array([1, 3, 1]), 5).tolist() == [0, 2, 0, 1, 0]
+
+
+def test_a_review_is_worth_half_per_half_life_before_the_latest() -> None:
+    times = (np.array([0, 10, 20]) * DAY).astype(np.int64)
+    found = baselines.recent_popularity(np.array([1, 1, 2]), times, 10, 4)
+    assert found == pytest.approx([0, 0.75, 1, 0])
+
+
+def test_an_endless_half_life_is_plain_popularity() -> None:
+    rng = np.random.default_rng(0)
+    product, times = rng.integers(1, 9, 100), rng.integers(0, 10**9, 100)
+    found = baselines.recent_popularity(product, times, 1e12, 9)
+    assert found == pytest.approx(baselines.popularity(product, 9), rel=1e-6)

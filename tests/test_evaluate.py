@@ -1,0 +1,276 @@
+"""The figures of metrics.json on the checkerboard, and against a slow evaluation that keeps the whole matrix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from amzrec.dataset import REVIEW_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
+from amzrec.errors import AmzrecError
+from amzrec.evaluate import evaluate, head_products
+from amzrec.run import Run
+from conftest import write_checkerboard
+from runs import parity_vectors, random_vectors, write_run
+
+DAY = 86_400
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take longer than everything else here: one test looks at them."""
+    if "pictures" not in request.node.name:
+        monkeypatch.setattr("amzrec.evaluate.draw", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def parity(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    dataset = open_dataset(checkerboard)
+    return write_run(tmp_path_factory.mktemp("parity") / "run", dataset, parity_vectors(dataset))
+
+
+def change(folder: Path, part: str, reviews: list[tuple[int, int, float | None, int | None]]) -> None:
+    """Replace one part of a dataset folder by (customer row, product row, stars, timestamp)."""
+    columns = zip(*reviews, strict=True)
+    names = ("customer", "product", "stars", "timestamp")
+    pq.write_table(
+        pa.table(dict(zip(names, map(list, columns), strict=True)), schema=REVIEW_SCHEMA), folder / f"{part}.parquet"
+    )
+
+
+def random_dataset(folder: Path, seed: int, /, **info: Any) -> Dataset:
+    """20 customers, 20 products, reviews at random; some without stars, some customers and products only in test."""
+    write_checkerboard(folder)
+    rng = np.random.default_rng(seed)
+    cells = rng.permutation(400)[:180]
+    customer, product = (cells // 20 + 1).astype(np.int32), (cells % 20 + 1).astype(np.int32)
+    stars = rng.integers(1, 6, 180).astype(np.float32)
+    stars[rng.random(180) < 0.15] = np.nan
+    every = Reviews(customer, product, stars, rng.integers(0, 400 * DAY, 180))
+    part = rng.choice(3, 180, p=[0.5, 0.15, 0.35])
+    part[(customer > 16) | (product > 17)] = 2
+    for number, name in enumerate(("train", "valid", "test")):
+        pq.write_table(reviews_table(every.take(part == number)), folder / f"{name}.parquet")
+    facts = json.loads((folder / "dataset.json").read_text())
+    facts["protocol"] |= info
+    (folder / "dataset.json").write_text(json.dumps(facts))
+    return open_dataset(folder)
+
+
+def test_a_model_that_understands_the_checkerboard_ranks_the_withheld_product_first(parity: Run) -> None:
+    found = evaluate(parity)
+    model = found["model"]
+    assert model["rating"]["rmse"] == pytest.approx(0, abs=1e-6)
+    # nothing removed: the product of customer u stands behind those of its parity with a lower number
+    assert model["retrieval"] == {"top_1": 0.1, "top_5": 0.5, "top_10": 1.0, "top_50": 1.0, "top_100": 1.0}
+    # train and valid removed: it is the only one left of its parity
+    ranking = model["ranking"]
+    assert [ranking[key] for key in ("recall@10", "ndcg@10", "mrr", "hit@10", "customers")] == [1, 1, 1, 1, 20]
+
+
+def test_metrics_json_is_what_was_returned_and_the_pictures_are_there(parity: Run) -> None:
+    found = evaluate(parity)
+    assert json.loads((parity.path / "metrics.json").read_text()) == found
+    assert (parity.path / "plots" / "coverage.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(parity.path.glob(".*"))
+
+
+def test_evaluating_twice_gives_the_same_figures_to_the_last_digit(parity: Run) -> None:
+    assert evaluate(parity) == evaluate(parity)
+
+
+def test_the_protocol_says_what_the_figures_were_measured_on(parity: Run) -> None:
+    protocol = evaluate(parity)["protocol"]
+    expected = {"split": "given", "seed": 42, "product_key": "id", "fit_rows": 220, "test_rows": 20, "candidates": 20}
+    assert {key: protocol[key] for key in expected} == expected
+    assert (protocol["unknown_product_rows"], protocol["unknown_customer_rows"]) == (0, 0)
+
+
+def test_an_empty_slice_is_null_and_a_key_that_does_not_apply_is_left_out(parity: Run) -> None:
+    found = evaluate(parity)
+    assert found["model"]["slices"]["unknown_customer"] is None
+    assert "retrieval" not in found["baselines"]["product_bias"]
+    assert "rating" not in found["baselines"]["popularity"]
+    assert "recent_popularity" not in found["baselines"]  # the checkerboard has no dates
+    assert "ndcg@5" not in found["model"]["rating"]  # nobody has five test products
+
+
+def slow_figures(dataset: Dataset, vectors: Any, fit_parts: list[str], min_stars: float) -> dict[str, float]:
+    """The model's figures by sorting every row of the whole score matrix."""
+    test, seen = dataset.test, Reviews.concat([dataset.train, dataset.valid])
+    candidates = vectors["candidates"].tolist()
+    table = vectors["retrieval_candidate"][candidates]
+    hits, by_customer = {k: 0 for k in (1, 5, 10, 50, 100)}, dict[int, list[float]]()
+    for c, p, s in zip(test.customer, test.product, test.stars, strict=True):
+        scores = table @ vectors["retrieval_query"][c]
+        unseen = [i for i, row in enumerate(candidates) if row not in set(seen.product[seen.customer == c])]
+        above = filtered = 10**9
+        if p in candidates:
+            mine = scores[candidates.index(p)]
+            above, filtered = int((scores >= mine).sum()) - 1, int((scores[unseen] >= mine).sum()) - 1
+        for k in hits:
+            hits[k] += above < k
+        if np.isnan(s) or s >= min_stars:
+            by_customer.setdefault(c, []).append(filtered)
+    recall = [sum(r < 10 for r in found) / len(found) for found in by_customer.values()]
+    mrr = [1 / (min(found) + 1) if min(found) < 10**9 else 0 for found in by_customer.values()]
+    return {f"top_{k}": n / len(test) for k, n in hits.items()} | {
+        "recall@10": float(np.mean(recall)),
+        "mrr": float(np.mean(mrr)),
+        "customers": len(by_customer),
+    }
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("fit_parts", [["train"], ["train", "valid"]])
+@pytest.mark.parametrize("min_stars", [0.0, 4.0])
+def test_the_figures_equal_a_slow_evaluation(tmp_path: Path, seed: int, fit_parts: list[str], min_stars: float) -> None:
+    dataset = random_dataset(tmp_path / "dataset", seed, min_stars=min_stars)
+    vectors = random_vectors(dataset, np.random.default_rng(seed))
+    found = evaluate(write_run(tmp_path / "run", dataset, vectors, fit_parts=fit_parts))
+    model = found["model"]
+    slow = slow_figures(dataset, vectors, fit_parts, min_stars)
+    assert {**model["retrieval"], **model["ranking"]} == pytest.approx(
+        {**slow, **{key: model["ranking"][key] for key in ("ndcg@10", "hit@10", "coverage@10", "novelty@10")}}
+    )
+    fit = Reviews.concat([getattr(dataset, part) for part in fit_parts])
+    rated = ~np.isnan(dataset.test.stars)
+    mean = np.nanmean(fit.stars)
+    assert found["baselines"]["global_mean"]["rating"]["rmse"] == pytest.approx(
+        np.sqrt(np.mean((dataset.test.stars[rated] - mean) ** 2)), rel=1e-5
+    )
+    counts = np.bincount(fit.product, minlength=21)
+    above = [
+        sum(counts[q] >= counts[p] for q in vectors["candidates"] if q != p) if p in vectors["candidates"] else 99
+        for p in dataset.test.product
+    ]
+    assert found["baselines"]["popularity"]["retrieval"]["top_5"] == pytest.approx(np.mean(np.array(above) < 5))
+    json.dumps(found, allow_nan=False)
+
+
+def test_slices_of_customers_and_products_add_up_to_all_rows(tmp_path: Path) -> None:
+    dataset = random_dataset(tmp_path / "dataset", 5)
+    found = evaluate(write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(5))))
+    slices, total = found["model"]["slices"], len(dataset.test)
+    for one, other in (("known_customer", "unknown_customer"), ("head_product", "tail_product")):
+        assert slices[one]["rows"] + slices[other]["rows"] == total
+        pooled = sum(slices[name]["rows"] * slices[name]["retrieval"]["top_5"] for name in (one, other)) / total
+        assert pooled == pytest.approx(found["model"]["retrieval"]["top_5"])
+    assert slices["unknown_customer"]["rows"] == found["protocol"]["unknown_customer_rows"] > 0
+    assert slices["top_rated"]["rows"] == int((dataset.test.stars == 5).sum())
+    assert "recall@10" in slices["unknown_customer"]["ranking"]
+
+
+def test_head_products_make_up_half_of_the_train_rows(tmp_path: Path) -> None:
+    folder = write_checkerboard(tmp_path / "d")
+    # product 1 has 4 of 8 reviews: it alone is the head
+    change(
+        folder,
+        "train",
+        [(1, 1, 5, None), (2, 1, 5, None), (3, 1, 5, None), (4, 1, 5, None), *[(1, p, 5, None) for p in (2, 3, 4, 5)]],
+    )
+    assert np.flatnonzero(head_products(open_dataset(folder))).tolist() == [1]
+
+
+def test_recent_popularity_knows_what_is_bought_now(tmp_path: Path) -> None:
+    folder = write_checkerboard(tmp_path / "d")
+    old = [(c, 1, 5.0, 0) for c in range(1, 11)]
+    new = [(c, 2, 5.0, 1000 * DAY) for c in range(1, 6)]
+    change(folder, "train", old + new)
+    change(folder, "valid", [(c, 2, 5.0, 1000 * DAY) for c in (6, 7)])
+    change(folder, "test", [(c, 2, 5.0, 1001 * DAY) for c in (8, 9)])
+    dataset = open_dataset(folder)
+    found = evaluate(write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(0))))
+    assert found["baselines"]["popularity"]["retrieval"]["top_1"] == 0
+    assert found["baselines"]["recent_popularity"]["retrieval"]["top_1"] == 1
+    # every half-life below 1000 days puts product 2 first, the longest of the equally good ones is taken
+    assert found["protocol"]["half_life_days"] == 730
+
+
+def test_clicks_alone_are_evaluated_without_any_rating(tmp_path: Path) -> None:
+    folder = write_checkerboard(tmp_path / "d")
+    for part in ("train", "valid", "test"):
+        reviews = pq.read_table(folder / f"{part}.parquet").to_pylist()
+        change(folder, part, [(r["customer"], r["product"], None, None) for r in reviews])
+    info = json.loads((folder / "dataset.json").read_text()) | {"stars": None}
+    (folder / "dataset.json").write_text(json.dumps(info))
+    dataset = open_dataset(folder)
+    found = evaluate(write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(0))))
+    assert "rating" not in found["model"]
+    assert list(found["baselines"]) == ["popularity"]
+    assert "top_rated" not in found["model"]["slices"]
+
+
+def test_differences_are_those_of_the_figures_and_lie_in_their_interval(tmp_path: Path) -> None:
+    dataset = random_dataset(tmp_path / "dataset", 7)
+    found = evaluate(write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(7))))
+    for name, groups in found["differences"].items():
+        for group, metrics in groups.items():
+            for metric, gap in metrics.items():
+                both = [found["model"][group][metric], found["baselines"][name][group][metric]]
+                assert gap["difference"] == pytest.approx(both[0] - both[1], abs=1e-6)
+                assert gap["low"] <= gap["difference"] + 1e-9
+                assert gap["high"] >= gap["difference"] - 1e-9
+    assert set(found["differences"]) == set(found["baselines"])
+
+
+def test_a_dataset_of_another_split_is_refused(parity: Run, tmp_path: Path) -> None:
+    other = random_dataset(tmp_path / "other", 1, seed=43)
+    with pytest.raises(AmzrecError, match="another split"):
+        evaluate(parity, other)
+
+
+def test_a_dataset_that_is_gone_asks_for_another(checkerboard: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(checkerboard)
+    run = write_run(tmp_path / "run", dataset, parity_vectors(dataset), dataset=str(tmp_path / "gone"))
+    with pytest.raises(AmzrecError, match="--dataset"):
+        evaluate(run)
+    assert evaluate(run, checkerboard)["protocol"]["test_rows"] == 20
+
+
+def test_a_dataset_without_test_rows_is_refused(tmp_path: Path) -> None:
+    folder = write_checkerboard(tmp_path / "d")
+    pq.write_table(REVIEW_SCHEMA.empty_table(), folder / "test.parquet")
+    dataset = open_dataset(folder)
+    with pytest.raises(AmzrecError, match="--test"):
+        evaluate(write_run(tmp_path / "run", dataset, parity_vectors(dataset)))
+
+
+def test_unwritable_metrics_are_one_clear_error(checkerboard: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", checkerboard, parity_vectors(open_dataset(checkerboard)))
+    (run.path / "metrics.json").mkdir()
+    with pytest.raises(AmzrecError, match="cannot write"):
+        evaluate(run)
+
+
+@pytest.mark.slow
+def test_factorized_top_k_by_ids_gives_the_same_shares_where_there_are_no_ties(tmp_path: Path) -> None:
+    import tensorflow as tf
+    import tensorflow_recommenders as tfrs
+
+    import amzrec.legacy  # noqa: F401
+
+    dataset = random_dataset(tmp_path / "dataset", 11)
+    vectors = random_vectors(dataset, np.random.default_rng(11))
+    ks = (1, 5, 10)
+    found = evaluate(write_run(tmp_path / "run", dataset, vectors))["model"]["retrieval"]
+    rows = vectors["candidates"]
+    table = tf.data.Dataset.from_tensor_slices((rows, vectors["retrieval_candidate"][rows])).batch(7)
+    metric = tfrs.metrics.FactorizedTopK(
+        candidates=tfrs.layers.factorized_top_k.Streaming(k=10).index_from_dataset(table), ks=ks
+    )
+    test = dataset.test
+    shares = metric.update_state(
+        vectors["retrieval_query"][test.customer],
+        vectors["retrieval_candidate"][test.product],
+        true_candidate_ids=tf.constant(test.product),
+    )
+    del shares
+    known = [float(value) for value in metric.result()]
+    # a product that is no candidate never stands among the best, so both count it as a miss
+    assert [found[f"top_{k}"] for k in ks] == pytest.approx(known, abs=1e-6)

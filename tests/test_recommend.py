@@ -1,0 +1,224 @@
+"""Questions of one customer, and of all, on the checkerboard whose answers are known."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from amzrec.dataset import open_dataset
+from amzrec.errors import AmzrecError
+from amzrec.recommend import load, rate, recommend, recommend_all, resort, similar
+from amzrec.run import Run
+from runs import parity_vectors, random_vectors, write_run
+
+
+@pytest.fixture(scope="module")
+def parity(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    dataset = open_dataset(checkerboard)
+    return write_run(tmp_path_factory.mktemp("parity") / "run", dataset, parity_vectors(dataset))
+
+
+@pytest.fixture(scope="module")
+def random(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    dataset = open_dataset(checkerboard)
+    return write_run(
+        tmp_path_factory.mktemp("random") / "run", dataset, random_vectors(dataset, np.random.default_rng(2))
+    )
+
+
+def ids(document: dict[str, Any], key: str = "recommendations") -> list[str]:
+    return [entry["product_id"] for entry in document[key]]
+
+
+def test_everything_that_the_customer_reviewed_is_hidden(parity: Run) -> None:
+    # u03 reviewed all odd products (its test review included) and the even ones 4 and 6
+    found = recommend("u03", parity, k=20)
+    assert ids(found) == ["p00", "p02", "p08", "p10", "p12", "p14", "p16", "p18"]
+    assert found["answered_from"] == "model"
+
+
+def test_include_seen_shows_the_own_parity_first(parity: Run) -> None:
+    found = recommend("u03", parity, k=10, include_seen=True)
+    assert ids(found) == [f"p{p:02}" for p in range(1, 20, 2)]
+    assert [entry["rank"] for entry in found["recommendations"]] == list(range(1, 11))
+    assert found["recommendations"][0] == {
+        "rank": 1,
+        "product_id": "p01",
+        "title": "Product 1",
+        "score": pytest.approx(4 - 0.02),
+        "stars": 5.0,
+    }
+
+
+def test_an_unknown_customer_is_answered_from_popularity_and_told_so(parity: Run) -> None:
+    found = recommend("nobody", parity, k=3)
+    assert found["answered_from"] == "popularity"
+    assert ids(found) == ["p00", "p01", "p02"]
+
+
+def test_an_unknown_customer_who_likes_odd_products_gets_odd_ones(parity: Run) -> None:
+    found = recommend("nobody", parity, k=4, liked=["p03", "Product 5"])
+    assert found["answered_from"] == "liked"
+    assert ids(found) == ["p01", "p07", "p09", "p11"]
+
+
+def test_what_a_known_customer_likes_is_added_to_the_history(random: Run) -> None:
+    plain, liking = recommend("u03", random, k=3), recommend("u03", random, k=3, liked=["p00"])
+    assert liking["answered_from"] == "model"
+    scores = [[entry["score"] for entry in found["recommendations"]] for found in (plain, liking)]
+    assert scores[0] != scores[1]
+
+
+def test_excluded_products_are_left_out_by_id_and_by_title(parity: Run) -> None:
+    assert ids(recommend("nobody", parity, k=2, exclude=["p00", "Product 2"])) == ["p01", "p03"]
+
+
+def test_more_than_there_are_gives_what_there_is(parity: Run) -> None:
+    assert len(recommend("nobody", parity, k=10**9)["recommendations"]) == 20
+    everything = [f"p{p:02}" for p in range(20)]
+    assert recommend("nobody", parity, exclude=everything)["recommendations"] == []
+
+
+def test_sorting_by_stars_orders_by_stars(random: Run) -> None:
+    found = recommend("u04", random, k=10, sort="stars")["recommendations"]
+    stars = [entry["stars"] for entry in found]
+    assert stars == sorted(stars, reverse=True)
+
+
+def test_a_blend_adds_scores_and_stars_on_one_scale() -> None:
+    # standardised scores (1.22, 0, -1.22) and stars (-1.41, 0.71, 0.71)
+    scores, stars = np.array([900, 800, 700], np.float32), np.array([1, 4, 4], np.float32)
+    assert resort(scores, stars, "blend").tolist() == [1, 0, 2]
+    assert resort(scores, stars, "stars").tolist() == [1, 2, 0]
+    assert resort(scores, stars, "retrieval").tolist() == [0, 1, 2]
+    assert resort(scores, np.full(3, 4, np.float32), "blend").tolist() == [0, 1, 2]
+
+
+def test_rate_lists_the_best_first(parity: Run) -> None:
+    found = rate("u03", ["p04", "Product 5", "p04"], parity)
+    assert found["ratings"] == [
+        {"rank": 1, "product_id": "p05", "title": "Product 5", "stars": 5.0},
+        {"rank": 2, "product_id": "p04", "title": "Product 4", "stars": 1.0},
+    ]
+
+
+def test_similar_names_the_product_and_its_neighbours(parity: Run) -> None:
+    found = similar("Product 4", parity, k=3)
+    assert (found["product_id"], found["title"]) == ("p04", "Product 4")
+    assert ids(found, "similar") == ["p00", "p02", "p06"]
+    assert len(similar("p04", parity, k=100)["similar"]) == 19
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_fewer_than_one_recommendation_is_refused(parity: Run, k: int) -> None:
+    for ask in (lambda: recommend("u03", parity, k=k), lambda: similar("p04", parity, k=k)):
+        with pytest.raises(AmzrecError, match=rf"--k is {k}; allowed: a whole number from 1"):
+            ask()
+
+
+def test_an_unknown_sort_says_what_is_allowed(parity: Run) -> None:
+    with pytest.raises(AmzrecError, match=r"retrieval \| stars \| blend"):
+        recommend("u03", parity, sort="price")
+
+
+@pytest.mark.parametrize("option", ["liked", "exclude"])
+def test_an_unknown_product_is_refused_with_a_suggestion(parity: Run, option: str) -> None:
+    with pytest.raises(AmzrecError, match="Product 12"):
+        recommend("u03", parity, **{option: ["Produkt 12"]})
+
+
+def test_a_run_of_clicks_has_no_stars_to_show_or_sort_by(checkerboard: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(checkerboard)
+    vectors = random_vectors(dataset, np.random.default_rng(2))
+    vectors.head["mean"] = None
+    run = write_run(tmp_path / "clicks", dataset, vectors)
+    assert all("stars" not in entry for entry in recommend("u03", run)["recommendations"])
+    for ask in (lambda: recommend("u03", run, sort="stars"), lambda: rate("u03", ["p01"], run)):
+        with pytest.raises(AmzrecError, match="clicks"):
+            ask()
+    recommend_all(run, tmp_path / "all.parquet")
+    assert "stars" not in pq.read_table(tmp_path / "all.parquet").column_names
+
+
+def test_the_model_hands_out_data_frames(parity: Run) -> None:
+    model = load(parity.path)
+    assert list(model.recommend("u03", k=2).columns) == ["product_id", "title", "score", "stars"]
+    assert model.recommend("u03", k=2)["product_id"].tolist() == ["p00", "p02"]
+    assert model.rate("u03", ["p01"])["stars"].tolist() == [5.0]
+    assert model.similar("p01", k=1)["product_id"].tolist() == ["p03"]
+    assert model.fold_in(["p01"]).retrieval.shape == (3,)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+@pytest.mark.parametrize("sort", ["retrieval", "stars", "blend"])
+def test_the_file_for_everyone_says_what_each_is_told_alone(
+    random: Run, tmp_path: Path, suffix: str, sort: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amzrec.recommend.TOGETHER", 7)
+    out = recommend_all(random, tmp_path / f"all{suffix}", k=4, sort=sort)
+    if suffix == ".parquet":
+        lines = pq.read_table(out).to_pylist()
+    elif suffix == ".csv":
+        with out.open(newline="") as stream:
+            lines = list(csv.DictReader(stream))
+    else:
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert list(lines[0]) == ["customer_id", "rank", "product_id", "title", "score", "stars"]
+    for customer in ("u00", "u07", "u19"):
+        told = recommend(customer, random, k=4, sort=sort)["recommendations"]
+        mine = [line for line in lines if line["customer_id"] == customer]
+        assert [line["product_id"] for line in mine] == [entry["product_id"] for entry in told]
+        assert [int(line["rank"]) for line in mine] == [1, 2, 3, 4]
+        assert [float(line["stars"]) for line in mine] == pytest.approx([e["stars"] for e in told], abs=1e-4)
+        assert [float(line["score"]) for line in mine] == pytest.approx([e["score"] for e in told], abs=1e-4)
+
+
+def test_an_existing_file_is_replaced_only_when_asked(parity: Run, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    out.write_text("mine")
+    with pytest.raises(AmzrecError, match="--overwrite"):
+        recommend_all(parity, out)
+    assert out.read_text() == "mine"
+    recommend_all(parity, out, overwrite=True)
+    assert out.read_text().startswith('"customer_id"')
+
+
+def test_a_place_that_cannot_be_written_leaves_nothing_behind(parity: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AmzrecError, match="cannot write"):
+        recommend_all(parity, tmp_path / "file" / "all.csv")
+    with pytest.raises(AmzrecError, match=r"\.parquet, \.csv, \.jsonl"):
+        recommend_all(parity, tmp_path / "all.xlsx")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupted_file_is_absent(parity: Run, tmp_path: Path) -> None:
+    class Stop:
+        def say(self, line: str) -> None: ...
+
+        def step(self, label: str, done: int, total: int, note: str = "") -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recommend_all(parity, tmp_path / "all.jsonl", progress=Stop())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_answers_need_numpy_alone(parity: Run) -> None:
+    code = (
+        "import sys; from amzrec.recommend import recommend, rate, similar\n"
+        f"run = {str(parity.path)!r}\n"
+        "recommend('u03', run, liked=['p00']); rate('u03', ['p01'], run); similar('p01', run)\n"
+        "heavy = {'tensorflow', 'pandas', 'ibis', 'duckdb', 'matplotlib', 'pyarrow', 'scann', 'tf_keras'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
