@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from amzrec import __version__, vocab
+from amzrec import __version__
 from amzrec.config import PrepareConfig
 from amzrec.dataset import (
     CUSTOMERS,
@@ -27,7 +25,11 @@ from amzrec.dataset import (
 )
 from amzrec.errors import SILENT, AmzrecError, Progress
 
-REJECT_SCHEMA = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
+SCRATCH = "scratch"  # engine files and copies, inside the folder under construction
+STAGES = ("reading", "encoding", "splitting", "counting", "writing")
+COUNTS = (
+    "read", "kept", "rejected", "duplicates", "repeats", "filtered", "train", "valid", "test", "customers", "products",
+)  # fmt: skip
 
 
 def prepare(
@@ -42,8 +44,9 @@ def prepare(
 
     Raises AmzrecError where the source is missing, of no known layout or too dirty, and where `out` exists already.
     """
+    name = named(source)
     with whole_folder(Path(out), overwrite, "the dataset folder") as folder:
-        Preparation(named(source), config or PrepareConfig(), folder, progress).run()
+        Preparation(name, config or PrepareConfig(), folder, progress).run()
     return open_dataset(out)
 
 
@@ -54,7 +57,8 @@ def cached(source: str | Path | None, config: PrepareConfig | None = None, *, pr
     config = config or PrepareConfig()
     name = named(source)
     prints = [sources.fingerprint_of(s) for s in (name, config.test_source, config.titles) if s]
-    key = hashlib.md5(json.dumps([prints, config.to_json(), __version__]).encode()).hexdigest()[:16]
+    settings = {k: v for k, v in config.to_json().items() if k not in ("test_source", "titles")}
+    key = hashlib.md5(json.dumps([prints, settings, __version__]).encode()).hexdigest()[:16]
     folder = cache_folder() / key
     if is_dataset(folder):
         return open_dataset(folder)
@@ -79,68 +83,86 @@ class Preparation:
 
     def __init__(self, source: str, config: PrepareConfig, folder: Path, progress: Progress) -> None:
         from amzrec import sources
+        from amzrec.sources import engine
 
         self.config, self.folder, self.progress = config, folder, progress
-        self.con = connect(folder)
-        self.source = sources.open_source(self.con, source, config)
-        progress.say(f"{source} is read as {self.source.format}")
-        self.tests = sources.open_source(self.con, config.test_source, config) if config.test_source else None
+        self.scratch = folder / SCRATCH
+        self.scratch.mkdir()
+        self.con = engine.connect(self.scratch)
+        self.source = sources.open_source(self.con, source, config, self.scratch)
+        self.tests = None
+        if config.test_source:
+            self.tests = sources.open_source(self.con, config.test_source, config, self.scratch)
         self.key = product_key(config.product_key, self.source)
         self.counts: dict[str, Any] = {}
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(self.source.notes)
+        progress.say(f"{source}: read as {self.source.format} ({columns_text(self.source.columns)})")
 
     def run(self) -> None:
         """All stages; the folder then holds the dataset."""
         try:
-            reviews = self.reviews(self.clean())
-            reviews = self.core(self.unique(reviews))
-            self.write(reviews)
+            clean = self.clean()
+            kept = self.split(self.core(self.unique(self.encode(clean))))
+            self.write(clean, kept)
         finally:
             self.con.disconnect()
-            for file in self.folder.glob("work.duckdb*"):
-                file.unlink()
+        shutil.rmtree(self.scratch)
+
+    def stage(self, name: str) -> None:
+        """Tell that a stage begins."""
+        self.progress.step(f"prepare: {name}", STAGES.index(name), len(STAGES))
 
     def clean(self) -> Any:
-        """The table of reviews as text, checked: reason is null where a row is good."""
-        from amzrec import sources
+        """The table of good reviews as text; counts and lists the others, and stops where they are too many."""
+        from amzrec.sources import checks, engine, rejects
 
-        table = sources.checked(self.source, self.key)
-        if self.tests is not None:
-            table = table.union(sources.checked(self.tests, self.key).mutate(given=True))
+        self.stage("reading")
+        opened = [(self.source, False)] + ([(self.tests, True)] if self.tests else [])
+        table = engine.union([checks.checked(s, p, self.key).mutate(given=t) for s, t in opened for p in s.parts])
         table = self.con.create_table("checked", table)
-        read = int(table.count().execute())
-        reasons = table.filter(table.reason.notnull()).group_by("reason").agg(n=lambda t: t.count()).to_pyarrow()
-        rejected = dict(sorted(zip(reasons["reason"].to_pylist(), reasons["n"].to_pylist(), strict=True)))
+        counts = table.group_by("reason").agg(n=table.count(), undated=table.undated.sum()).to_pyarrow().to_pylist()
+        rejected = {row["reason"]: row["n"] for row in counts if row["reason"] is not None}
+        if unreadable := engine.unreadable_lines(self.con):
+            rejected[rejects.NOT_UTF8] = unreadable
+        rejected = dict(sorted(rejected.items(), key=lambda pair: -pair[1]))
+        read = sum(row["n"] for row in counts) + unreadable
         self.counts |= {"read": read, "rejected": rejected}
-        pq.write_table(REJECT_SCHEMA.empty_table(), self.folder / REJECTS)
-        return table.filter(table.reason.isnull()).drop("reason")
 
-    def reviews(self, clean: Any) -> Any:
-        """The table of reviews with customers and products as numbers."""
+        def listed() -> Iterator[rejects.Reject]:
+            for source, _ in opened if rejected else ():
+                for part in source.parts:
+                    yield from rejects.refused(self.con, source, part, self.key)
+
+        rejects.write_rejects(self.folder / REJECTS, listed())
+        checks.enough(self.source, self.config, read, rejected, self.folder / REJECTS)
+        if undated := sum(row["undated"] for row in counts if row["reason"] is None):
+            self.warnings.append(f"{int(undated):,} timestamps could not be read and count as missing")
+        return table.filter(table.reason.isnull())
+
+    def encode(self, clean: Any) -> Any:
+        """Reviews with customers and products as numbers, each with its draw for the split."""
+        import ibis
+
         from amzrec import split
 
+        self.stage("encoding")
         for name in ("customer", "product"):
             ids = clean.select(f"{name}_id").distinct()
-            ids = ids.mutate(**{name: ibis_row_number(ids[f"{name}_id"]).cast("int32")})
-            self.con.create_table(f"{name}s", ids)
-        coded = clean.join(self.con.table("customers"), "customer_id").join(self.con.table("products"), "product_id")
-        coded = coded.select(
-            "customer",
-            "product",
-            "stars",
-            "timestamp",
-            "given",
-            draw=split.draw(coded.customer_id, coded.product_id, self.config.seed),
+            self.con.create_table(f"{name}_ids", ids.mutate(**{name: ibis.row_number().cast("int32")}))
+        coded = clean.join(self.con.table("customer_ids"), "customer_id").join(
+            self.con.table("product_ids"), "product_id"
         )
-        return self.con.create_table("coded", coded)
+        draw = split.draw(coded.customer_id, coded.product_id, self.config.seed)
+        return self.con.create_table(
+            "coded", coded.select("customer", "product", "stars", "timestamp", "given", draw=draw)
+        )
 
     def unique(self, coded: Any) -> Any:
         """One review per customer and product: test before train, then the latest, then the highest stars."""
         import ibis
 
-        total = int(coded.count().execute())
-        rows = coded.group_by(coded.columns).agg()
-        distinct = int(rows.count().execute())
+        rows = coded.distinct()
+        total, distinct = int(coded.count().execute()), int(rows.count().execute())
         window = ibis.window(
             group_by=[rows.customer, rows.product],
             order_by=[rows.given.desc(), rows.timestamp.desc(nulls_first=False), rows.stars.desc(nulls_first=False)],
@@ -151,13 +173,13 @@ class Preparation:
         return first
 
     def core(self, rows: Any) -> Any:
-        """The k-core: customers and products with fewer than min_reviews go, until none is left."""
+        """The k-core: customers and products with fewer than min_reviews reviews go, until none is left."""
         before = left = int(rows.count().execute())
         k, turn = self.config.min_reviews, 0
         while k > 1 and left:
             busy = rows
             for name in ("customer", "product"):
-                enough = rows.group_by(name).agg(n=lambda t: t.count()).filter(lambda t: t.n >= k)
+                enough = rows.group_by(name).agg(n=rows.count()).filter(lambda t: t.n >= k)
                 busy = busy.semi_join(enough, name)
             turn += 1
             rows = self.con.create_table(f"core_{turn}", busy)
@@ -170,112 +192,102 @@ class Preparation:
             raise AmzrecError(f"--min-reviews {k} leaves none of the {before:,} reviews: take a smaller number")
         return rows
 
-    def write(self, rows: Any) -> None:
-        """Split, number and write the kept reviews with their customers and products."""
+    def split(self, rows: Any) -> Any:
+        """The kept reviews with their part."""
         from amzrec import split
 
-        self.progress.say("splitting and encoding")
+        self.stage("splitting")
         kept = self.con.create_table("kept", split.parts(rows, self.config))
-        sizes = [int(kept.filter(kept.part == p).count().execute()) for p in range(len(PARTS))]
-        self.counts |= {"kept": sum(sizes)} | dict(zip(PARTS, sizes, strict=True))
-        facts = {"customer": self.source.customers, "product": self.product_facts()}
-        for name, make in (("customer", vocab.customers_table), ("product", vocab.products_table)):
-            counts = kept.group_by(name).agg(n=(kept.part == split.TRAIN).sum()).join(self.con.table(f"{name}s"), name)
-            found = counts.to_pyarrow()
-            listed = [] if self.config.min_reviews else self.listed(name)
-            ids, n = vocab.in_order(found[f"{name}_id"].to_pylist(), found["n"].to_numpy(), listed)
-            table = make(ids, n, facts[name])
-            pq.write_table(table, self.folder / (CUSTOMERS if name == "customer" else PRODUCTS))
-            rows_of = pa.table({f"{name}_id": table[f"{name}_id"], "row": table["row"]})
-            codes = self.con.create_table(f"{name}_rows_text", rows_of).join(self.con.table(f"{name}s"), f"{name}_id")
-            self.con.create_table(f"{name}_rows", codes.select(name, **{f"{name}_row": codes.row}))
-            self.counts[f"{name}s"] = len(ids)
-        encoded = kept.join(self.con.table("customer_rows"), "customer").join(self.con.table("product_rows"), "product")
-        encoded = encoded.select("part", customer="customer_row", product="product_row", stars="stars", timestamp="timestamp")
+        found = kept.group_by("part").agg(n=kept.count()).to_pyarrow().to_pylist()
+        sizes = {PARTS[row["part"]]: row["n"] for row in found}
+        self.counts |= {"kept": sum(sizes.values())} | {part: sizes.get(part, 0) for part in PARTS}
+        if not sizes.get("train"):
+            raise AmzrecError(
+                f"the {sum(sizes.values()):,} reviews kept of {self.source.name} leave nothing to train on with "
+                f"--split {self.config.split}: take more reviews, or smaller --test and --valid"
+            )
+        for part, wanted in (("valid", self.config.valid), ("test", self.config.test)):
+            if wanted and not sizes.get(part):
+                self.warnings.append(f"the {part} part is empty: there are too few reviews for its share")
+        return kept
+
+    def write(self, clean: Any, kept: Any) -> None:
+        """The customers, the products, the three parts and dataset.json."""
+        from amzrec import vocab
+        from amzrec.sources import catalogue
+
+        self.stage("counting")
+        products, customers = catalogue.by_key(self.source.products, self.key), self.source.customers
+        everyone = not self.config.min_reviews
+        people = vocab.numbered(self.con, kept, "customer", list(customers) if everyone else [])
+        goods = vocab.numbered(self.con, kept, "product", list(products) if everyone else [])
+        vocab.write_customers(self.folder / CUSTOMERS, people, customers)
+        vocab.write_products(self.folder / PRODUCTS, vocab.described(goods, clean, self.source.has), products)
+        self.counts |= {"customers": int(people.count().execute()), "products": int(goods.count().execute())}
+        self.stage("writing")
+        people = people.select(customer="code", customer_row="row")
+        goods = goods.select(product="code", product_row="row")
+        coded = kept.join(people, "customer").join(goods, "product")
+        coded = coded.select("part", "stars", "timestamp", customer="customer_row", product="product_row")
         for number, part in enumerate(PARTS):
-            rows = encoded.filter(encoded.part == number).drop("part")
-            rows = rows.order_by(["customer", rows.timestamp.asc(nulls_first=True), "product"])
+            rows = coded.filter(coded.part == number).select("customer", "product", "stars", "timestamp")
+            rows = rows.order_by([rows.customer, rows.timestamp.asc(nulls_first=True), rows.product])
             self.con.to_parquet(rows, str(self.folder / f"{part}.parquet"))
         self.write_info(kept)
-
-    def listed(self, name: str) -> list[str]:
-        """Ids that only the source's catalogue lists."""
-        facts = self.source.customers if name == "customer" else self.source.products
-        return [title or "" for title, _ in facts.values() if title] if self.key == "title" and name == "product" else list(facts)
-
-    def product_facts(self) -> Any:
-        """Raw title and features of each product: the catalogue's where there is one, else the commonest in the reviews."""
-        facts = dict(self.source.products)
-        if self.key == "title":
-            facts = {title: (title, features) for title, features in reversed(list(facts.values())) if title}
-        table = self.con.table("checked")
-        table = table.filter(table.reason.isnull())
-        found: dict[str, dict[str, str]] = {}
-        for column in ("product_title", "category"):
-            if column in self.source.reviews.columns:
-                counts = table.filter(table[column].notnull()).group_by(["product_id", column]).agg(n=lambda t: t.count())
-                counts = counts.order_by(["product_id", counts.n.asc(), counts[column].desc()]).to_pyarrow()
-                found[column] = dict(zip(counts["product_id"].to_pylist(), counts[column].to_pylist(), strict=True))
-        titles, categories = found.get("product_title", {}), found.get("category", {})
-        for product in {**titles, **categories}:
-            title, features = facts.get(product, (None, []))
-            category = [f"category={categories[product]}"] if product in categories else []
-            facts[product] = (title or titles.get(product), [*category, *features])
-        return facts
 
     def write_info(self, kept: Any) -> None:
         """dataset.json."""
         from amzrec import sources
 
-        low, high = kept.stars.min().execute(), kept.stars.max().execute()
-        stars = None if low is None or np.isnan(low) else {"min": float(low), "max": float(high)}
-        if stars and self.source.scale:
-            stars = dict(zip(("min", "max"), self.source.scale, strict=True))
-        self.counts = {k: self.counts[k] for k in COUNTS}
+        facts = kept.aggregate(low=kept.stars.min(), high=kept.stars.max(), timeless=kept.timestamp.isnull().sum())
+        found = facts.to_pyarrow().to_pylist()[0]
+        low, high = self.source.scale or (found["low"], found["high"])
+        if found["timeless"] and found["timeless"] < self.counts["kept"]:
+            self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")
         info = {
             "source": self.source.name,
-            "fingerprint": sources.fingerprint(self.source.files),
+            "fingerprint": sources.fingerprint_of(self.source.name),
             "format": self.source.format,
             "columns": self.source.columns,
             "protocol": {**self.config.protocol(), "product_key": self.key},
-            "stars": stars,
-            "counts": self.counts,
+            "stars": None if found["low"] is None else {"min": float(low), "max": float(high)},
+            "counts": {name: self.counts[name] for name in COUNTS},
             "warnings": self.warnings,
             "version": __version__,
         }
-        (self.folder / INFO).write_text(json.dumps(info, indent=1, ensure_ascii=False))
+        (self.folder / INFO).write_text(json.dumps(info, indent=1, ensure_ascii=False), encoding="utf-8")
+        for warning in self.warnings:
+            self.progress.say(warning)
+        self.progress.say(summary(info["counts"]))
 
 
-COUNTS = (
-    "read", "kept", "rejected", "duplicates", "repeats", "filtered", "train", "valid", "test", "customers", "products",
-)  # fmt: skip
+def columns_text(columns: dict[str, str]) -> str:
+    """`customer_id = UserId, …` for the one line that says how a source is read."""
+    return ", ".join(f"{ours} = {theirs}" for ours, theirs in columns.items())
 
 
-def connect(folder: Path) -> Any:
-    """An Ibis connection to DuckDB that works in `folder` and spills to it."""
-    import ibis
-
-    con = ibis.duckdb.connect(folder / "work.duckdb")
-    con.raw_sql("SET preserve_insertion_order = false")
-    con.raw_sql(f"SET temp_directory = '{str(folder / 'work.duckdb.tmp')}'")
-    con.raw_sql("SET enable_progress_bar = false")
-    return con
+def summary(counts: Any) -> str:
+    """What became of every row, in one sentence."""
+    lost = {**counts["rejected"], **{n: counts[n] for n in ("duplicates", "repeats")}}
+    lost["filtered by --min-reviews"] = counts["filtered"]
+    gone = "".join(f", {n:,} {reason}" for reason, n in lost.items() if n)
+    return (
+        f"{counts['read']:,} rows read{gone}, {counts['kept']:,} kept: {counts['train']:,} train, "
+        f"{counts['valid']:,} valid, {counts['test']:,} test; {counts['customers']:,} customers, "
+        f"{counts['products']:,} products"
+    )
 
 
 def product_key(wanted: str, source: Any) -> str:
     """id, title or parent: what `auto` means for this source; raises AmzrecError where the source has no such column."""
-    columns = source.reviews.columns
     if wanted == "auto":
-        return "parent" if "product_parent" in columns else "id"
-    if wanted == "parent" and "product_parent" not in columns:
-        raise AmzrecError(f"--product-key parent: {source.name} ({source.format}) has no parent column; take id or title")
-    if wanted == "title" and "product_title" not in columns and not source.products:
-        raise AmzrecError(f"--product-key title: {source.name} ({source.format}) has no titles; take id, or add --titles FILE")
-    return wanted
-
-
-def ibis_row_number(column: Any) -> Any:
-    """Positions 0.. in the order of a column."""
-    import ibis
-
-    return ibis.row_number().over(ibis.window(order_by=column))
+        return "parent" if "product_parent" in source.has else "id"
+    if wanted == "parent" and "product_parent" not in source.has:
+        raise AmzrecError(
+            f"--product-key parent: {source.name} ({source.format}) has no parent column; take id or title"
+        )
+    if wanted == "title" and "product_title" not in source.has and not source.products:
+        raise AmzrecError(
+            f"--product-key title: {source.name} ({source.format}) has no titles; take id, or add --titles FILE"
+        )
+    return str(wanted)

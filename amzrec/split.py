@@ -76,7 +76,9 @@ def temporal(kept: Any, config: PrepareConfig) -> Any:
 def boundary(times: Any, share: float, what: str) -> int:
     """The time from which the latest `share` of the reviews begins: of the two sides of a tie, the nearer one."""
     table = times.name("t").as_table().group_by("t").agg(n=lambda t: t.count())
-    table = table.mutate(later=table.n.sum().over(ibis.cumulative_window(order_by=table.t.desc())))  # reviews at t or after
+    table = table.mutate(
+        later=table.n.sum().over(ibis.cumulative_window(order_by=table.t.desc()))
+    )  # reviews at t or after
     table = table.filter(table.t > table.t.min())
     total = int(times.count().execute())
     near = table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1).execute()

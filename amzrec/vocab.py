@@ -1,27 +1,22 @@
-"""Ids in order with their counts, and what is known of a product or customer: titles, tokens, features."""
+"""Ids in order with their counts, and what is known of a customer or product: features, titles, tokens."""
 
 from __future__ import annotations
 
-import html
 import re
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from amzrec.dataset import CUSTOMER_SCHEMA, PRODUCT_SCHEMA
+from amzrec.sources.catalogue import clean_title
 from amzrec.sources.relation import Facts
 
 WORD = re.compile(r"\w+")
-JUNK = ("<span class=", "<img ", "var aPageStart")  # page source that some Amazon metadata has for a title
-
-
-def clean_title(title: str | None) -> str | None:
-    """A title as people read it: entities decoded, blanks squeezed; None for page source or nothing."""
-    if title is None or title.lstrip().startswith(JUNK):
-        return None
-    return " ".join(html.unescape(title).split()) or None
+CHUNK = 100_000
 
 
 def tokens(title: str | None) -> list[int]:
@@ -29,34 +24,73 @@ def tokens(title: str | None) -> list[int]:
     return [zlib.crc32(word.encode()) & 0x7FFFFFFF for word in WORD.findall((title or "").lower())]
 
 
-def in_order(ids: list[str], counts: npt.NDArray[np.int64], listed: list[str]) -> tuple[list[str], list[int]]:
-    """Ids by descending train count, ties by id, then the merely listed ones by id; with their counts."""
-    known = sorted(zip(ids, counts.tolist(), strict=True), key=lambda pair: (-pair[1], pair[0].encode()))
-    extra = sorted(set(listed).difference(ids), key=str.encode)
-    return [i for i, _ in known] + extra, [n for _, n in known] + [0] * len(extra)
+def numbered(con: Any, kept: Any, name: str, listed: list[str]) -> Any:
+    """The table `{name}_rows` of the engine: code (null where merely listed), id, count in train, row 1...
+
+    `name` is customer or product; `kept` has that code and `part`; ids of the codes stand in the table `{name}_ids`.
+    Rows go by descending train count, ties by id; `listed` are ids that the catalogue has, with or without reviews.
+    """
+    import ibis
+
+    ids = con.table(f"{name}_ids")
+    counts = kept.group_by(name).agg(count=(kept.part == 0).sum()).join(ids, name)
+    counts = counts.select(code=name, id=f"{name}_id", count=counts["count"].cast("int64"))
+    if listed:
+        extra = con.create_table(f"{name}_listed", pa.table({"id": pa.array(sorted(set(listed)), pa.string())}))
+        extra = extra.anti_join(counts, "id")
+        none = ibis.null().cast(counts.code.type())
+        counts = counts.union(extra.select(code=none, id="id", count=ibis.literal(0, "int64")))
+    window = ibis.window(order_by=[counts["count"].desc(), counts.id.asc()])
+    rows = (ibis.row_number().over(window) + 1).cast("int32")
+    return con.create_table(f"{name}_rows", counts.mutate(row=rows))
 
 
-def customers_table(ids: list[str], counts: list[int], facts: Facts) -> pa.Table:
-    """customers.parquet: row 0 is the unknown customer."""
-    features = [facts[i][1] if i in facts else [] for i in ids]
-    columns = [range(len(ids) + 1), ["", *ids], [0, *counts], [[], *features]]
-    return pa.Table.from_arrays(
-        [pa.array(c, f.type) for c, f in zip(columns, CUSTOMER_SCHEMA, strict=True)], schema=CUSTOMER_SCHEMA
-    )
+def write_customers(path: Path, rows: Any, facts: Facts) -> None:
+    """customers.parquet from the table that `numbered` made; row 0 is the unknown customer."""
+    with pq.ParquetWriter(path, CUSTOMER_SCHEMA) as writer:
+        for batch in batches(rows.select("row", "id", "count")):
+            features = [facts[i][1] if i in facts else [] for i in batch["id"]]
+            write(writer, CUSTOMER_SCHEMA, [batch["row"], batch["id"], batch["count"], features])
 
 
-def products_table(ids: list[str], counts: list[int], facts: Facts) -> pa.Table:
-    """products.parquet: row 0 is the unknown product; `facts` gives raw titles and features by id."""
-    titles = [clean_title(facts[i][0]) if i in facts else None for i in ids]
-    features = [facts[i][1] if i in facts else [] for i in ids]
-    columns = [
-        range(len(ids) + 1),
-        ["", *ids],
-        [None, *titles],
-        [0, *counts],
-        [[], *features],
-        [[], *(tokens(t) for t in titles)],
-    ]
-    return pa.Table.from_arrays(
-        [pa.array(c, f.type) for c, f in zip(columns, PRODUCT_SCHEMA, strict=True)], schema=PRODUCT_SCHEMA
-    )
+def write_products(path: Path, rows: Any, facts: Facts) -> None:
+    """products.parquet likewise; `rows` also has the columns title and category (null where unknown)."""
+    with pq.ParquetWriter(path, PRODUCT_SCHEMA) as writer:
+        for batch in batches(rows.select("row", "id", "count", "title", "category")):
+            titles, features = [], []
+            for product, title, category in zip(batch["id"], batch["title"], batch["category"], strict=True):
+                known, told = facts.get(product, (None, []))
+                titles.append(clean_title(known) or clean_title(title))
+                features.append([*([f"category={category}"] if category else []), *told])
+            words = [tokens(title) for title in titles]
+            write(writer, PRODUCT_SCHEMA, [batch["row"], batch["id"], titles, batch["count"], features, words])
+
+
+def described(rows: Any, clean: Any, has: tuple[str, ...]) -> Any:
+    """`rows` of products with the commonest title and category of their reviews (ties: the first in the alphabet)."""
+    import ibis
+
+    for name, column in (("title", "product_title"), ("category", "category")):
+        if column not in has:
+            rows = rows.mutate(**{name: ibis.null().cast("string")})
+            continue
+        told = clean.filter(clean[column].notnull())
+        told = told.group_by(["product_id", column]).agg(n=told.count())
+        window = ibis.window(group_by=told.product_id, order_by=[told.n.desc(), told[column].asc()])
+        told = told.mutate(place=ibis.row_number().over(window))
+        told = told.filter(told.place == 0).select(id="product_id", **{name: column})
+        rows = rows.left_join(told, "id").drop("id_right")
+    return rows
+
+
+def batches(rows: Any) -> Iterator[dict[str, list[Any]]]:
+    """The unknown row 0, then the rows in order, as lists of CHUNK values."""
+    yield {name: [{"row": 0, "id": "", "count": 0}.get(name)] for name in rows.columns}
+    for batch in rows.order_by("row").to_pyarrow_batches(chunk_size=CHUNK):
+        yield batch.to_pydict()
+
+
+def write(writer: Any, schema: pa.Schema, columns: list[Any]) -> None:
+    """One batch of columns in the order of the schema."""
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))

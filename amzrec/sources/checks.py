@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import ibis
+import pyarrow.parquet as pq
 
-from amzrec.sources.relation import Source
+from amzrec.config import PrepareConfig
+from amzrec.errors import AmzrecError
+from amzrec.sources.relation import BROKEN, Part, Source
 
 NO_CUSTOMER = "no customer"
 NO_PRODUCT = "no product"
@@ -16,13 +20,14 @@ OFF_SCALE = "stars off the scale"
 MILLISECONDS = 100_000_000_000  # above: milliseconds (as seconds it would be the year 5138)
 
 
-def checked(source: Source, key: str) -> Any:
-    """The reviews of a source, typed, with `reason` (null where the row is good) and `given` = False.
+def checked(source: Source, part: Part, key: str) -> Any:
+    """The reviews of one file, typed, with `reason` (null where the row is good) and `given` = False.
 
     Columns: customer_id str, product_id str (what the product key chose), product_title str, category str,
-    stars float32, timestamp int64 unix seconds, given bool, reason str.
+    stars float32, timestamp int64 unix seconds, given bool, undated bool (a timestamp
+    that could not be read), reason str; as many rows as the part has.
     """
-    raw = source.reviews
+    raw = part.reviews
     empty = ibis.null().cast("string")
 
     def text(name: str) -> Any:
@@ -31,21 +36,23 @@ def checked(source: Source, key: str) -> Any:
     product = text("product_id")
     if key == "parent":
         product = ibis.coalesce(text("product_parent"), product)
-    elif key == "title":
+    elif key == "title" and not source.products:
         product = text("product_title")
-    stars = number(raw["stars"]) if "stars" in raw.columns else ibis.null().cast("float64")
     table = raw.select(
         customer_id=text("customer_id"),
         product_id=product,
         product_title=text("product_title"),
         category=text("category"),
-        stars=stars,
+        stars=number(raw["stars"]) if "stars" in raw.columns else ibis.null().cast("float64"),
         written=text("stars"),
         timestamp=seconds(raw["timestamp"]) if "timestamp" in raw.columns else ibis.null().cast("int64"),
+        undated=text("timestamp").notnull(),
+        broken=raw[BROKEN] if BROKEN in raw.columns else empty,
     )
     click = table.written.isnull() if source.clicks or "stars" not in raw.columns else ibis.literal(False)
     wrong = table.stars.isnull() | table.stars.isnan() | table.stars.isinf()
     cases = [
+        (table.broken.notnull(), table.broken),
         (table.customer_id.isnull(), NO_CUSTOMER),
         (table.product_id.isnull(), NO_TITLE if key == "title" else NO_PRODUCT),
         (~click & wrong, NO_STARS),
@@ -53,8 +60,11 @@ def checked(source: Source, key: str) -> Any:
     if source.scale:
         cases.append((~table.stars.between(*source.scale), OFF_SCALE))
     return table.mutate(
-        stars=table.stars.cast("float32"), given=ibis.literal(False), reason=ibis.cases(*cases, else_=empty)
-    ).drop("written")
+        stars=table.stars.cast("float32"),
+        undated=table.undated & table.timestamp.isnull(),
+        given=ibis.literal(False),
+        reason=ibis.cases(*cases, else_=empty),
+    ).drop("written", "broken")
 
 
 def number(column: Any) -> Any:
@@ -81,3 +91,33 @@ def seconds(column: Any) -> Any:
 def scaled(value: Any) -> Any:
     """Seconds, whether the number was seconds or milliseconds."""
     return ibis.cases((value.abs() > MILLISECONDS, (value / 1000).floor().cast("int64")), else_=value)
+
+
+def enough(source: Source, config: PrepareConfig, read: int, rejected: dict[str, int], listed: Path) -> None:
+    """Raise AmzrecError where nothing was read, nothing is left, or more than --max-rejects was refused.
+
+    `listed` is rejects.parquet, which gives the examples.
+    """
+    if read == 0:
+        raise AmzrecError(f"{source.name} has a header or nothing at all, but no reviews: name a file with rows in it")
+    share = sum(rejected.values()) / read
+    if share < 1 and share <= config.max_rejects:
+        return
+    table = pq.read_table(listed, columns=["line", "reason", "text"]).slice(0, 100_000).to_pylist()
+    examples = {row["reason"]: row for row in reversed(table)}
+    told = [
+        f"{n:,} {reason} (line {examples[reason]['line']}: {examples[reason]['text'][:80]!r})" if reason in examples
+        else f"{n:,} {reason}"
+        for reason, n in list(rejected.items())[:3]
+    ]  # fmt: skip
+    column = source.columns.get("stars")
+    if rejected.get(NO_STARS) == read:
+        raise AmzrecError(
+            f"no row of {source.name} has a number in its stars column {column!r}: {told[0]}. "
+            "Name the right column with --columns …,stars=COLUMN, or leave stars out to take every row as a click"
+        )
+    remedy = "or raise --max-rejects" if share < 1 else "or say what it is with --format"
+    raise AmzrecError(
+        f"{share:.1%} of the {read:,} rows of {source.name} cannot be used (--max-rejects allows {config.max_rejects:.0%}): "
+        f"{'; '.join(told)}. Mend the file, name its columns with --columns, {remedy}"
+    )

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from amzrec.sources.relation import Facts, Source, first_lines, read_delimited
+from amzrec.sources import tables
+from amzrec.sources.relation import Facts, Source
 
-NAMES = ["customer_id", "product_id", "stars", "timestamp"]
 YEAR = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
 # The occupation codes of the README of MovieLens 1M
 OCCUPATIONS = (
-    "other", "educator", "artist", "admin", "student", "customer service", "health care", "executive", "farmer",
+    "other", "educator", "artist", "admin", "student", "customer service", "healthcare", "executive", "farmer",
     "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales", "scientist", "self-employed",
     "engineer", "craftsman", "unemployed", "writer",
 )  # fmt: skip
@@ -45,28 +45,19 @@ def layout(file: Path) -> str | None:
 
 def open_movielens(con: Any, name: str, file: Path, format: str) -> Source:
     """A MovieLens ratings file, with what its folder knows of movies and users."""
-    folder = file.parent
-    head = first_lines(file, 1)[0]
-    header = head.lower().startswith("user")
-    if header:
-        names = [{"userid": "customer_id", "movieid": "product_id", "rating": "stars"}.get(n, n)
-                 for n in head.lower().replace("_", "").split(",")]  # fmt: skip
-        columns = dict(zip(names, head.split(","), strict=True))
+    found = tables.shape(file)
+    if found.names:
+        columns = tables.guessed_columns(found.names)
     else:
-        names = NAMES
-        columns = dict(zip(NAMES, ("user", "item", "rating", "timestamp"), strict=True))
-    delim = "," if header else "::" if file.suffix == ".dat" else "\t"
-    reviews = read_delimited(con, file, names, delim, header=header)
-    half = format in ("movielens-10m", "movielens-latest")
+        columns = {ours: str(i) for i, ours in enumerate(("customer_id", "product_id", "stars", "timestamp"))}
     return Source(
         name=name,
         format=format,
         columns=columns,
-        reviews=reviews,
-        scale=(0.5, 5.0) if half else (1.0, 5.0),
-        products=movies(folder),
-        customers=users(folder),
-        files=(file,),
+        parts=(tables.read_table(con, file, found, columns),),
+        scale=(0.5, 5.0) if format in ("movielens-10m", "movielens-latest") else (1.0, 5.0),
+        products=movies(file.parent),
+        customers=users(file.parent),
     )
 
 

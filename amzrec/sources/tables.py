@@ -1,0 +1,247 @@
+"""Tables: CSV, TSV and other delimited text, JSON lines, Parquet, with the columns that a person or a layout names."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from amzrec.errors import AmzrecError
+from amzrec.sources.relation import BROKEN, Part, first_lines, read_lines
+
+DELIMITERS = ("\t", "::", ";", "|", ",")
+OURS = {  # the names that --columns takes
+    "customer": "customer_id",
+    "product": "product_id",
+    "parent": "product_parent",
+    "title": "product_title",
+    "category": "category",
+    "stars": "stars",
+    "timestamp": "timestamp",
+}
+# Names that columns have in files people have, in lower case without separators, the best first
+SYNONYMS = {
+    "customer_id": ("customerid", "userid", "reviewerid", "customer", "user", "reviewer", "uid", "profileid"),
+    "product_id": ("productid", "itemid", "asin", "movieid", "product", "item", "iid", "bookid", "isbn", "sku"),
+    "product_parent": ("productparent", "parentasin"),
+    "product_title": ("producttitle", "itemtitle", "movietitle", "productname", "itemname"),
+    "category": ("productcategory", "category", "maincategory", "itemcategory"),
+    "stars": ("starrating", "stars", "rating", "overall", "score", "userrating"),
+    "timestamp": ("timestamp", "unixreviewtime", "unixtime", "time", "reviewdate", "reviewtime", "date"),
+}
+RAGGED = "not the number of fields of the header"
+NOT_JSON = "no JSON object"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """How a table file is written: kind csv | jsonl | parquet, its column names or width, delimiter, header."""
+
+    kind: str
+    names: list[str]  # [] where the file has no header
+    width: int = 0
+    delimiter: str = ""
+    quoted: bool = False  # whether a quote character groups text
+    spanning: bool = False  # whether quoted text goes over line ends
+
+
+def shape(path: Path) -> Shape:
+    """The shape of a file, from its first lines; raises AmzrecError where it is empty or no table."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+    if magic == b"PAR1":
+        try:
+            return Shape("parquet", pq.read_schema(path).names)
+        except (pa.ArrowException, OSError) as error:
+            raise AmzrecError(f"{path} is a damaged Parquet file ({error}): download it again") from error
+    lines = first_lines(path)
+    if not lines:
+        raise AmzrecError(f"{path} is empty: name a file with reviews in it")
+    if lines[0].lstrip().startswith("{"):
+        return Shape("jsonl", json_keys(path, lines))
+    return delimited_shape(path, lines)
+
+
+def json_keys(path: Path, lines: list[str]) -> list[str]:
+    """The keys of the JSON objects in these lines, in order of appearance."""
+    keys: dict[str, None] = {}
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            keys |= dict.fromkeys(value)
+    if not keys:
+        raise AmzrecError(
+            f"{path} starts like JSON, but none of its first {len(lines)} lines is one JSON object. "
+            "JSON lines are read: one object per line"
+        )
+    return list(keys)
+
+
+def delimited_shape(path: Path, lines: list[str]) -> Shape:
+    """The delimiter that splits the first lines most evenly, and whether the first one is a header."""
+    best: tuple[float, int, str] = (0.0, 0, "")
+    for delimiter in DELIMITERS:
+        widths = [len(fields(line, delimiter)) for line in lines]
+        if widths[0] > 1:
+            even = sum(w == widths[0] for w in widths) / len(widths)
+            best = max(best, (round(even, 2), -DELIMITERS.index(delimiter), delimiter))
+    if best[0] < 0.5:
+        raise AmzrecError(
+            f"{path} is no table: its first line {lines[0][:80]!r} is not split like those after it by a comma, "
+            "tab, semicolon, | or ::. Tables are read as CSV, TSV, JSON lines and Parquet"
+        )
+    delimiter = best[2]
+    head = fields(lines[0], delimiter)
+    header = not any(number_like(field) for field in head)
+    tab_without_quotes = delimiter == "\t" and not any(f.startswith('"') and f.endswith('"') for f in head)
+    quoted = delimiter in ",;\t" and not tab_without_quotes
+    return Shape(
+        "csv",
+        [h.strip() for h in head] if header else [],
+        len(head),
+        delimiter,
+        quoted,
+        spans(lines, delimiter) if quoted else False,
+    )
+
+
+def fields(line: str, delimiter: str) -> list[str]:
+    """One line, split; quotes group text unless the line is tab-separated with stray quotes."""
+    if len(delimiter) > 1 or '"' not in line:
+        return line.split(delimiter)
+    try:
+        return next(csv.reader([line], delimiter=delimiter, strict=True))
+    except (csv.Error, StopIteration):
+        return line.split(delimiter)
+
+
+def spans(lines: list[str], delimiter: str) -> bool:
+    """Whether quoted text in these lines goes over line ends, and makes whole records when read so."""
+    if all(line.count('"') % 2 == 0 for line in lines):
+        return False
+    try:
+        records = list(csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True))
+    except csv.Error:
+        records = []
+    whole = [len(r) == len(records[0]) for r in records[:-1]]
+    return len(records) > 2 and all(whole)
+
+
+def number_like(field: str) -> bool:
+    """Whether a field is a number, hence no column name."""
+    try:
+        float(field.strip().strip('"'))
+    except ValueError:
+        return False
+    return True
+
+
+def plain(name: str) -> str:
+    """A column name in lower case without separators: `star_rating`, `Star Rating` → `starrating`."""
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def named_columns(text: str, found: Shape, path: Path) -> dict[str, str]:
+    """`customer=UserId,product=ItemId,stars=rating` → our column: the file's column (a number counts from 0).
+
+    Raises AmzrecError for a name the file does not have (with the nearest one), or where customer or product lacks.
+    """
+    columns: dict[str, str] = {}
+    for pair in text.split(","):
+        ours, equals, theirs = (piece.strip() for piece in pair.partition("="))
+        if not equals or ours not in OURS:
+            raise AmzrecError(
+                f"--columns has {pair!r}; write {'|'.join(OURS)}=COLUMN with commas between, "
+                "such as customer=UserId,product=ItemId,stars=rating"
+            )
+        names = found.names or [str(i) for i in range(found.width)]
+        if theirs not in names and theirs.isdigit() and found.names and int(theirs) < len(found.names):
+            theirs = found.names[int(theirs)]
+        if theirs not in names:
+            near = difflib.get_close_matches(theirs, names, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            what = "columns" if found.names else "columns, numbered for want of a header"
+            raise AmzrecError(
+                f"--columns names {theirs!r}, which {path} does not have{hint} Its {what}: {', '.join(names)}"
+            )
+        columns[OURS[ours]] = theirs
+    for ours in ("customer", "product"):
+        if OURS[ours] not in columns:
+            raise AmzrecError(f"--columns {text} names no {ours}: add {ours}=COLUMN")
+    return columns
+
+
+def guessed_columns(names: list[str]) -> dict[str, str]:
+    """Our columns, where the file's names say what they are; parent_asin alone is a product id."""
+    by_plain = {plain(name): name for name in reversed(names)}
+    columns = {}
+    for ours, synonyms in SYNONYMS.items():
+        for synonym in synonyms:
+            if synonym in by_plain:
+                columns[ours] = by_plain[synonym]
+                break
+    if "product_id" not in columns and "product_parent" in columns:
+        columns["product_id"] = columns.pop("product_parent")
+    return columns
+
+
+def read_table(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> Part:
+    """The named columns of a table file as a part: our names, every value the text it was."""
+    if found.kind == "parquet":
+        table = con.read_parquet(str(path))
+        return Part(path, table.select(**{ours: table[theirs] for ours, theirs in columns.items()}), lines=False)
+    if found.kind == "jsonl":
+        wanted = sorted(set(columns.values()))
+        types = dict.fromkeys(wanted, "VARCHAR")
+        table = con.read_json(str(path), columns=types, format="newline_delimited", ignore_errors=True)
+        nothing = ibis.and_(*(table[name].isnull() for name in wanted))
+        broken = ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))
+        return Part(path, table.select(**{o: table[t] for o, t in columns.items()}, **{BROKEN: broken}), json=True)
+    return Part(path, delimited(con, path, found, columns), header=1 if found.names else 0)
+
+
+def delimited(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> Any:
+    """The named columns of a delimited text file; BROKEN where a line has another number of fields than the first."""
+    places = {ours: found.names.index(t) if found.names else int(t) for ours, t in columns.items()}
+    table = read_lines(con, path, bool(found.names))
+    table = table.mutate(
+        f=split_quoted(table.line, found.delimiter) if found.quoted else table.line.split(found.delimiter)
+    )
+    right = table.f.length() == (found.width)
+    values = {ours: unquoted(table.f[i]) if found.quoted else table.f[i] for ours, i in places.items()}
+    return table.select(**values, **{BROKEN: ibis.cases((~right, RAGGED), else_=ibis.null().cast("string"))})
+
+
+@ibis.udf.scalar.builtin(name="regexp_extract_all")
+def extract_all(text: str, pattern: str, group: int) -> list[str]:  # type: ignore[empty-body]
+    """All matches of a group: DuckDB and Spark have it under this name and with these arguments."""
+
+
+def split_quoted(line: Any, delimiter: str) -> Any:
+    """A line of CSV as a list of fields, quotes kept; quoted text may hold the delimiter and doubled quotes."""
+    pattern = rf'("(?:[^"]|"")*"|[^{delimiter}]*){delimiter}'
+    return ibis.cases(
+        (line.contains('"'), extract_all(line.concat(delimiter), pattern, 1)), else_=line.split(delimiter)
+    )
+
+
+def unquoted(field: Any) -> Any:
+    """A field of CSV without its quotes."""
+    wrapped = field.startswith('"') & field.endswith('"') & (field.length() > 1)
+    return ibis.cases((wrapped, field.substr(1, field.length() - 2).replace('""', '"')), else_=field)
+
+
+def example(found: Shape) -> str:
+    """A --columns value for this file, to copy and mend."""
+    names = found.names or [str(i) for i in range(found.width)]
+    return ",".join(f"{ours}={name}" for ours, name in zip(("customer", "product", "stars"), names, strict=False))
