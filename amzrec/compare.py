@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.dataset import Dataset, is_dataset, open_dataset
+from amzrec.dataset import Dataset
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.evaluate import evaluate, write_json
 from amzrec.run import RUNS
@@ -31,13 +31,13 @@ def compare(
     writes {"protocol", "models": {name: figures}, "baselines", "differences": {name: …}, "runs", "picture"}, each
     part as in metrics.json. Runs that are in the way are refused before anything is trained, unless `overwrite`.
     """
-    from amzrec.train import train
+    from amzrec.train import resolve, train
 
     root, config = Path(root), config or TrainConfig()
     in_the_way = [str(root / name) for name in MODELS if (root / name).exists()]
     if in_the_way and not overwrite:
         raise AmzrecError(f"{in_the_way[0]} exists already: choose another folder, or add --overwrite to replace it")
-    dataset = dataset_for(source, prepare, progress)
+    dataset = resolve(source, prepare, progress)
     found, runs = dict[str, Any](), dict[str, str]()
     for name, weights in MODELS.items():
         if name == "joint" and config.rating_weight > 0 and config.retrieval_weight > 0:
@@ -63,16 +63,3 @@ def compare(
         raise AmzrecError(f"cannot draw {root / PICTURE}: {error.strerror or error}. Free some space") from error
     write_json(root / COMPARISON, document)
     return document
-
-
-def dataset_for(source: str | Path | Dataset | None, settings: PrepareConfig | None, progress: Progress) -> Dataset:
-    """The dataset to compare on: the one given, an opened folder, or a source prepared into the cache."""
-    if isinstance(source, Dataset):
-        return source
-    if source is not None and is_dataset(Path(source)):
-        if settings is not None:
-            raise AmzrecError(f"{source} is prepared already: its split is fixed. Leave the flags of prepare out")
-        return open_dataset(source)
-    from amzrec.prepare import cached
-
-    return cached(source, settings or PrepareConfig(), progress=progress)

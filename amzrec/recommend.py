@@ -88,7 +88,7 @@ def recommend(
     fitted on, else "liked", else "popularity". `sort` "stars" or "blend" (stars and score, each standardised) re-ranks
     the 100 best retrieved. Fewer than k come where fewer are left. AmzrecError for k < 1, an unknown sort or product.
     """
-    require(k >= 1, "k", k, "a whole number from 1")
+    _positive(k)
     require(sort in SORTS, "sort", sort, " | ".join(SORTS))
     model = _recommender(run)
     _needs_stars(model, sort)
@@ -124,7 +124,7 @@ def recommend_all(
 
     One line per recommendation: customer_id, rank, product_id, title, score, stars. The file is whole or absent.
     """
-    require(k >= 1, "k", k, "a whole number from 1")
+    _positive(k)
     require(sort in SORTS, "sort", sort, " | ".join(SORTS))
     out = Path(out)
     if out.suffix not in FORMATS:
@@ -237,11 +237,16 @@ def rate(customer_id: str, products: Sequence[str], run: Model | Run | Path | st
 
 def similar(product: str, run: Model | Run | Path | str | None = None, *, k: int = 10) -> Document:
     """The k products nearest to this one (id or exact title): cosine of the retrieval vectors, without popularity."""
-    require(k >= 1, "k", k, "a whole number from 1")
+    _positive(k)
     model = _recommender(run)
     row = model.product(product)
     rows, scores = model.similar(row, min(k, len(model.candidates)))
     return _named(model, row) | {"similar": _listed(model, rows, scores, None)}
+
+
+def _positive(k: int) -> None:
+    if k < 1:
+        raise AmzrecError(f"-k is {k}; allowed: a whole number from 1, such as 10")
 
 
 def _needs_stars(model: Recommender, sort: str) -> None:

@@ -120,7 +120,7 @@ def test_similar_names_the_product_and_its_neighbours(parity: Run) -> None:
 @pytest.mark.parametrize("k", [0, -1])
 def test_fewer_than_one_recommendation_is_refused(parity: Run, k: int) -> None:
     for ask in (lambda: recommend("u03", parity, k=k), lambda: similar("p04", parity, k=k)):
-        with pytest.raises(AmzrecError, match=rf"--k is {k}; allowed: a whole number from 1"):
+        with pytest.raises(AmzrecError, match=rf"-k is {k}; allowed: a whole number from 1"):
             ask()
 
 
