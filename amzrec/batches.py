@@ -1,0 +1,187 @@
+"""Fitted rows as arrays: histories of both sides, biases against the global mean, and batches in fresh order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from amzrec.dataset import Dataset, Reviews
+
+SHRINK_CUSTOMER = 10.0  # reviews of the mean that a customer's bias is shrunk by
+SHRINK_PRODUCT = 5.0
+
+Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """A list of entries per row: those of row r stand at offsets[r] .. offsets[r + 1]."""
+
+    offsets: Ints  # [R + 2]
+    entries: Rows  # [S]
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """What the fitted rows say about each customer (partners: products), or each product (partners: customers).
+
+    `residual` is value − bias of the partner, the bias of the row itself is subtracted where the history is read,
+    so that the target pair can be left out exactly. Values are (stars − mean) / unit.
+    """
+
+    known: Rows  # [R + 1] the row itself where the fitted rows hold it, else 0
+    counts: Ints  # [R + 1] reviews in the fitted rows
+    history: Lists  # partners
+    residual: Floats  # [S], 0 where there are no stars
+    rated: Floats  # [S] 1 where there are stars, else 0
+    total: Floats  # [R + 1] sum of the values of the rated reviews
+    number: Floats  # [R + 1] how many are rated
+    shrink: float  # reviews
+    attributes: Lists  # features and title words, as entries 0 .. n_attributes
+    n_attributes: int
+
+    @property
+    def bias(self) -> Floats:
+        """[R + 1] shrunk mean of the values of each row."""
+        return (self.total / (self.number + self.shrink)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """The rows a model is fitted on: n reviews, and both sides' views of them."""
+
+    customer: Rows  # [n]
+    product: Rows  # [n]
+    value: Floats  # [n] (stars − mean) / unit, 0 where there are none
+    rated: Floats  # [n] 1 where there are stars
+    customer_edge: Ints  # [n] where this review stands in the customer's history, -1 where the cap left it out
+    product_edge: Ints  # [n] likewise in the product's history
+    customers: Side
+    products: Side
+    candidates: Rows  # [M] product rows to retrieve from
+    mean: float  # mean stars
+    unit: float  # stars per model unit: a quarter of the scale, 1 on the scale 1..5
+    low: float
+    high: float
+
+    def __len__(self) -> int:
+        return len(self.customer)
+
+
+def fit_rows(dataset: Dataset, reviews: Reviews, cap: int, seed: int) -> Fit:
+    """Arrange the reviews for training; histories hold at most `cap` reviews, drawn at random from `seed`."""
+    rated = ~np.isnan(reviews.stars)
+    scale = dataset.info.get("stars") or {}
+    low, high = float(scale.get("min", 1.0)), float(scale.get("max", 5.0))
+    unit = (high - low) / 4 or 1.0
+    mean = float(reviews.stars[rated].mean(dtype=np.float64)) if rated.any() else (low + high) / 2
+    value = np.where(rated, (reviews.stars - mean) / unit, 0).astype(np.float32)
+    number = rated.astype(np.float32)
+    rng = np.random.default_rng([seed, 1])
+    sizes = (dataset.customers.num_rows, dataset.products.num_rows)
+    keys = (reviews.customer, reviews.product)
+    totals = [np.bincount(key, value, size).astype(np.float32) for key, size in zip(keys, sizes, strict=True)]
+    numbers = [np.bincount(key, number, size).astype(np.float32) for key, size in zip(keys, sizes, strict=True)]
+    shrinks = (SHRINK_CUSTOMER, SHRINK_PRODUCT)
+    tables = (dataset.customers, dataset.products)
+    sides, edges = [], []
+    for own, other in ((0, 1), (1, 0)):
+        partner_bias = totals[other] / (numbers[other] + shrinks[other])
+        history, edge, order = capped(keys[own], keys[other], sizes[own], cap, rng)
+        residual = (value - partner_bias[keys[other]]) * number
+        counts = np.bincount(keys[own], minlength=sizes[own])
+        attributes, n_attributes = read_attributes(tables[own])
+        known = np.where(counts > 0, np.arange(sizes[own]), 0).astype(np.int32)
+        sides.append(
+            Side(
+                known=known,
+                counts=counts,
+                history=history,
+                residual=residual[order].astype(np.float32),
+                rated=number[order],
+                total=totals[own],
+                number=numbers[own],
+                shrink=shrinks[own],
+                attributes=attributes,
+                n_attributes=n_attributes,
+            )
+        )
+        edges.append(edge)
+    candidates = dataset.candidates(sides[1].counts)
+    return Fit(
+        reviews.customer, reviews.product, value, number, edges[0], edges[1], sides[0], sides[1],
+        candidates, mean, unit, low, high,
+    )  # fmt: skip
+
+
+def capped(own: Rows, other: Rows, size: int, cap: int, rng: np.random.Generator) -> tuple[Lists, Ints, Ints]:
+    """Group reviews by `own` with at most `cap` of each, drawn at random.
+
+    Returns the lists of `other`, where each review stands in them (-1: left out), and the reviews in list order.
+    """
+    shuffled = rng.permutation(len(own))
+    order = shuffled[np.argsort(own[shuffled], kind="stable")]
+    counts = np.bincount(own, minlength=size)
+    first = np.concatenate([[0], np.cumsum(counts)])
+    rank = np.arange(len(own)) - first[own[order]]
+    order = order[rank < cap]
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, cap))]).astype(np.int64)
+    edge = np.full(len(own), -1, np.int64)
+    edge[order] = np.arange(len(order))
+    return Lists(offsets, other[order].astype(np.int32)), edge, order
+
+
+def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
+    """Features ("name=value") and title words of each row as small integers; those of fewer than `least` rows are left out."""
+    rows, keys = [], []
+    for number, column in enumerate(name for name in ("features", "tokens") if name in table.column_names):
+        array = table[column].combine_chunks()
+        array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
+        lengths = np.diff(array.offsets.to_numpy())
+        values = array.flatten()
+        codes = values.dictionary_encode().indices.to_numpy() if pa.types.is_string(values.type) else values.to_numpy()
+        valid = np.repeat(np.arange(len(array)), lengths)
+        rows.append(valid)
+        keys.append(codes.astype(np.int64) * 2 + number)
+    row, key = (np.concatenate(rows), np.concatenate(keys)) if rows else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    pairs = np.unique(np.stack([row, key]), axis=1) if len(row) else np.zeros((2, 0), np.int64)
+    names, code, count = np.unique(pairs[1], return_inverse=True, return_counts=True)
+    often = count >= least
+    renumbered = np.cumsum(often) - 1
+    keep = often[code]
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs[0][keep], minlength=table.num_rows))])
+    return Lists(offsets.astype(np.int64), renumbered[code[keep]].astype(np.int32)), int(often.sum())
+
+
+def batch_size(n: int, most: int) -> tuple[int, int]:
+    """Reviews per step and steps per epoch: at most `most`, and at least 10 steps where there are rows for them.
+
+    Steps are of one size, so that an epoch leaves out fewer than `steps` reviews, other ones each time.
+    """
+    steps = max(-(-n // most), min(10, -(-n // 256)), 1)
+    return n // steps, steps
+
+
+def batches(fit: Fit, size: int, steps: int, seed: list[int]) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """`steps` batches of `size` reviews in a fresh random order: the columns of Fit at the drawn positions."""
+    order = np.random.default_rng(seed).permutation(len(fit))
+    for step in range(steps):
+        index = order[step * size : (step + 1) * size]
+        yield {name: getattr(fit, name)[index] for name in COLUMNS}
+
+
+COLUMNS = {
+    "customer": np.int32,
+    "product": np.int32,
+    "value": np.float32,
+    "rated": np.float32,
+    "customer_edge": np.int64,
+    "product_edge": np.int64,
+}

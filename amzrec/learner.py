@@ -1,0 +1,244 @@
+"""A model in training: epochs, snapshots of what it learned as plain arrays, checkpoints, and its watch on valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amzrec.batches import COLUMNS, Fit, batches
+from amzrec.config import TrainConfig
+from amzrec.dataset import Dataset
+from amzrec.errors import Progress
+from amzrec.legacy import import_tensorflow
+from amzrec.model import Forward, MultitaskModel
+from amzrec.optimizer import LazyAdam
+from amzrec.ranks import Lists, rank
+
+tf = import_tensorflow()
+BLOCK = 8192  # rows whose vectors are computed at a time
+
+Array = np.ndarray[Any, Any]
+
+
+class Learner:
+    """A MultitaskModel with its optimizer and its rows."""
+
+    def __init__(
+        self, config: TrainConfig, fit: Fit, dataset: Dataset, prior: Array, scale: tuple[float, float]
+    ) -> None:
+        tf.keras.utils.set_random_seed(config.seed)
+        self.config, self.fit = config, fit
+        ids = dataset.customers["customer_id"], dataset.products["product_id"]
+        self.model = MultitaskModel(config, fit, *ids, prior, scale)
+        if config.optimizer == "adam":
+            optimizer = LazyAdam(config.rate, config.average)
+        else:
+            optimizer = tf.keras.optimizers.Adagrad(config.rate)
+        self.optimizer = optimizer
+        self.model.compile(optimizer=optimizer)
+        optimizer.build(self.model.trainable_variables)
+        self.answer = tf.function(self.model.call_tower, reduce_retracing=True)
+
+    def steps(self, size: int, steps: int) -> None:
+        """Reviews per step and steps per epoch."""
+        self.size, self.number, self.examples = size, steps, size * steps
+
+    def epoch(self, number: int, progress: Progress, label: str, logs: Path | None, phase: str) -> dict[str, float]:
+        """One pass over the rows in an order drawn from (seed, phase, number); returns the mean losses."""
+        seed = [self.config.seed, phase == "refit", number]
+        signature = {name: tf.TensorSpec([self.size], dtype) for name, dtype in COLUMNS.items()}
+        rows = tf.data.Dataset.from_generator(
+            lambda: batches(self.fit, self.size, self.number, seed), output_signature=signature
+        ).prefetch(2)
+        callbacks: list[Any] = [Steps(progress, label, self.number, self.size)]
+        if logs:
+            callbacks.append(tf.keras.callbacks.TensorBoard(str(logs / phase), profile_batch=0))
+        log = self.model.fit(
+            rows, initial_epoch=number - 1, epochs=number, steps_per_epoch=self.number, verbose=0, callbacks=callbacks
+        ).history
+        losses = {}
+        if self.config.rating_weight > 0 and self.fit.rated.any():
+            losses |= {
+                "rating_loss": log["rating_loss"][0],
+                "rating_constant": float(np.var(self.fit.value[self.fit.rated > 0])),
+            }
+        if self.config.retrieval_weight > 0:
+            losses |= {
+                "retrieval_loss": log["retrieval_loss"][0],
+                "retrieval_constant": float(np.log(len(self.fit.candidates))),
+            }
+        return {name: round(float(value), 6) for name, value in losses.items()}
+
+    def swap(self) -> None:
+        """Exchange weights and averaged weights; twice is as before."""
+        if isinstance(self.optimizer, LazyAdam):
+            self.optimizer.swap(self.model.trainable_variables)
+
+    def vectors(self, side: str, rows: Array, base: bool = False) -> Array:
+        """Tower vectors [n, D] of rows ("query" or "candidate"), with full histories, or before them (`base`)."""
+        parts = [
+            self.answer(tf.constant(rows[i : i + BLOCK], tf.int32), side, base).numpy()
+            for i in range(0, len(rows), BLOCK)
+        ]
+        return np.concatenate(parts) if parts else np.zeros((0, self.config.dim), np.float32)
+
+    def rate(self, customer: Array, product: Array, x: Array, y: Array) -> Array:
+        """Predicted stars of pairs [n], clipped, from their tower vectors."""
+        model, c, p = self.model, tf.constant(customer), tf.constant(product)
+        bias = model.query_tower.rating_bias(c), model.candidate_tower.rating_bias(p)
+        batch = Forward(tf.constant(x), tf.constant(y), *bias, None, None, None, None)
+        return np.clip(model.rate(c, p, batch).numpy() * self.fit.unit + self.fit.mean, self.fit.low, self.fit.high)
+
+    def retrieval(self, x: Array, y: Array, products: Array) -> tuple[Array, Array]:
+        """Query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the retrieval score."""
+        dims, temperature = self.config.retrieval_dims, float(np.exp(self.model.log_temperature.numpy()))
+        b = self.model.popularity.numpy()[products]
+        query = np.concatenate([x[:, :dims] / temperature, np.ones((len(x), 1), np.float32)], axis=1)
+        return query.astype(np.float32), np.concatenate([y[:, :dims], b], axis=1).astype(np.float32)
+
+    def snapshot(self, task: str) -> dict[str, Array]:
+        """What the task's answers need, as arrays with the names of run.ARRAYS, in stars; from averaged weights."""
+        self.swap()
+        model, fit, config = self.model, self.fit, self.config
+        q, c = model.query_tower, model.candidate_tower
+        customers, products = (np.arange(len(s.known), dtype=np.int32) for s in (fit.customers, fit.products))
+        x, y = self.vectors("query", customers), self.vectors("candidate", products)
+        dims = slice(config.retrieval_dims) if task == "retrieval" else slice(config.rating_start, None)
+        known = (fit.products.counts > 0)[:, None]
+        empty = np.zeros((len(products), config.dim), np.float32)
+        out = {
+            f"{task}_query_base": self.vectors("query", customers, base=True)[:, dims],
+            f"{task}_history_bag": np.where(known, c.bag.numpy() if q.full else empty, 0)[:, dims],
+            f"{task}_history_residual": np.where(known, c.residual.numpy() if q.full else empty, 0)[:, dims] / fit.unit,
+        }
+        if task == "retrieval":
+            query, candidate = self.retrieval(x, y, products)
+            out |= {"retrieval_query": query, "retrieval_candidate": candidate, "candidates": fit.candidates}
+            out |= {"temperature": np.exp(model.log_temperature.numpy())}
+            out |= {"product_counts": fit.products.counts, "customer_counts": fit.customers.counts}
+        else:
+            out |= self.rating_part(x[:, dims], y[:, dims], customers, products)
+        self.swap()
+        return {
+            name: np.asarray(a, np.float32) if np.asarray(a).dtype.kind == "f" else np.asarray(a)
+            for name, a in out.items()
+        }
+
+    def rating_part(self, x: Array, y: Array, customers: Array, products: Array) -> dict[str, Array]:
+        """The rating arrays and head of run.Vectors, model units turned into stars."""
+        model, fit, width = self.model, self.fit, x.shape[1]
+        head, unit, out = model.rating_head, fit.unit, {}
+        sides = (
+            ("rating_query", model.query_tower, x, customers),
+            ("rating_candidate", model.candidate_tower, y, products),
+        )
+        scale = head.scale.numpy() if head.full else np.zeros(2)
+        for number, (name, tower, vectors, rows) in enumerate(sides):
+            bias = tower.rating_bias(rows).numpy() * unit  # [R] stars
+            additive = scale[number] * bias + (tower.offsets(rows).numpy() * unit if tower.full else 0.0)
+            out[name] = np.concatenate([vectors, bias[:, None], additive[:, None]], axis=1)
+        out["rating_weight"] = head.weight.numpy() * unit
+        out["product_bias"] = fit.products.bias * unit
+        kernels = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
+        if kernels:
+            first = kernels[0][0]
+            if head.full:  # inputs x, bias, y, bias, x·y: the biases come in stars
+                first = first.copy()
+                first[[width, 2 * width + 1]] /= unit
+            else:  # inputs x, y: the other places of the common form are zero
+                wide = np.zeros((3 * width + 2, first.shape[1]), np.float32)
+                wide[:width], wide[width + 1 : 2 * width + 1] = first[:width], first[width:]
+                first = wide
+            kernels[0] = (first, kernels[0][1])
+            kernels[-1] = (kernels[-1][0] * unit, kernels[-1][1] * unit)
+        for number, (kernel, bias) in enumerate(kernels):
+            out |= {f"kernel_{number}": kernel, f"bias_{number}": bias}
+        out["layers"] = np.array(len(kernels))
+        out |= {"mean": np.array(fit.mean, np.float64) if fit.rated.any() else np.array(np.nan)}
+        return out | {"low": np.array(fit.low), "high": np.array(fit.high), "a_customer": np.array(scale[0])}
+
+    def save(self, prefix: Path) -> None:
+        """Write weights and optimizer."""
+        tf.train.Checkpoint(model=self.model, optimizer=self.optimizer).write(str(prefix))
+
+    def restore(self, prefix: Path) -> None:
+        """Read them back; AmzrecError is the caller's to raise."""
+        tf.train.Checkpoint(model=self.model, optimizer=self.optimizer).read(
+            str(prefix)
+        ).assert_existing_objects_matched()
+
+
+class Steps(tf.keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells the progress how many steps of the epoch are done, without reading a value from the device."""
+
+    _supports_tf_logs = True
+
+    def __init__(self, progress: Progress, label: str, total: int, size: int) -> None:
+        super().__init__()
+        self.progress, self.label, self.total, self.size = progress, label, total, size
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin to count."""
+        import time
+
+        self.clock, self.begun = time.monotonic, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """One more."""
+        rate = (batch + 1) * self.size / max(self.clock() - self.begun, 1e-9)
+        self.progress.step(self.label, batch + 1, self.total, f"{rate:,.0f} examples/s")
+
+
+class Watch:
+    """Judges a model on (a sample of) the valid reviews: RMSE of its stars, NDCG of each review's full rank.
+
+    The rank is among the candidates that the customer has not reviewed in the fitted rows; a product that is no
+    candidate counts 0.
+    """
+
+    def __init__(self, dataset: Dataset, fit: Fit, most: int, seed: int) -> None:
+        valid = dataset.valid
+        if len(valid) > most:
+            valid = valid.take(np.sort(np.random.default_rng([seed, 2]).choice(len(valid), most, replace=False)))
+        self.fit = fit
+        self.customers, owner = np.unique(valid.customer, return_inverse=True)
+        order = np.argsort(owner, kind="stable")
+        self.valid, self.owner = valid.take(order), owner[order]
+        position = np.full(len(fit.products.known), -1)
+        position[fit.candidates] = np.arange(len(fit.candidates))
+        count = len(self.customers)
+        self.positives = Lists.of(self.owner, position[self.valid.product], count)
+        mine = np.isin(fit.customer, self.customers)
+        place = position[fit.product[mine]]
+        self.seen = Lists.of(np.searchsorted(self.customers, fit.customer[mine])[place >= 0], place[place >= 0], count)
+        self.rated = ~np.isnan(self.valid.stars)
+
+    def figures(self, learner: Learner) -> dict[str, float]:
+        """valid_rmse in stars and valid_ndcg, from averaged weights; NaN where there is nothing to measure."""
+        learner.swap()
+        fit, out = self.fit, {}
+        products = np.union1d(fit.candidates, self.valid.product).astype(np.int32)
+        x, y = learner.vectors("query", self.customers.astype(np.int32)), learner.vectors("candidate", products)
+        if learner.config.rating_weight > 0:
+            place = np.searchsorted(products, self.valid.product)
+            stars = learner.rate(self.valid.customer, self.valid.product, x[self.owner], y[place])
+            error = (stars - self.valid.stars)[self.rated]
+            out["valid_rmse"] = float(np.sqrt(np.mean(np.square(error)))) if len(error) else float("nan")
+        if learner.config.retrieval_weight > 0:
+            place = np.searchsorted(products, fit.candidates)
+            query, candidate = learner.retrieval(x, y[place], fit.candidates)
+            out["valid_ndcg"] = self.ndcg(query, candidate, np.arange(len(self.customers)))
+        learner.swap()
+        return out
+
+    def popularity_figure(self, prior: Array) -> float:
+        """valid_ndcg of one list for all: the candidates by `prior` [N + 1]."""
+        candidate = prior[self.fit.candidates][:, None].astype(np.float32)
+        return self.ndcg(np.ones((1, 1), np.float32), candidate, np.zeros(len(self.customers), np.int64))
+
+    def ndcg(self, query: Array, candidate: Array, query_of: Array) -> float:
+        """Mean over the valid reviews of 1 / log2(1 + rank)."""
+        above = rank(query, candidate, query_of, self.positives, self.seen, k=1).above_unseen
+        return float(np.mean(1.0 / np.log2(np.minimum(above, 1 << 40) + 2.0))) if len(above) else float("nan")

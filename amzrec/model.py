@@ -1,0 +1,223 @@
+"""MultitaskModel: two towers that retrieve and rate, on TensorFlow Recommenders' model, tasks and metrics."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from amzrec.batches import Fit
+from amzrec.config import TrainConfig
+from amzrec.legacy import import_tensorflow, import_tfrs
+from amzrec.losses import candidate_bias, softmax_loss
+from amzrec.towers import Tower, tf_keras
+
+tf = import_tensorflow()
+tfrs = import_tfrs()
+
+
+class Forward(NamedTuple):
+    """One batch through both towers, every vector without its own target review."""
+
+    x: Any  # [B, D]
+    y: Any  # [B, D]
+    query_bias: Any  # [B] shrunk, in model units
+    candidate_bias: Any  # [B]
+    candidate: Any  # [M, D] the unique candidates, with full histories
+    rows: Any  # [M] their product rows
+    place: Any  # [B] where each example's product stands among them
+    penalty: Any  # scalar
+
+
+class Retrieval(tfrs.tasks.Retrieval):
+    """tfrs.tasks.Retrieval over the unique candidates of a batch, as a mean, without a [B, B] matrix.
+
+    Equal to the original (divided by the batch size) where that is right: in-batch candidates, no correction.
+    """
+
+    def call(self, query: Any, candidate: Any, bias: Any, positive: Any, target: Any) -> Any:  # type: ignore[override]
+        """Shapes as `losses.softmax_loss`."""
+        return softmax_loss(query, candidate, bias, positive, target)
+
+
+class RatingHead(tf_keras.layers.Layer):
+    """stars − mean = bias of both + Σ w·x·y + MLP([x, bias, y, bias, x·y]), in model units.
+
+    With `--features ids` only an MLP on both embeddings, as the reference systems have it.
+    """
+
+    def __init__(self, config: TrainConfig, start: tuple[float, float]) -> None:
+        super().__init__(name="rating_head")
+        self.full, width = not config.shared, config.dim - config.rating_start
+        init = tf_keras.initializers
+        self.scale = self.add_weight(name="bias_scale", shape=(2,), initializer=init.Constant(start))
+        self.scale_start = start
+        self.weight = self.add_weight(
+            name="dot_weight", shape=(width,), initializer=init.Constant(1.0 if self.full else 0.0)
+        )
+        self.mlp = []
+        inputs = 3 * width + 2 if self.full else 2 * width
+        widths = [*config.head, 1] if config.head or not self.full else []
+        for number, units in enumerate(widths):
+            last = number == len(widths) - 1
+            kernel = init.Zeros() if last and self.full else init.GlorotUniform(seed=config.seed + 10 + number)
+            layer = tf_keras.layers.Dense(units, activation=None if last else "relu", kernel_initializer=kernel)
+            layer.build((None, inputs))
+            self.mlp.append(layer)
+            inputs = units
+
+    def call(
+        self, x: Any, y: Any, query_bias: Any, candidate_bias: Any, query_offset: Any, candidate_offset: Any
+    ) -> Any:
+        """Predicted (stars − mean) / unit, [B]; x and y are [B, K] rating dimensions, the rest [B]."""
+        if not self.full:
+            hidden = tf.concat([x, y], axis=1)
+            for layer in self.mlp:
+                hidden = layer(hidden)
+            return hidden[:, 0]
+        stars = self.scale[0] * query_bias + self.scale[1] * candidate_bias + query_offset + candidate_offset
+        stars += tf.linalg.matvec(x * y, self.weight)
+        if self.mlp:
+            hidden = tf.concat([x, query_bias[:, None], y, candidate_bias[:, None], x * y], axis=1)
+            for layer in self.mlp:
+                hidden = layer(hidden)
+            stars += hidden[:, 0]
+        return stars
+
+
+class MultitaskModel(tfrs.models.Model):
+    """Both tasks on one pair of towers, weighted; both losses are means, so weights mean the same at any batch size.
+
+    `fit` are the rows it learns from, `customer_ids` and `product_ids` the vocabularies by row (row 0 unknown),
+    `prior` [N + 1] the log popularity that the candidate biases start from, `bias_scale` what the shrunk biases of
+    customer and product are worth at the start.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        fit: Fit,
+        customer_ids: Any,
+        product_ids: Any,
+        prior: np.ndarray[Any, Any],
+        bias_scale: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.config, self.rows = config, fit
+        self.query_tower = Tower(fit.customers, customer_ids, config, "query")
+        self.candidate_tower = Tower(fit.products, product_ids, config, "candidate")
+        self.rating_head = RatingHead(config, bias_scale)
+        full = not config.shared
+        start = tf_keras.initializers.Constant(prior.reshape(-1, 1) if full else 0.0)
+        self.popularity = self.add_weight(name="popularity", shape=(len(prior), 1), initializer=start, trainable=full)
+        temperature = config.temperature if full else 1.0
+        self.log_temperature = self.add_weight(
+            name="log_temperature",
+            shape=(),
+            initializer=tf_keras.initializers.Constant(np.log(temperature)),
+            trainable=full,
+        )
+        share = np.maximum(fit.products.counts, 0.5) / max(len(fit), 1)
+        self.log_share = tf.constant(np.log(share), tf.float32)
+        self.candidates = tf.constant(fit.candidates, tf.int32)
+        position = np.full(len(fit.products.known), 0, np.int64)
+        position[fit.candidates] = np.arange(len(fit.candidates))
+        self.position = tf.constant(position)
+        self.whole = config.negatives == "full" or (
+            config.negatives == "auto" and len(fit.candidates) <= config.batch_size
+        )
+        self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
+        self.retrieval_task = Retrieval()
+        self.rating_loss = tf_keras.metrics.Mean("rating_loss")
+        self.retrieval_loss = tf_keras.metrics.Mean("retrieval_loss")
+
+    def call(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """Query and candidate vectors [B, D] of rows or raw ids, with full histories."""
+        query = self.query_tower(inputs["customer"], self.candidate_tower)
+        return query, self.candidate_tower(inputs["product"], self.query_tower)
+
+    def compute_loss(self, inputs: dict[str, Any], training: bool = False) -> Any:
+        """Weighted sum of the two mean losses and the penalties on the vectors of the batch; a scalar."""
+        batch = self.forward(inputs, training)
+        loss = batch.penalty
+        if self.config.rating_weight > 0:
+            rating = self.rate_batch(inputs, batch)
+            self.rating_loss.update_state(rating)
+            loss += self.config.rating_weight * rating
+        if self.config.retrieval_weight > 0:
+            retrieval = self.retrieve_batch(inputs, batch)
+            self.retrieval_loss.update_state(retrieval)
+            loss += self.config.retrieval_weight * retrieval
+        return loss
+
+    def forward(self, inputs: dict[str, Any], training: bool) -> Forward:
+        """The batch's vectors; in training, some history is dropped and some customers are made unknown."""
+        customer, product = inputs["customer"], inputs["product"]
+        if self.whole and self.config.retrieval_weight > 0:
+            rows, place = self.candidates, tf.gather(self.position, product)
+        else:
+            rows, place = tf.unique(product, out_idx=tf.int64)
+        q, c, config = self.query_tower, self.candidate_tower, self.config
+        zero = tf.zeros_like(inputs["value"])
+        if config.shared:
+            return Forward(q(customer), c(product), zero, zero, c(rows), rows, place, 0.0)
+        seed = tf.cast(self.optimizer.iterations, tf.int64) * 2 + config.seed * 1_000_003 if training else None
+        unique, index = tf.unique(customer)
+        target = q.target(c, product, inputs["value"], inputs["rated"], inputs["customer_edge"])
+        query_bias = q.bias_without(customer, target)
+        history = q.without(q.sums(unique, c, seed).take(index), target, seed)
+        base = q.base(customer)
+        nobody = tf.gather(q.embedding, tf.zeros_like(customer))
+        draw = tf.random.stateless_uniform([tf.size(customer)], tf.stack([seed, 1])) if training else zero + 1.0
+        base = tf.where((draw < config.mask)[:, None], nobody + q.words(customer), base)  # known by history alone
+        x = q.compose(base, history, query_bias)
+        unknown = draw < config.mask / 2
+        x, query_bias = tf.where(unknown[:, None], nobody, x), tf.where(unknown, 0.0, query_bias)
+        seed = None if seed is None else seed + 1
+        sums = c.sums(rows, q, seed)
+        candidate = c.compose(c.base(rows), sums, c.bias(rows))
+        back = c.target(q, customer, inputs["value"], inputs["rated"], inputs["product_edge"])
+        candidate_bias = c.bias_without(product, back)
+        y = c.compose(c.base(product), c.without(sums.take(place), back, seed), candidate_bias)
+        ids = squares(tf.gather(q.embedding, customer)) + squares(tf.gather(c.embedding, product))
+        bags = squares(target.bag) + squares(target.residual) + squares(back.bag) + squares(back.residual)
+        penalty = config.l2 * ids + config.l2_history * bags
+        return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty)
+
+    def rate_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
+        """Mean squared error over the rated rows of the batch, in model units."""
+        predicted = self.rate(inputs["customer"], inputs["product"], batch)
+        weight = inputs["rated"] / tf.maximum(tf.reduce_mean(inputs["rated"]), 1e-9)
+        return self.rating_task(labels=inputs["value"][:, None], predictions=predicted[:, None], sample_weight=weight)
+
+    def rate(self, customer: Any, product: Any, batch: Forward) -> Any:
+        """Predicted (stars − mean) / unit of the pairs, [B]."""
+        start, q, c = self.config.rating_start, self.query_tower, self.candidate_tower
+        zero = tf.zeros_like(batch.query_bias)
+        offsets = (zero, zero) if self.config.shared else (q.offsets(customer), c.offsets(product))
+        return self.rating_head(
+            batch.x[:, start:], batch.y[:, start:], batch.query_bias, batch.candidate_bias, *offsets
+        )
+
+    def retrieve_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
+        """Mean cross-entropy of the batch's reviews against the batch's unique candidates or the whole catalogue."""
+        dims, rows, place = self.config.retrieval_dims, batch.rows, batch.place
+        query = batch.x[:, :dims] / tf.exp(self.log_temperature)
+        counts = log_q = None
+        if not self.whole:
+            counts = tf.math.unsorted_segment_sum(tf.ones_like(place, tf.float32), place, tf.size(rows))
+            log_q = tf.gather(self.log_share, rows) if self.config.log_q else None
+        bias = candidate_bias(tf.gather(self.popularity, rows)[:, 0], log_q, counts)
+        positive = tf.reduce_sum(query * batch.y[:, :dims], 1) + tf.gather(bias, place)
+        return self.retrieval_task(query, batch.candidate[:, :dims], bias, positive, place)
+
+    def call_tower(self, rows: Any, side: str, base: bool = False) -> Any:
+        """Vectors [n, D] of rows on one side ("query" or "candidate"), or what they are before their histories."""
+        q, c = self.query_tower, self.candidate_tower
+        tower, partner = (q, c) if side == "query" else (c, q)
+        return tower.base(rows) if base else tower(rows, partner)
+
+
+def squares(vectors: Any) -> Any:
+    """Mean over the rows of their squared lengths."""
+    return tf.reduce_mean(tf.reduce_sum(tf.square(vectors), 1))

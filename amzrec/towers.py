@@ -1,0 +1,198 @@
+"""Ids → vectors: StringLookup, embedding, history of the row, attributes; exactly without the target review."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from amzrec.batches import Lists, Side
+from amzrec.config import TrainConfig
+from amzrec.legacy import import_tensorflow
+
+tf = import_tensorflow()
+tf_keras = tf.keras
+
+
+class Sums(NamedTuple):
+    """What the histories of n rows add up to."""
+
+    bag: Any  # [n, D] Σ of the partners' bag vectors
+    residual: Any  # [n, D] Σ of (value − partner's bias) · residual vectors
+    level: Any  # [n, D] Σ of residual vectors over rated reviews: times the row's own bias, to be subtracted
+    size: Any  # [n] reviews in the sums
+
+    def take(self, index: Any) -> Sums:
+        """The sums of the rows at these positions."""
+        return Sums(*(tf.gather(part, index) for part in self))
+
+
+class Target(NamedTuple):
+    """The review of each example, to be left out of its own histories."""
+
+    partner: Any  # [B] row on the other side
+    value: Any  # [B] (stars − mean) / unit
+    rated: Any  # [B] 1 where there are stars
+    edge: Any  # [B] where it stands in this side's histories, -1: not there
+    bag: Any  # [B, D] the partner's bag vector
+    residual: Any  # [B, D] the partner's residual vector
+    partner_bias: Any  # [B] the partner's bias with all its reviews, as in Side.residual
+
+
+class Ragged:
+    """Lists on the device."""
+
+    def __init__(self, lists: Lists) -> None:
+        self.offsets = tf.constant(lists.offsets, tf.int64)
+        self.entries = tf.constant(lists.entries, tf.int32)
+
+    def of(self, rows: Any) -> tuple[Any, Any]:
+        """(segment [E], position [E]) of every entry of these rows, in order."""
+        start = tf.gather(self.offsets, rows)
+        length = tf.gather(self.offsets, rows + 1) - start
+        segment = tf.repeat(tf.range(tf.size(rows, out_type=tf.int64)), length)
+        before = tf.cumsum(length, exclusive=True)
+        position = tf.range(tf.reduce_sum(length)) + tf.gather(start - before, segment)
+        return segment, position
+
+
+def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) -> Any:
+    """Σ weight · table[column] per segment: [rows, D], without an [E, D] matrix."""
+    shape = tf.stack([tf.cast(rows, tf.int64), tf.shape(table, out_type=tf.int64)[0]])
+    indices = tf.stack([segment, tf.cast(column, tf.int64)], axis=1)
+    return tf.raw_ops.SparseTensorDenseMatMul(a_indices=indices, a_values=weight, a_shape=shape, b=table)
+
+
+def kept(edge: Any, seed: Any, dropout: float) -> Any:
+    """1 for the reviews that this step keeps in its histories, 0 for those it drops: a hash of position and seed.
+
+    The same review gets the same answer wherever it is asked for in a step, which leaving it out relies on.
+    """
+    mixed = tf.cast(edge, tf.int64) + tf.cast(seed, tf.int64) * -7046029254386353131  # splitmix64's constants
+    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
+        mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, tf.constant(shift, tf.int64))) * factor
+    share = tf.cast(
+        tf.bitwise.bitwise_and(tf.bitwise.right_shift(mixed, tf.constant(31, tf.int64)), 0xFFFFFF), tf.float32
+    )
+    return tf.cast((share >= dropout * 0x1000000) & (edge >= 0), tf.float32)
+
+
+class Tower(tf_keras.layers.Layer):
+    """One side's vectors.
+
+        vector = id + [Σ bag + Σ (residual − own bias) · residual vector] / √(n + 1) + Σ attributes / √(n + 1)
+
+    with `--features full`, and the id's embedding alone with `ids`. Row 0 is the unknown one. The tower owns what its
+    rows add to the histories of the *other* side (`bag`, `residual`). Koren 2008 (SVD++, eq. 15), made two-sided.
+    """
+
+    def __init__(self, side: Side, ids: Any, config: TrainConfig, name: str) -> None:
+        super().__init__(name=name)
+        self.side, self._ids, self.config, self.full = side, ids, config, not config.shared
+        size, width = len(side.known), config.dim
+        ids_scale = tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=config.seed + len(name))
+
+        def table(label: str, rows: int, columns: int, start: Any = None) -> Any:
+            return self.add_weight(name=f"{name}_{label}", shape=(rows, columns), initializer=start or ids_scale)
+
+        self.embedding = table("embedding", size, width)
+        self.known = tf.constant(side.known, tf.int32)
+        if not self.full:
+            return
+        zeros = tf_keras.initializers.Zeros()
+        small = tf_keras.initializers.RandomNormal(stddev=0.02, seed=config.seed + len(name) + 1)
+        self.offset = table("offset", size, 1, zeros)
+        self.bag = table("bag", size, width, small)
+        self.residual = table("residual", size, width, small)
+        self.attribute = table("attribute", max(side.n_attributes, 1), width, small)
+        self.history, self.attributes = Ragged(side.history), Ragged(side.attributes)
+        self.edge_residual = tf.constant(side.residual, tf.float32)
+        self.edge_rated = tf.constant(side.rated, tf.float32)
+        self.total, self.number = tf.constant(side.total), tf.constant(side.number)
+
+    @cached_property
+    def lookup(self) -> Any:
+        """The StringLookup of this side's ids; made when strings are first given (training gives rows)."""
+        return tf_keras.layers.StringLookup(vocabulary=list(self._ids), num_oov_indices=1)
+
+    def call(self, rows: Any, partner: Any = None) -> Any:
+        """Vectors [n, D] of rows (int) or ids (string) with their full histories, as they are answered from."""
+        rows = tf.convert_to_tensor(rows)
+        if rows.dtype == tf.string:
+            rows = tf.cast(self.lookup(rows), tf.int32)
+        if not self.full:
+            return self.base(rows)
+        sums = self.sums(rows, partner)
+        return self.compose(self.base(rows), sums, self.bias(rows))
+
+    def base(self, rows: Any) -> Any:
+        """[n, D] what a row's vector is before its history."""
+        vectors = tf.gather(self.embedding, tf.gather(self.known, rows))
+        return vectors + self.words(rows) if self.full else vectors
+
+    def words(self, rows: Any) -> Any:
+        """[n, D] features and title words of the rows; zero where a row has none."""
+        if self.side.n_attributes == 0:
+            return tf.zeros([tf.size(rows), self.config.dim])
+        unique, index = tf.unique(rows)
+        segment, position = self.attributes.of(unique)
+        entries, column = tf.unique(tf.gather(self.attributes.entries, position))
+        number = tf.math.segment_sum(tf.ones_like(segment, tf.float32), segment)
+        number = tf.pad(number, [[0, tf.size(unique) - tf.size(number)]])
+        weight = tf.gather(tf.math.rsqrt(number + 1.0), segment)
+        summed = weighted_sum(segment, column, weight, tf.gather(self.attribute, entries), tf.size(unique))
+        return tf.gather(summed, index)
+
+    def bias(self, rows: Any) -> Any:
+        """[n] shrunk bias of the rows against the frozen mean, all reviews in."""
+        return tf.gather(self.total, rows) / (tf.gather(self.number, rows) + self.side.shrink)
+
+    def offsets(self, rows: Any) -> Any:
+        """[n] learned biases of the rows, beside the shrunk means."""
+        return tf.gather(self.offset, tf.gather(self.known, rows))[:, 0]
+
+    def rating_bias(self, rows: Any) -> Any:
+        """[n] the shrunk bias that the rating reads: none with `--features ids`."""
+        return self.bias(rows) if self.full else tf.zeros([tf.size(rows)])
+
+    def bias_without(self, rows: Any, target: Target) -> Any:
+        """[n] the same, the target review left out: exact, as the mean is frozen."""
+        total = tf.gather(self.total, rows) - target.value * target.rated
+        return total / (tf.gather(self.number, rows) - target.rated + self.side.shrink)
+
+    def sums(self, rows: Any, partner: Tower, seed: Any = None) -> Sums:
+        """Histories of (unique) rows added up over the partner tower's vectors; with a seed some are dropped."""
+        segment, position = self.history.of(rows)
+        weight = tf.ones_like(position, tf.float32)
+        if seed is not None and self.config.history_dropout > 0:
+            weight = kept(position, seed, self.config.history_dropout)
+        entries, column = tf.unique(tf.gather(self.history.entries, position))
+        bags, residuals = tf.gather(partner.bag, entries), tf.gather(partner.residual, entries)
+        n = tf.size(rows)
+        size = tf.pad(tf.math.segment_sum(weight, segment), [[0, n]])[:n]
+        return Sums(
+            weighted_sum(segment, column, weight, bags, n),
+            weighted_sum(segment, column, weight * tf.gather(self.edge_residual, position), residuals, n),
+            weighted_sum(segment, column, weight * tf.gather(self.edge_rated, position), residuals, n),
+            size,
+        )
+
+    def target(self, partner: Tower, rows: Any, value: Any, rated: Any, edge: Any) -> Target:
+        """The examples' reviews as this tower's histories hold them; `rows` [B] are on the partner's side."""
+        vectors = tf.gather(partner.bag, rows), tf.gather(partner.residual, rows)
+        return Target(rows, value, rated, edge, *vectors, partner.bias(rows))
+
+    def without(self, sums: Sums, target: Target, seed: Any) -> Sums:
+        """The sums less the target review, where this step kept it."""
+        weight = kept(target.edge, seed, self.config.history_dropout if seed is not None else 0.0)
+        own = weight * target.rated
+        return Sums(
+            sums.bag - weight[:, None] * target.bag,
+            sums.residual - (own * (target.value - target.partner_bias))[:, None] * target.residual,
+            sums.level - own[:, None] * target.residual,
+            sums.size - weight,
+        )
+
+    def compose(self, base: Any, sums: Sums, bias: Any) -> Any:
+        """[n, D] the tower's vectors."""
+        history = sums.bag + sums.residual - bias[:, None] * sums.level
+        return base + history * tf.math.rsqrt(sums.size + 1.0)[:, None]

@@ -1,0 +1,393 @@
+"""train: a dataset becomes a run folder, each task at its own best epoch, then again on train + valid."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amzrec import __version__
+from amzrec.baselines import HALF_LIVES, popularity, recent_popularity
+from amzrec.batches import SHRINK_CUSTOMER, Fit, batch_size, fit_rows
+from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.dataset import Dataset, Reviews, is_dataset, open_dataset, replace_folder
+from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.prepare import cached
+from amzrec.run import CHECKPOINTS, HISTORY, RUN, RUNS, Run, Strings, Vectors, open_run, write_vectors
+
+WATCHED = 20_000  # most valid reviews that an epoch is judged by
+CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
+STATE = "state.json"
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def train(
+    source: str | Path | Dataset | None = None,
+    run: Path | str | None = None,
+    config: TrainConfig | None = None,
+    *,
+    prepare: PrepareConfig | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    tensorboard: bool = False,
+    progress: Progress = SILENT,
+) -> Run:
+    """Train on a source or dataset (None: the embedded sample) and write the run folder `run`.
+
+    The default `run` is runs/joint, runs/rating or runs/retrieval by the weights, with a number where that is taken.
+    `prepare` says how a source is prepared on the fly. `resume` goes on with an unfinished training of that name.
+    Raises AmzrecError for data without anything to learn from, and where `run` exists and `overwrite` is not given.
+    """
+    config = config or TrainConfig()
+    folder = Path(run) if run is not None else free_name(config, resume)
+    if folder.exists() and not overwrite:
+        raise AmzrecError(
+            f"the run folder {folder} exists already: choose another --run, or add --overwrite to replace it"
+        )
+    dataset = resolve(source, prepare, progress)
+    check(dataset, config)
+    work = folder.parent / f".{folder.name}.training"
+    try:
+        Training(dataset, config, work, resume, overwrite, tensorboard, progress).run()
+        replace_folder(work, folder)
+    except OSError as error:
+        kept = "What was reached is kept: go on with --resume" if (work / STATE).exists() else "Nothing was left there"
+        raise AmzrecError(
+            f"cannot write the run folder {folder}: {error.strerror or error}. {kept}; "
+            "free some space or choose a place you may write to"
+        ) from error
+    finally:
+        if not (work / STATE).exists():
+            shutil.rmtree(work, ignore_errors=True)
+    return open_run(folder)
+
+
+def free_name(config: TrainConfig, resume: bool) -> Path:
+    """runs/joint, or joint-2, joint-3 … where that is taken; with `resume` the newest unfinished one."""
+    name = (
+        "joint"
+        if config.rating_weight and config.retrieval_weight
+        else "rating"
+        if config.rating_weight
+        else "retrieval"
+    )
+    if resume:
+        unfinished = sorted(RUNS.glob(f".{name}*.training/{STATE}"), key=lambda file: file.stat().st_mtime)
+        if unfinished:
+            return RUNS / unfinished[-1].parent.name[1 : -len(".training")]
+    names = [name, *(f"{name}-{number}" for number in range(2, 10_000))]
+    return next(RUNS / n for n in names if not (RUNS / n).exists())
+
+
+def resolve(source: str | Path | Dataset | None, prepare: PrepareConfig | None, progress: Progress) -> Dataset:
+    """The dataset itself, the dataset folder of that name, or the source prepared into the cache."""
+    if isinstance(source, Dataset):
+        return source
+    if source is not None and is_dataset(Path(source)):
+        if prepare is not None and prepare != PrepareConfig():
+            raise AmzrecError(
+                f"{source} is a prepared dataset: how it was split is fixed. Give the options to amzrec prepare"
+            )
+        return open_dataset(source)
+    return cached(source, prepare or PrepareConfig(), progress=progress)
+
+
+def check(dataset: Dataset, config: TrainConfig) -> None:
+    """Raise AmzrecError where there is nothing that the asked-for tasks could learn from."""
+    if len(dataset.train) == 0:
+        raise AmzrecError(f"dataset {dataset.path} has no train reviews: nothing to learn from")
+    if np.isnan(dataset.train.stars).all() and config.rating_weight > 0 and config.retrieval_weight == 0:
+        raise AmzrecError(f"dataset {dataset.path} has no stars: a rating cannot be learned. Set --retrieval-weight 1")
+    if config.retrieval_weight > 0 and len(np.unique(dataset.train.product)) < 2:
+        raise AmzrecError(f"dataset {dataset.path} has only one product in train: retrieval needs at least two")
+
+
+@dataclasses.dataclass
+class State:
+    """Where a training stands: what a checkpoint holds beside the weights."""
+
+    phase: str = "select"  # select: fitted on train, judged on valid; refit: fitted on train + valid
+    epoch: int = 0  # finished epochs of this phase
+    best: dict[str, int] = dataclasses.field(default_factory=dict)  # epoch by task, 0: as it started
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)  # of the best epochs, by task
+    half_life: float | None = None  # days of the popularity prior, None: all time
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    checkpoint: str = ""
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # configuration and fingerprint, to be equal
+
+
+class Training:
+    """One training in its working folder."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        config: TrainConfig,
+        work: Path,
+        resume: bool,
+        overwrite: bool,
+        tensorboard: bool,
+        progress: Progress,
+    ) -> None:
+        self.dataset, self.config, self.work, self.progress = dataset, config, work, progress
+        self.tensorboard = tensorboard
+        self.tasks = [t for t in ("rating", "retrieval") if getattr(config, f"{t}_weight") > 0]
+        if np.isnan(dataset.train.stars).all():
+            self.tasks = ["retrieval"]
+        self.started = time.monotonic()
+        self.saved = self.started
+        settings = {
+            "config": config.to_json(),
+            "fingerprint": dataset.info.get("fingerprint"),
+            "protocol": dataset.protocol,
+        }
+        self.state = self.begin(settings, resume, overwrite)
+        self.before = self.state.seconds
+
+    def begin(self, settings: dict[str, Any], resume: bool, overwrite: bool) -> State:
+        """A fresh working folder, or the state of the unfinished training that is there."""
+        file = self.work / STATE
+        if file.exists() and resume:
+            state = State(**json.loads(file.read_text()))
+            if state.settings != settings:
+                raise AmzrecError(
+                    f"the unfinished training in {self.work} had other settings or data: repeat its command with --resume, "
+                    "or begin again with --overwrite"
+                )
+            self.progress.say(f"going on after epoch {state.epoch} of {state.phase}")
+            return state
+        if file.exists() and not overwrite:
+            epoch = json.loads(file.read_text()).get("epoch")
+            raise AmzrecError(
+                f"an unfinished training is in {self.work} (epoch {epoch}): go on with --resume, or begin again with --overwrite"
+            )
+        if resume:
+            self.progress.say("there is no unfinished training of this name: beginning at the start")
+        shutil.rmtree(self.work, ignore_errors=True)
+        (self.work / CHECKPOINTS).mkdir(parents=True)
+        return State(settings=settings)
+
+    def run(self) -> None:
+        """Both phases, then the folder's files."""
+        from amzrec.legacy import import_tensorflow
+
+        self.progress.say("starting TensorFlow")
+        gpus = import_tensorflow().config.list_physical_devices("GPU")
+        self.progress.say(f"training on {len(gpus)} GPU" if gpus else "training on the CPU (TensorFlow sees no GPU)")
+        refit = self.config.refit and len(self.dataset.valid) > 0
+        if self.state.phase == "select":
+            self.phase(self.dataset.train, self.config.epochs, snapshots=not refit)
+            if refit:
+                self.state = dataclasses.replace(self.state, phase="refit", epoch=0, checkpoint="")
+        if refit:
+            both = Reviews.concat([self.dataset.train, self.dataset.valid])
+            self.phase(both, max(self.state.best.values()), snapshots=True)
+        self.finish(["train", "valid"] if refit else ["train"])
+
+    def phase(self, reviews: Reviews, epochs: int, snapshots: bool) -> None:
+        """Fit on these reviews for at most `epochs`; in select, valid says how long."""
+        from amzrec.learner import Learner, Watch
+
+        state, config = self.state, self.config
+        fit = fit_rows(self.dataset, reviews, config.history_cap, config.seed)
+        watched = state.phase == "select" and len(self.dataset.valid) > 0
+        watch = Watch(self.dataset, fit, WATCHED, config.seed) if watched else None
+        if watch and state.epoch == 0 and not config.shared:
+            state.half_life = choose_half_life(self.dataset, fit, reviews, watch)
+        learner = Learner(config, fit, self.dataset, prior_of(fit, reviews, state.half_life), bias_scale(fit))
+        learner.steps(*batch_size(len(fit), config.batch_size))
+        if state.checkpoint:
+            learner.restore(self.work / CHECKPOINTS / state.checkpoint)
+        elif state.epoch == 0:
+            self.judge(learner, watch, 0, {}, snapshots)
+        while state.epoch < epochs and not (watch and self.tired()):
+            self.epoch(learner, watch, epochs, snapshots)
+        if not watch and state.phase == "select":
+            state.best = dict.fromkeys(self.tasks, state.epoch)
+            for task in self.tasks:
+                self.keep(learner, task)
+
+    def tired(self) -> bool:
+        """Whether no task has improved for `patience` epochs."""
+        return self.state.epoch - max(self.state.best.values()) >= self.config.patience
+
+    def epoch(self, learner: Any, watch: Any, epochs: int, snapshots: bool) -> None:
+        """One pass over the rows, then its row of the history and perhaps a checkpoint."""
+        state, started = self.state, time.monotonic()
+        number = state.epoch + 1
+        label = f"{'choosing epochs' if state.phase == 'select' else 'refit on train + valid'} {number}/{epochs}"
+        logs = self.work / "tensorboard" if self.tensorboard else None
+        losses = learner.epoch(number, self.progress, label, logs, state.phase)
+        seconds = time.monotonic() - started
+        state.epoch = number
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise AmzrecError(
+                f"the loss is no longer a number in epoch {number}: lower --learning-rate ({self.config.rate})"
+            )
+        facts = {"seconds": round(seconds, 3), "examples_per_second": round(learner.examples / seconds)} | losses
+        self.judge(learner, watch, number, facts, snapshots)
+        state.seconds = self.before + time.monotonic() - self.started
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            self.checkpoint(learner)
+
+    def judge(self, learner: Any, watch: Any, number: int, facts: dict[str, Any], snapshots: bool) -> None:
+        """Measure on valid, keep what is a task's best, and add the history row."""
+        state = self.state
+        figures = watch.figures(learner) if watch else {}
+        for task in self.tasks if watch else ():
+            figure = -figures["valid_rmse"] if task == "rating" else figures["valid_ndcg"]
+            if task not in state.best or (math.isfinite(figure) and figure > state.figures[task]):
+                state.best[task], state.figures[task] = number, figure if math.isfinite(figure) else -math.inf
+                if snapshots:
+                    self.keep(learner, task)
+        if state.phase == "refit":
+            for task in self.tasks:
+                if state.best[task] == number:
+                    self.keep(learner, task)
+        other = {"rating", "retrieval"} - set(self.tasks)
+        for task in other:  # not trained: as it started, or with shared dimensions as the other task left it
+            if snapshots and (number == 0 or (self.config.shared and number == state.best.get(self.tasks[0]))):
+                self.keep(learner, task)
+        if number:
+            state.history.append(
+                {"phase": state.phase, "epoch": number} | facts | {k: round(v, 6) for k, v in figures.items()}
+            )
+            shown = " ".join(f"{k.removeprefix('valid_')} {v:.4f}" for k, v in figures.items() if math.isfinite(v))
+            rate = f"{facts['examples_per_second']:,} examples/s"
+            self.progress.say(f"epoch {number}: {shown or 'fitted'}, {rate}")
+
+    def keep(self, learner: Any, task: str) -> None:
+        """Write the task's part of the vectors as they are now, for `finish` to read."""
+        np.savez(self.work / f"{task}.npz", **learner.snapshot(task))
+
+    def checkpoint(self, learner: Any) -> None:
+        """Weights, optimizer and state, each whole before the older ones go."""
+        state, folder = self.state, self.work / CHECKPOINTS
+        old, state.checkpoint = state.checkpoint, f"{state.phase}-{state.epoch}"
+        learner.save(folder / state.checkpoint)
+        draft = self.work / f"{STATE}.new"
+        draft.write_text(json.dumps(dataclasses.asdict(state)))
+        draft.replace(self.work / STATE)
+        if old and old != state.checkpoint:
+            for file in folder.glob(f"{old}.*"):
+                file.unlink()
+        self.saved = time.monotonic()
+
+    def finish(self, fit_parts: list[str]) -> None:
+        """Assemble vectors/, history.csv and run.json, and remove what only resuming needs."""
+        state, dataset = self.state, self.dataset
+        rating, retrieval = (dict(np.load(self.work / f"{task}.npz")) for task in ("rating", "retrieval"))
+        write_vectors(self.work, assemble(dataset, rating, retrieval, fit_parts))
+        columns = list(dict.fromkeys(key for row in state.history for key in row))
+        with (self.work / HISTORY).open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(state.history)
+        info = {
+            "config": self.config.to_json(),
+            "trained": self.tasks,
+            "protocol": dataset.protocol,
+            "dataset": str(dataset.path.resolve()),
+            "fingerprint": dataset.info.get("fingerprint"),
+            "source": dataset.info.get("source"),
+            "fit_parts": fit_parts,
+            "best_epochs": state.best,
+            "half_life": state.half_life,
+            "seconds": round(self.before + time.monotonic() - self.started, 1),
+            "versions": versions(),
+            "finished": time.time(),
+        }
+        for name in ("rating.npz", "retrieval.npz", STATE):
+            (self.work / name).unlink(missing_ok=True)
+        shutil.rmtree(self.work / CHECKPOINTS)
+        (self.work / RUN).write_text(json.dumps(info, indent=1))
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    names = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
+    return {"amzrec": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def prior_of(fit: Fit, reviews: Reviews, half_life: float | None) -> np.ndarray[Any, Any]:
+    """[N + 1] log popularity, all of it or decayed to the end of the fitted rows; a tenth of a review for none."""
+    size = len(fit.products.known)
+    count: np.ndarray[Any, Any] = popularity(reviews.product, size)
+    if half_life is not None:
+        count = recent_popularity(reviews.product, reviews.timestamp, half_life, size)
+    return np.log(count + 0.1).astype(np.float32)
+
+
+def choose_half_life(dataset: Dataset, fit: Fit, reviews: Reviews, watch: Any) -> float | None:
+    """The half-life in days whose decayed popularity ranks the valid reviews best; None: popularity of all time."""
+    choices: list[float | None] = [None]
+    if dataset.has_time:
+        choices += HALF_LIVES
+    return max(choices, key=lambda days: float(watch.popularity_figure(prior_of(fit, reviews, days))))
+
+
+def bias_scale(fit: Fit) -> tuple[float, float]:
+    """What the shrunk biases of customer and product are worth: least squares, each review left out of its own."""
+    rated = fit.rated > 0
+    if rated.sum() < 10:
+        return 1.0, 1.0
+    value, columns = fit.value[rated], []
+    for side, rows in ((fit.customers, fit.customer[rated]), (fit.products, fit.product[rated])):
+        columns.append((side.total[rows] - value) / (side.number[rows] - 1 + side.shrink))
+    a = np.stack(columns, axis=1).astype(np.float64)
+    solved = np.linalg.solve(a.T @ a + 1e-6 * np.eye(2), a.T @ value)
+    return float(solved[0]), float(solved[1])
+
+
+def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: list[str]) -> Vectors:
+    """One Vectors of both tasks' snapshots; their dimensions stand side by side, so each keeps its own best epoch."""
+    customers, products = dataset.customers, dataset.products
+    parts = [dataset.train, dataset.valid, dataset.test]
+    every = Reviews.concat(parts)
+    part = np.repeat(np.arange(3, dtype=np.uint8), [len(p) for p in parts])
+    order = np.lexsort((every.product, every.customer))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(every.customer, minlength=customers.num_rows))])
+    arrays = {name: rating[name] for name in ("rating_query", "rating_candidate", "rating_weight", "product_bias")}
+    arrays |= {name: retrieval[name] for name in ("retrieval_query", "retrieval_candidate", "candidates")}
+    arrays |= {name: retrieval[name].astype(np.int64) for name in ("product_counts", "customer_counts")}
+    for name in ("query_base", "history_bag", "history_residual"):
+        arrays[name] = np.concatenate([retrieval[f"retrieval_{name}"], rating[f"rating_{name}"]], axis=1)
+    arrays |= {
+        "seen_offsets": offsets.astype(np.int64),
+        "seen_product": every.product[order],
+        "seen_stars": every.stars[order],
+        "seen_part": part[order],
+    }
+    layers = [(rating[f"kernel_{i}"], rating[f"bias_{i}"]) for i in range(int(rating["layers"]))]
+    dims = retrieval["retrieval_query"].shape[1] - 1
+    head = {
+        "mean": float(rating["mean"]) if np.isfinite(rating["mean"]) else None,
+        "low": float(rating["low"]),
+        "high": float(rating["high"]),
+        "a_customer": float(rating["a_customer"]),
+        "shrink_customer": SHRINK_CUSTOMER,
+        "temperature": float(retrieval["temperature"]),
+        "retrieval_dims": dims,
+        "rating_start": dims,
+        "fit_parts": [("train", "valid", "test").index(name) for name in fit_parts],
+    }
+    titles = ["" if title is None else title for title in products["title"].to_pylist()]
+    return Vectors(
+        arrays,
+        layers,
+        head,
+        Strings.of(customers["customer_id"].to_pylist()),
+        Strings.of(products["product_id"].to_pylist()),
+        Strings.of(titles),
+    )
