@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,22 @@ from amzrec.run import Strings, Vectors
 tf: Any = import_tensorflow()
 
 Tensor = Any
+
+
+class Lines(tf.lookup.TextFileInitializer):  # type: ignore[misc]
+    """Line number by line, under a name of our own: TensorFlow's would be the path of the file on this machine.
+
+    Tables of one name are one table in a process, so the name must tell the content.
+    """
+
+    def __init__(self, file: Path, name: str) -> None:
+        self.shared = name
+        whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        super().__init__(str(file), tf.string, whole, tf.int64, number)
+
+    @property
+    def _shared_name(self) -> str:
+        return self.shared
 
 
 class Rows(tf.Module):  # type: ignore[misc]
@@ -31,9 +48,9 @@ class Rows(tf.Module):  # type: ignore[misc]
             keys, values = tf.constant(known, tf.string), tf.range(len(known), dtype=tf.int64)
             source = tf.lookup.KeyValueTensorInitializer(keys, values)
         else:
-            file.write_bytes(b"\n".join(known) + b"\n")
-            whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
-            source = tf.lookup.TextFileInitializer(str(file), tf.string, whole, tf.int64, number)
+            text = b"\n".join(known) + b"\n"
+            file.write_bytes(text)
+            source = Lines(file, f"{file.stem}-{len(text)}-{zlib.crc32(text)}")
         self.table = tf.lookup.StaticHashTable(source, -1)
 
     def lookup(self, strings: Tensor) -> Tensor:

@@ -1,0 +1,325 @@
+"""What export writes answers as the vectors do, in TensorFlow without amzrec, whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import re
+import resource
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amzrec import export as export_module
+from amzrec.dataset import open_dataset
+from amzrec.errors import AmzrecError
+from amzrec.export import export
+from amzrec.index import without_scann
+from amzrec.recommender import Recommender
+from amzrec.run import Strings
+from runs import parity_vectors, random_vectors, write_run
+
+needs_scann = pytest.mark.skipif(without_scann() is not None, reason=f"no ScaNN here: {without_scann()}")
+ODD_IDS = {1: "007", 2: "Zoë 🏔", 3: "a\rb", 4: "a\nb", 5: " u04", 6: "U04"}  # customers 0 to 5
+
+
+class Lines:
+    """A voice that keeps what was said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def step(self, label, done, total, note=""):
+        pass
+
+
+@pytest.fixture(scope="module")
+def made(checkerboard, tmp_path_factory):
+    """A run with random vectors, its export, and what was said."""
+    root = tmp_path_factory.mktemp("export")
+    dataset = open_dataset(checkerboard)
+    run = write_run(root / "run", dataset, random_vectors(dataset, np.random.default_rng(3)))
+    voice = Lines()
+    return run, export(run, root / "out", progress=voice), voice
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Exports of the exact model alone, compared by the test itself instead of in a clean process (seconds)."""
+    monkeypatch.setattr(export_module, "without_scann", lambda: "not needed")
+    monkeypatch.setattr(export_module, "compare", lambda folder, vectors, scann: 0)
+
+
+@lru_cache(maxsize=4)
+def load(folder):
+    import tensorflow as tf
+
+    return tf.saved_model.load(str(folder))
+
+
+def recommend(model, customers, k, exclude=None):
+    import tensorflow as tf
+
+    exclude = [[] for _ in customers] if exclude is None else exclude
+    found = model.signatures["recommend"](
+        customer_id=tf.constant(customers, tf.string),
+        k=tf.constant(k),
+        exclude=tf.reshape(tf.constant(exclude, tf.string), [len(customers), -1] if customers else [0, 0]),
+    )
+    return {name: value.numpy() for name, value in found.items()}
+
+
+def models(folder):
+    return [folder / "saved_model"] + ([folder / "scann" / "saved_model"] if (folder / "scann").exists() else [])
+
+
+def test_the_checkerboard_customer_gets_the_withheld_product_from_the_loaded_model(checkerboard, tmp_path):
+    dataset = open_dataset(checkerboard)
+    vectors = parity_vectors(dataset)
+    shown = vectors["seen_part"] != 2  # the withheld diagonal is not among what is hidden here
+    offsets = np.concatenate([[0], np.cumsum(shown)])[vectors["seen_offsets"]].astype(np.int64)
+    cut = {name: vectors[name][shown] for name in ("seen_product", "seen_stars", "seen_part")}
+    vectors = dataclasses.replace(vectors, arrays=vectors.arrays | cut | {"seen_offsets": offsets})
+    out = export(write_run(tmp_path / "run", dataset, vectors), tmp_path / "out")
+    for folder in models(out):
+        found = recommend(load(folder), [f"u{u:02}" for u in range(20)], 1)
+        assert [p.decode() for p in found["product_id"][:, 0]] == [f"p{u:02}" for u in range(20)]
+        assert [t.decode() for t in found["title"][:, 0]] == [f"Product {u}" for u in range(20)]
+        np.testing.assert_allclose(found["stars"][:, 0], 5.0)
+        assert found["count"].tolist() == [1] * 20
+
+
+def test_scores_and_stars_are_those_of_the_vectors(made):
+    run, out, _ = made
+    model, vectors = Recommender(run.vectors), run.vectors
+    for folder in models(out):
+        found = recommend(load(folder), ["u03", "u07"], 4, [["p00"], ["p01"]])
+        for n, customer in enumerate((4, 8)):
+            gone = np.append(model.seen(customer)[0], [1, 2][n]).astype(np.int32)
+            rows, scores = model.retrieve(vectors["retrieval_query"][customer][None], 4, [gone])
+            assert [p.decode() for p in found["product_id"][n]] == [vectors.product_ids[r] for r in rows[0]]
+            np.testing.assert_allclose(found["score"][n], scores[0], rtol=1e-5)
+            stars = model.rate(np.repeat(vectors["rating_query"][customer][None], 4, axis=0), rows[0])
+            np.testing.assert_allclose(found["stars"][n], stars, rtol=1e-5)
+
+
+def test_rate_predicts_the_stars_of_pairs_and_knows_average_strangers(made):
+    import tensorflow as tf
+
+    run, out, _ = made
+    found = load(out / "saved_model").signatures["rate"](
+        customer_id=tf.constant(["u00", "nobody", "u05"]), product_id=tf.constant(["p09", "p09", "nothing"])
+    )["stars"]
+    expected = Recommender(run.vectors).rate(run.vectors["rating_query"][[1, 0, 6]], np.array([10, 10, 0], np.int32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_reviewed_products_stay_hidden_and_short_lists_are_padded_and_counted(made):
+    run, out, _ = made
+    reviewed = {run.vectors.product_ids[r] for r in Recommender(run.vectors).seen(1)[0]}
+    for folder in models(out):
+        found = recommend(load(folder), ["u00"], 500)
+        assert found["product_id"].shape == (1, 20)
+        count = int(found["count"][0])
+        assert count == 20 - len(reviewed)
+        answered = [p.decode() for p in found["product_id"][0]]
+        assert not reviewed & set(answered[:count])
+        assert answered[count:] == [""] * len(reviewed)
+        assert found["score"][0, count:].tolist() == found["stars"][0, count:].tolist() == [0.0] * len(reviewed)
+
+
+@pytest.mark.parametrize("width", [0, 1, 20, 300])
+def test_exclusions_of_any_width_are_exact(made, width):
+    _, out, _ = made
+    names = [f"p{p:02}" for p in range(20)][: width or None]
+    exclude = [(names * 20)[:width]]
+    for folder in models(out):
+        model = load(folder)
+        found = recommend(model, ["nobody"], 20, exclude)
+        assert int(found["count"][0]) == (20 - min(width, 20))
+        assert not set(exclude[0]) & {p.decode() for p in found["product_id"][0]}
+
+
+def test_k_0_is_refused_and_no_customers_get_no_answers(made):
+    import tensorflow as tf
+
+    for folder in models(made[1]):
+        model = load(folder)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="k must be at least 1"):
+            recommend(model, ["u00"], 0)
+    assert recommend(load(made[1] / "saved_model"), [], 3)["product_id"].shape == (0, 3)
+
+
+def test_the_signatures_are_those_that_are_promised(made):
+    model = load(made[1] / "saved_model")
+    for name in ("recommend", "serving_default"):
+        inputs = model.signatures[name].structured_input_signature[1]
+        assert {n: (s.shape.as_list(), s.dtype.name) for n, s in inputs.items()} == {
+            "customer_id": ([None], "string"),
+            "k": ([], "int32"),
+            "exclude": ([None, None], "string"),
+        }
+        assert set(model.signatures[name].structured_outputs) == {"product_id", "title", "score", "stars", "count"}
+    assert set(model.signatures["rate"].structured_input_signature[1]) == {"customer_id", "product_id"}
+
+
+@needs_scann
+def test_a_catalogue_too_small_for_approximate_search_is_said_once(made):
+    assert len([line for line in made[2].lines if "ScaNN" in line]) == 1
+
+
+def test_without_scann_everything_else_is_exported_with_one_clear_line(made, tmp_path, unchecked, monkeypatch):
+    monkeypatch.setattr(export_module, "without_scann", lambda: "it needs another processor")
+    voice = Lines()
+    out = export(made[0], tmp_path / "out", progress=voice)
+    assert sorted(p.name for p in out.iterdir()) == ["README.md", "export.json", "saved_model"]
+    assert [line for line in voice.lines if "another processor" in line] == voice.lines[:1]
+    assert json.loads((out / "export.json").read_text())["scann"] is None
+
+
+def test_ids_of_any_spelling_are_found_again(checkerboard, tmp_path, unchecked):
+    dataset = open_dataset(checkerboard)
+    vectors = random_vectors(dataset, np.random.default_rng(0))
+    ids = [ODD_IDS.get(row, vectors.customer_ids[row]) for row in range(21)]
+    run = write_run(tmp_path / "run", dataset, dataclasses.replace(vectors, customer_ids=Strings.of(ids)))
+    out = export(run, tmp_path / "out")
+    found = recommend(load(out / "saved_model"), ids, 1)["score"][:, 0]
+    model = Recommender(vectors)
+    for row in range(21):
+        best = model.retrieve(vectors["retrieval_query"][row][None], 1, [model.seen(row)[0]])[1][0, 0]
+        assert found[row] == pytest.approx(best, rel=1e-5)
+
+
+def test_a_run_without_stars_exports_retrieval_only(checkerboard, tmp_path, unchecked):
+    dataset = open_dataset(checkerboard)
+    vectors = random_vectors(dataset, np.random.default_rng(0))
+    head = vectors.head | {"mean": None, "low": None, "high": None}
+    run = write_run(tmp_path / "run", dataset, dataclasses.replace(vectors, head=head, layers=[]))
+    model = load(export(run, tmp_path / "out") / "saved_model")
+    assert set(model.signatures) == {"recommend", "serving_default"}
+    assert set(recommend(model, ["u00"], 2)) == {"product_id", "title", "score", "count"}
+
+
+def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(made, tmp_path, monkeypatch):
+    honest = export_module.save
+    monkeypatch.setattr(export_module, "without_scann", lambda: "not needed")
+
+    def wrong(vectors, folder, progress):
+        changed = np.roll(vectors["seen_product"], 1, axis=0)
+        return honest(dataclasses.replace(vectors, arrays=vectors.arrays | {"seen_product": changed}), folder, progress)
+
+    monkeypatch.setattr(export_module, "save", wrong)
+    with pytest.raises(AmzrecError, match="does not answer as the vectors"):
+        export(made[0], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def interview(made):
+    """The questions of the check, and the honest answers of the exported models."""
+    asked = export_module.question(made[0].vectors, scann=False)
+    return asked, export_module.ask(made[1], asked.request)["saved_model"]
+
+
+def swap_ends(answer):
+    for name in ("product_id", "title", "score", "stars"):
+        line = answer[name][3]
+        line[0], line[1] = line[1], line[0]
+
+
+def forget_a_reviewed_product(answer, seen="p02"):
+    answer["product_id"][1][0] = seen  # customer u00 reviewed p02
+
+
+FAULTS = {
+    "one product less": (lambda answer: answer["count"].__setitem__(2, answer["count"][2] - 1), "products and not"),
+    "another score": (lambda answer: answer["score"][2].__setitem__(0, 99.0), "scores that are not those"),
+    "another order": (swap_ends, "not the best or not in order"),
+    "a reviewed product": (forget_a_reviewed_product, "reviewed or excluded"),
+    "another title": (lambda answer: answer["title"][5].__setitem__(1, "Product"), "belongs to another product"),
+    "other stars": (lambda answer: answer["stars"][5].__setitem__(1, answer["stars"][5][1] + 0.01), "gets other stars"),
+    "other stars of pairs": (lambda answer: answer["rated"].__setitem__(7, -3.0), "rate predicts other stars"),
+    "stars that are no number": (lambda answer: answer["rated"].__setitem__(7, float("nan")), "rate predicts"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_check_notices(made, interview, fault):
+    asked, answer = interview
+    model, wrong = Recommender(made[0].vectors), copy.deepcopy(answer)
+    change, reason = FAULTS[fault]
+    change(wrong)
+    assert export_module.differs(answer, asked, model, exact=True) is None
+    assert reason in export_module.differs(wrong, asked, model, exact=True)
+
+
+def test_the_check_wants_four_of_five_exact_answers_from_approximate_search(made, interview):
+    asked, answer = interview
+    model, none = Recommender(made[0].vectors), dataclasses.replace(asked, top=np.where(asked.top > 0, 999, 0))
+    assert "of the exact answers" in export_module.differs(answer, none, model, exact=False)
+
+
+def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_never_replaced(made, tmp_path):
+    (tmp_path / "letters").write_text("dear")
+    with pytest.raises(AmzrecError, match="--overwrite"):
+        export(made[0], tmp_path)
+    with pytest.raises(AmzrecError, match="not an earlier export"):
+        export(made[0], tmp_path, overwrite=True)
+    assert (tmp_path / "letters").read_text() == "dear"
+
+
+def test_a_damaged_run_is_refused(made, checkerboard, tmp_path):
+    dataset = open_dataset(checkerboard)
+    run = write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(0)))
+    file = tmp_path / "run" / "vectors" / "retrieval_query.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(AmzrecError, match="checksum"):
+        export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_nothing_and_says_what_to_do(made, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(AmzrecError, match="cannot write export folder"):
+            export(made[0], tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_the_folder_should_be_is_one_clear_error(made, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AmzrecError, match="cannot write export folder"):
+        export(made[0], tmp_path / "file" / "out")
+
+
+def test_the_python_of_the_exported_readme_runs_without_amzrec(made):
+    code = re.search(r"```python\n(.*?)```", (made[1] / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code[1] + "import sys\nassert 'amzrec' not in sys.modules\n"],
+        cwd=made[1],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 10
+
+
+def test_export_holds_no_path_of_the_place_where_it_was_made(made):
+    run, out, _ = made
+    for file in out.rglob("*"):
+        for path in (run.path.parent, Path(export_module.__file__).parent, Path(sys.prefix)):
+            assert file.is_dir() or str(path).encode() not in file.read_bytes(), file
