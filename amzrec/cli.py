@@ -77,6 +77,15 @@ def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
     print(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) if as_json else text())
 
 
+def speaking() -> Terminal:
+    """The voice of long work, which nothing that TensorFlow has to say interrupts."""
+    import logging
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    return Terminal()
+
+
 def width() -> int:
     """Characters that a line may have."""
     return shutil.get_terminal_size((110, 20)).columns
@@ -96,7 +105,7 @@ def prepare(
     from amzrec import report
     from amzrec.prepare import prepare as verb
 
-    voice = Terminal()
+    voice = speaking()
     dataset = verb(source, out, prepare, overwrite=overwrite, progress=voice)
     voice.close()
     show(dataset.info, json, lambda: f"{report.prepared(dataset.info)}\n\nNext:  amzrec train {out}")
@@ -123,7 +132,7 @@ def train(
     from amzrec.evaluate import evaluate
     from amzrec.train import train as verb
 
-    voice = Terminal()
+    voice = speaking()
     done = verb(
         source,
         run,
@@ -160,7 +169,7 @@ def evaluate(
     from amzrec import report
     from amzrec.evaluate import evaluate as verb
 
-    voice = Terminal()
+    voice = speaking()
     found = verb(run, dataset, progress=voice)
     voice.close()
     show(found, json, lambda: report.evaluation(found))
@@ -184,7 +193,7 @@ def compare(
     from amzrec import report
     from amzrec.compare import compare as verb
 
-    voice = Terminal()
+    voice = speaking()
     found = verb(source, config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
     voice.close()
     show(found, json, lambda: report.comparison(found))
@@ -214,7 +223,7 @@ def recommend(
             raise AmzrecError("--all needs --out FILE and no CUSTOMER_ID: amzrec recommend --all --out recs.parquet")
         from amzrec.recommend import recommend_all
 
-        voice = Terminal()
+        voice = speaking()
         recommend_all(run, out, k=k, overwrite=overwrite, progress=voice)
         voice.close()
         return
@@ -283,7 +292,7 @@ def export(
     """
     from amzrec.export import export as verb
 
-    voice = Terminal()
+    voice = speaking()
     path = verb(run, out, overwrite=overwrite, progress=voice)
     voice.close()
     print(path)

@@ -68,7 +68,7 @@ def comparison(document: Figures) -> str:
     systems = {MODELS.get(name, name): found for name, found in document["models"].items()}
     systems |= {plain(key): value for key, value in document["baselines"].items()}
     gaps = verdicts({"differences": document["differences"].get("joint", {})})
-    parts = [protocol(document["protocol"]), systems_table(systems), f"joint:\n{gaps}" if gaps else ""]
+    parts = [protocol(document["protocol"]), systems_table(systems), f"The joint model:\n{gaps}" if gaps else ""]
     return "\n\n".join(part for part in [*parts, f"picture: {document['picture']}"] if part)
 
 
@@ -94,15 +94,20 @@ def protocol(facts: Figures) -> str:
 
 
 def verdicts(document: Figures) -> str:
-    """One line for each baseline and main metric: the gap and its paired 95 % interval."""
-    lines = []
+    """One row per baseline: the gap of the main metrics, with its paired 95 % interval."""
+    wanted = {"RMSE": ("rating", "rmse"), "top-100": ("retrieval", "top_100"), "recall@10": ("ranking", "recall@10")}
+    rows = []
     for baseline, groups in document.get("differences", {}).items():
-        for group, metric in (("rating", "rmse"), ("retrieval", "top_100"), ("ranking", "recall@10")):
-            gap = groups.get(group, {}).get(metric)
-            if gap:
-                interval = f"95 % interval {gap['low']:+.4f} to {gap['high']:+.4f}"
-                lines.append(f"{metric} against {plain(baseline)}: {gap['difference']:+.4f} ({interval})")
-    return "\n".join(lines)
+        gaps = [groups.get(group, {}).get(metric) for group, metric in wanted.values()]
+        rows.append([plain(baseline), *(interval(gap) if gap else None for gap in gaps)])
+    used = [i for i in range(len(wanted) + 1) if any(row[i] is not None for row in rows)]
+    header = ["difference to (95 % interval)", *wanted]
+    return table([header[i] for i in used], [[row[i] for i in used] for row in rows]) if rows else ""
+
+
+def interval(gap: dict[str, float]) -> str:
+    """`-0.012 (-0.020 to -0.004)`."""
+    return f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
 
 
 def plain(name: str) -> str:

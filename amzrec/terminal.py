@@ -7,7 +7,7 @@ import time
 from typing import TextIO
 
 WIDTH = 24  # characters of the bar
-PAUSE = 2.0  # least seconds between two plain lines of one label
+PAUSE = 2.0  # least seconds between two plain lines of progress
 
 
 class Terminal:
@@ -17,20 +17,20 @@ class Terminal:
         self.stream = sys.stderr if stream is None else stream
         self.live = self.stream.isatty()
         self.drawn = False  # a bar stands on the last line
-        self.label = ""
         self.last = -PAUSE
 
     def say(self, line: str) -> None:
         """Print a finished sentence above the bar."""
         self._clear()
+        self.last = time.monotonic()
         print(line, file=self.stream, flush=True)
 
     def step(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Draw the bar again, or print a line where there is none: the first, the last, and one every two seconds."""
-        now, ends = time.monotonic(), done >= total or label != self.label
-        if not ends and now - self.last < (0.1 if self.live else PAUSE):
+        """Draw the bar again, or print a line where there is none, if nothing was said for two seconds."""
+        now = time.monotonic()
+        if now - self.last < (0.1 if self.live and done < total else 0 if self.live else PAUSE):
             return
-        self.label, self.last = label, now
+        self.last = now
         text = f"{done:,}/{total:,}" + (f"  {note}" if note else "")
         if not self.live:
             print(f"{label} {text}", file=self.stream, flush=True)

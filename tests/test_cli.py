@@ -204,11 +204,13 @@ def test_columns_that_no_system_has_are_left_out() -> None:
 def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
     stream = io.StringIO()
     voice = terminal.Terminal(stream)
-    voice.say("Reading.")
     for done in range(1, 101):
         voice.step("epoch", done, 100, "5 examples/s")
+    voice.last -= terminal.PAUSE
+    voice.step("epoch", 100, 100)
+    voice.say("Trained.")
     voice.close()
-    assert stream.getvalue().splitlines() == ["Reading.", "epoch 1/100  5 examples/s", "epoch 100/100  5 examples/s"]
+    assert stream.getvalue().splitlines() == ["epoch 1/100  5 examples/s", "epoch 100/100", "Trained."]
 
 
 def test_progress_is_one_live_line_on_a_terminal() -> None:

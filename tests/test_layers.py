@@ -24,6 +24,7 @@ LAYERS = [  # a module imports only from lines above its own
     "legacy batches",
     "losses optimizer towers servable",
     "model",
+    "learner",
     "train export",
     # no TensorFlow
     "plots",
@@ -34,7 +35,7 @@ LAYERS = [  # a module imports only from lines above its own
     "cli",
     "__main__",
 ]
-TENSORFLOW = {"towers", "losses", "optimizer", "servable", "model"}
+TENSORFLOW = {"towers", "losses", "optimizer", "servable", "model", "learner"}
 HEAVY = {"tensorflow", "tf_keras", "tensorflow_recommenders", "tensorflow_datasets", "scann"}
 LATE = {"ibis", "duckdb", "pandas", "matplotlib"}
 MODULES = sorted((ROOT / "amzrec").rglob("*.py"))
