@@ -1,0 +1,197 @@
+"""Each problem of an installation is found, named, and comes with its remedy."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+from amzrec import doctor as doctor_module
+from amzrec.doctor import doctor
+
+FACTS = {"tensorflow": "2.20.0", "cuda": False, "gpus": [], "tfrs": "v0.7.7", "scann": None}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Checks that need no TensorFlow: a process that found everything in order, changed by the test."""
+
+    def answer(problem="", without=(), **changes):
+        facts = {n: v for n, v in (FACTS | changes).items() if n not in without}
+        monkeypatch.setattr(doctor_module, "probe", lambda: (facts, problem))
+
+    answer()
+    return answer
+
+
+def named(name):
+    found = [check for check in doctor() if check.name == name]
+    assert len(found) == 1
+    return found[0]
+
+
+def problems():
+    return {check.name: check for check in doctor() if not check.ok}
+
+
+def test_this_installation_is_well():
+    found = doctor()
+    assert [check for check in found if not check.ok and check.name != "GPU"] == []
+    assert [check.name for check in found] == [
+        "Python",
+        "packages",
+        "Keras",
+        "TensorFlow",
+        "GPU",
+        "TensorFlow Recommenders",
+        "ScaNN",
+        "sample",
+        "runs folder",
+        "cache folder",
+    ]
+    assert "tensorflow 2.20" in found[1].found
+
+
+def test_a_version_that_does_not_fit_is_named_with_the_one_that_does(monkeypatch, quick):
+    installed = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "2.21.0" if name == "tensorflow" else installed(name)
+    )
+    found = problems()
+    assert list(found) == ["tensorflow"]
+    assert "2.21.0" in found["tensorflow"].found
+    assert found["tensorflow"].remedy == 'pip install "tensorflow~=2.20.0"'
+
+
+def test_a_missing_package_is_named(monkeypatch, quick):
+    installed = importlib.metadata.version
+
+    def version(name):
+        if name == "typer":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert problems()["typer"].found == "not installed"
+
+
+def test_requirements_of_other_platforms_and_extras_do_not_count(monkeypatch, quick):
+    wanted = ["nothing-such>=1; sys_platform == 'win99'", "nothing-such>=1; extra == 'dev'"]
+    monkeypatch.setattr(doctor_module, "requirements", lambda: wanted)
+    assert problems() == {}
+
+
+def test_an_old_python_is_a_problem(monkeypatch, quick):
+    monkeypatch.setattr(doctor_module, "OLDEST", (3, 99))
+    assert "3.99" in problems()["Python"].remedy
+
+
+def test_a_crash_at_the_import_of_tensorflow_recommenders_is_a_finding(quick):
+    quick("the process was killed by signal 11 at its import", without=("tfrs", "scann"))
+    found = problems()
+    assert list(found) == ["TensorFlow Recommenders"]
+    assert "signal 11" in found["TensorFlow Recommenders"].found
+    assert "constraints.txt" in found["TensorFlow Recommenders"].remedy
+
+
+def test_a_crash_of_the_process_does_not_reach_the_doctor(monkeypatch):
+    code = 'print(\'{"tensorflow": "9"}\', flush=True)\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)'
+    monkeypatch.setattr(doctor_module, "PROBE", code)
+    assert doctor_module.probe() == ({"tensorflow": "9"}, "the process was killed by signal 11 at its import")
+
+
+def test_a_process_that_hangs_is_a_finding(monkeypatch):
+    monkeypatch.setattr(doctor_module, "PROBE", "import time\ntime.sleep(60)")
+    monkeypatch.setattr(doctor_module, "SECONDS", 0.2)
+    facts, problem = doctor_module.probe()
+    assert facts == {}
+    assert "not imported within" in problem
+
+
+def test_no_gpu_is_fine_but_one_that_tensorflow_does_not_see_is_a_problem(monkeypatch, quick, tmp_path):
+    monkeypatch.setattr(doctor_module, "GPU_FILES", (str(tmp_path / "driver"),))
+    assert named("GPU").ok
+    (tmp_path / "driver").write_text("1")
+    assert "amzrec[gpu]" in problems()["GPU"].remedy
+    quick(gpus=["Accelerator 9000"])
+    assert "Accelerator 9000" in named("GPU").found
+
+
+def test_without_scann_everything_else_works_where_it_cannot_be_had(monkeypatch, quick):
+    quick(scann="it needs AVX2")
+    assert list(problems()) == (["ScaNN"] if doctor_module.avx2() else [])
+    monkeypatch.setattr(doctor_module, "avx2", lambda: False)
+    assert named("ScaNN").ok
+    assert "exact" in named("ScaNN").found
+
+
+def test_a_missing_sample_is_a_problem(monkeypatch, quick, tmp_path):
+    monkeypatch.setattr("amzrec.sources.sample_folder", lambda: tmp_path)
+    assert "name a SOURCE" in problems()["sample"].remedy
+
+
+def test_a_file_where_the_cache_should_be_is_a_problem(monkeypatch, quick, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "file"))
+    assert "AMZREC_CACHE" in problems()["cache folder"].remedy
+
+
+def test_looking_for_room_leaves_nothing_behind(monkeypatch, quick, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "a" / "b"))
+    assert problems() == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_little_room_is_a_problem(monkeypatch, quick):
+    monkeypatch.setattr(doctor_module, "ROOM", 1 << 60)
+    assert set(problems()) == {"runs folder", "cache folder"}
+
+
+def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch, quick):
+    def broken():
+        raise RuntimeError("no metadata")
+
+    monkeypatch.setattr(doctor_module, "requirements", broken)
+    assert "no metadata" in problems()["packages"].found
+    assert named("sample").ok
+
+
+def test_tensorflow_imported_before_without_the_legacy_flag_is_found_and_refused_with_the_remedy():
+    code = """
+import os
+os.environ.pop("TF_USE_LEGACY_KERAS", None)
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import tensorflow
+from amzrec import doctor as module, errors, legacy
+check, = module.keras()
+assert not check.ok and "Restart Python" in check.remedy, check
+try:
+    legacy.import_tfrs()
+except errors.AmzrecError as error:
+    assert 'os.environ["TF_USE_LEGACY_KERAS"] = "1"' in str(error)
+else:
+    raise SystemExit("not refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=doctor_home())
+    assert done.returncode == 0, done.stderr
+
+
+def test_amzrec_sets_the_legacy_flag_itself_and_keeps_what_the_user_set_for_the_log():
+    code = """
+import os
+os.environ.pop("TF_USE_LEGACY_KERAS", None)
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"
+from amzrec.legacy import import_tfrs, import_tensorflow
+assert import_tfrs().__version__ == "v0.7.7"
+assert not hasattr(import_tensorflow().keras, "version")
+assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=doctor_home())
+    assert done.returncode == 0, done.stderr
+
+
+def doctor_home():
+    return doctor_module.Path(doctor_module.__file__).parent.parent
