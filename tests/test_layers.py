@@ -21,7 +21,8 @@ LAYERS = [  # a module imports only from lines above its own
     "index",
     "recommender",
     # TensorFlow, imported inside the verbs only
-    "legacy batches",
+    "legacy prior",
+    "batches",
     "losses optimizer towers servable",
     "model",
     "learner",

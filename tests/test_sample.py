@@ -141,3 +141,26 @@ def test_the_planted_facts_name_the_seed_and_their_columns() -> None:
     assert planted["seed"] == make_sample.SEED
     assert len(planted["customers"]) == make_sample.CUSTOMERS
     assert len(planted["products"]) == make_sample.PER_GROUP * len(planted["groups"])
+
+
+@pytest.mark.slow
+def test_the_joint_model_finds_most_of_what_can_be_known(tmp_path: Path) -> None:
+    import amzrec
+    from amzrec.dataset import Reviews
+
+    dataset = amzrec.prepare(None, tmp_path / "dataset", amzrec.PrepareConfig(product_key="id"))
+    run = amzrec.train(dataset, tmp_path / "run", amzrec.TrainConfig(epochs=4))
+    found = amzrec.evaluate(run)
+    truth = Truth()
+    customers, products = (t.to_pylist() for t in (dataset.customers["customer_id"], dataset.products["product_id"]))
+    mean, _ = truth.stars([customers[c] for c in dataset.test.customer], [products[p] for p in dataset.test.product])
+    sets: list[dict[str, set[int]]] = []
+    for part in (Reviews.concat([dataset.train, dataset.valid]), dataset.test):
+        sets.append(collections.defaultdict(set))
+        for c, p in zip(part.customer, part.product, strict=True):
+            sets[-1][customers[c]].add(truth.product[products[p]])
+    floor, oracle = rmse(mean, dataset.test.stars), recall_at_10(truth.shares, *sets)
+    model, baselines = found["model"], found["baselines"]
+    bias, popularity = baselines["product_bias"]["rating"]["rmse"], baselines["popularity"]["ranking"]["recall@10"]
+    assert floor < model["rating"]["rmse"] < (floor + bias) / 2
+    assert popularity + 0.6 * (oracle - popularity) < model["ranking"]["recall@10"] < oracle

@@ -1,0 +1,79 @@
+"""What is shipped: the wheel with the sample inside, pins that fit, a sample that the notebook can load."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = {
+    name.lower().replace("_", "-"): version
+    for name, version in re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
+}
+
+
+def test_the_pins_satisfy_every_requirement() -> None:
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    for requirement in map(Requirement, wanted):
+        pinned = PINS[requirement.name.lower().replace("_", "-")]
+        assert requirement.specifier.contains(pinned), f"{requirement} is pinned to {pinned}"
+
+
+def test_the_pins_are_the_set_in_which_tensorflow_recommenders_works() -> None:
+    found = {name: PINS[name] for name in ("tensorflow", "tf-keras", "scann", "tensorflow-recommenders")}
+    assert {name: version.rsplit(".", 1)[0] for name, version in found.items()} == {
+        "tensorflow": "2.20",
+        "tf-keras": "2.20",
+        "scann": "1.4",
+        "tensorflow-recommenders": "0.7",
+    }
+
+
+def test_the_constraints_hold_versions_and_no_addresses() -> None:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert lines
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines)
+
+
+def test_gitignore_hides_no_data_inside_the_package() -> None:
+    paths = ["amzrec/data/x", "data/sample/x", "amzrec/runs/x", "amzrec/build/x"]
+    done = subprocess.run(["git", "check-ignore", *paths], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode == 128:
+        pytest.skip("not a git checkout")
+    assert done.stdout == ""
+
+
+def test_the_sample_loads_with_a_plain_load_because_it_is_saved_uncompressed() -> None:
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.load(str(ROOT / "data" / "sample"))
+    assert set(next(iter(dataset))) == {"data"}
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_the_sample_and_finds_it(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (tmp_path / "dist").iterdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = "import amzrec, amzrec.sources; print(amzrec.__file__); print(amzrec.sources.sample_folder())"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    module, folder = (Path(line) for line in found.stdout.splitlines())
+    assert module == tmp_path / "site" / "amzrec" / "__init__.py", found.stderr
+    assert folder == tmp_path / "site" / "amzrec" / "data" / "sample"
+    kept = ROOT / "data" / "sample"
+    for file in (path for path in kept.rglob("*") if path.is_file()):
+        assert (folder / file.relative_to(kept)).read_bytes() == file.read_bytes()
