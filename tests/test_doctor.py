@@ -179,13 +179,17 @@ else:
     assert done.returncode == 0, done.stderr
 
 
-def test_amzrec_sets_the_legacy_flag_itself_and_keeps_what_the_user_set_for_the_log():
+def test_amzrec_sets_the_legacy_flag_itself_and_hides_scann_from_processors_that_it_would_crash():
     code = """
 import os
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"
+from amzrec import legacy
 from amzrec.legacy import import_tfrs, import_tensorflow
+legacy.avx2 = lambda: False
 assert import_tfrs().__version__ == "v0.7.7"
+import sys
+assert "scann" not in sys.modules
 assert not hasattr(import_tensorflow().keras, "version")
 assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
 """

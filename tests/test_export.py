@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from functools import lru_cache
@@ -169,6 +170,19 @@ def test_the_signatures_are_those_that_are_promised(made):
         }
         assert set(model.signatures[name].structured_outputs) == {"product_id", "title", "score", "stars", "count"}
     assert set(model.signatures["rate"].structured_input_signature[1]) == {"customer_id", "product_id"}
+
+
+def test_a_copy_answers_in_a_session_as_servers_run_it(made, tmp_path):
+    import tensorflow as tf
+
+    copy = shutil.copytree(made[1] / "saved_model", tmp_path / "1")
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], str(copy)).signature_def["recommend"]
+        values = {"customer_id": ["u03", "nobody"], "k": 3, "exclude": [["p00"], [""]]}
+        found = session.run(
+            signature.outputs["product_id"].name, {signature.inputs[n].name: v for n, v in values.items()}
+        )
+    assert found.tolist() == recommend(load(made[1] / "saved_model"), *values.values())["product_id"].tolist()
 
 
 @needs_scann
