@@ -15,7 +15,7 @@ LIST = 5  # products per list of ndcg@5
 LISTS = 20  # lists per customer
 MISS = int(np.iinfo(np.int64).max)  # the rank of a product that is no candidate
 RESAMPLES = 1000
-GROUPS = 10_000  # customers are pooled into at most so many groups before resampling
+GROUPS = 2_000  # customers are pooled into at most so many groups before resampling
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]

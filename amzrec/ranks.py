@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,12 @@ from amzrec.metrics import CUT, MISS
 BLOCK_BYTES = 32 << 20  # of scores held at once
 MANY = 24  # positives of one query from which sorting its scores once beats counting for each
 
+PAIRS = 4_000_000  # cells of customers times products that are looked at together
+TIED = 64  # times k scores of a line that reach its bound: more are ties
+LOWEST = np.finfo(np.float32).min
+
 Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
@@ -45,11 +51,11 @@ class Ranks:
     top: Ints  # [G, k] positions of the best unseen candidates of each customer, -1 where there are fewer
 
 
-def best(scores: npt.NDArray[np.float32], k: int) -> Ints:
+def best(scores: Floats, k: int) -> Ints:
     """Columns [b, k] of the largest scores [b, M], best first, ties by ascending column, -1 where the score is -inf.
 
     The k-th largest of the maxima over disjoint groups of columns is a lower bound of the k-th largest score, so
-    only the few scores that reach it are sorted: one pass over the block instead of a partition of every row.
+    only the few scores that reach it are sorted: two passes over the block instead of a partition of every row.
     """
     lines, width = scores.shape
     top = np.full((lines, k), -1, np.int64)
@@ -63,27 +69,38 @@ def best(scores: npt.NDArray[np.float32], k: int) -> Ints:
     depth = width // groups
     maxima = scores[:, : groups * depth].reshape(lines, depth, groups).max(axis=1)
     bound = np.partition(maxima, groups - k, axis=1)[:, groups - k]
-    for line in range(lines):
-        row = scores[line]
-        place = np.flatnonzero(row >= max(bound[line], np.finfo(np.float32).min))
-        kept = place[np.argsort(-row[place], kind="stable")[:k]]
-        top[line, : len(kept)] = kept
+    reached = scores >= np.maximum(bound, LOWEST)[:, None]
+    if np.count_nonzero(reached) > TIED * k * lines:
+        for number, row in enumerate(scores):  # many equal scores: a line at a time, so that memory stays bounded
+            column = np.flatnonzero(reached[number])
+            ordered = column[np.argsort(-row[column], kind="stable")[:k]]
+            top[number, : len(ordered)] = ordered
+        return top
+    line, column = np.divmod(np.flatnonzero(reached), width)
+    order = np.lexsort((-scores[line, column], line))
+    first = np.searchsorted(line, np.arange(lines))
+    place = np.arange(len(line)) - first[line]  # the lines are sorted already, so places stay within them
+    inside = place < k
+    top[line[inside], place[inside]] = column[order][inside]
     return top
 
 
 def rank(
-    queries: npt.NDArray[np.float32],
-    candidates: npt.NDArray[np.float32],
+    queries: Floats,
+    candidates: Floats,
     query_of: Array,
     positives: Lists,
     seen: Lists,
     k: int = CUT,
+    prior: Floats | None = None,
+    period: Array | None = None,
 ) -> Ranks:
     """Exact ranks and the k best for G customers over M unique candidates, as if [G, M] scores had been sorted.
 
     `queries` [U, d], `candidates` [M, d], `query_of` [G] the query of each customer (several may share one),
     `positives` their test products as positions, -1 for a product that is no candidate; `seen` what is removed for
-    `above_unseen` and `top`. At most BLOCK_BYTES of scores are held at once.
+    `above_unseen` and `top`. `prior` [T, M] and `period` [U] add prior[period[u]] to the scores of query u: what is
+    popular when it was asked. At most BLOCK_BYTES of scores are held at once.
     """
     above = np.full(len(positives.items), MISS)
     unseen = above.copy()
@@ -96,49 +113,81 @@ def rank(
     for start in range(0, len(queries), step):
         asked = queries[start : start + step]
         scores = np.matmul(asked, columns, out=block[: len(asked)])  # [b, M]
+        if prior is not None and period is not None:
+            scores += prior[period[start : start + step]]
         alone = []
         for line, row in enumerate(scores):
             customers = by_query[first[start + line] : first[start + line + 1]]
-            _count(row, customers, positives, seen, above, unseen)
             if len(customers) == 1:
+                _one(row, int(customers[0]), positives, seen, above, unseen)
                 alone.append((customers[0], line))
-                row[seen[customers[0]]] = -np.inf
             elif len(customers):
-                _share(row, customers, seen, top)
+                _many(row, customers, positives, seen, above, unseen)
+                top[customers] = _best_unseen(row, customers, seen, k)
         if alone:
             owner, lines = np.array(alone).T
             top[owner] = best(scores if len(lines) == len(scores) else scores[lines], k)
     return Ranks(above, unseen, top)
 
 
-def _count(
-    row: npt.NDArray[np.float32], customers: Ints, positives: Lists, seen: Lists, above: Ints, unseen: Ints
-) -> None:
-    """Fill the ranks of all positives of the customers that share the scores `row` [M]."""
-    begin, end = positives.offsets[customers], positives.offsets[customers + 1]
-    total = int((end - begin).sum())
-    ordered = np.sort(row) if total > MANY else None
-    if len(customers) > 1:
-        # all positives of customers without a history are ranked in one go: their seen and unseen ranks are equal
-        fresh = seen.offsets[customers] == seen.offsets[customers + 1]
-        slots = _slots(begin[fresh], end[fresh])
-        above[slots] = unseen[slots] = _above(row, ordered, positives.items[slots])
-        customers, begin, end = customers[~fresh], begin[~fresh], end[~fresh]
-    for customer, low, high in zip(customers, begin, end, strict=True):
-        items = positives.items[low:high]
-        found = _above(row, ordered, items)
-        above[low:high] = found
-        gone = np.sort(row[seen[customer]])
-        removed = len(gone) - np.searchsorted(gone, row[items], side="left")
-        unseen[low:high] = np.where(items < 0, MISS, np.maximum(found - removed, 0))
+def _above(row: Floats, items: Ints, wanted: Floats) -> Ints:
+    """How many scores of `row` [M] reach each of `wanted`, the score of `items` itself left out; MISS for item -1."""
+    if len(items) > MANY:
+        found = len(row) - 1 - np.searchsorted(np.sort(row), wanted, side="left")
+    else:
+        found = np.array([np.count_nonzero(row >= score) - 1 for score in wanted], np.int64)
+    found[items < 0] = MISS
+    return found
 
 
-def _above(row: npt.NDArray[np.float32], ordered: Array | None, items: Ints) -> Ints:
-    """How many scores of `row` [M] reach that of each item, itself left out; MISS for item -1."""
-    if ordered is not None:
-        found = len(row) - 1 - np.searchsorted(ordered, row[items], side="left")
-        return np.where(items < 0, MISS, found)
-    return np.array([MISS if i < 0 else int(np.count_nonzero(row >= row[i])) - 1 for i in items], np.int64)
+def _one(row: Floats, customer: int, positives: Lists, seen: Lists, above: Ints, unseen: Ints) -> None:
+    """Fill the ranks of one customer from its scores `row` [M], and take what was seen out of `row` for good."""
+    mine = slice(positives.offsets[customer], positives.offsets[customer + 1])
+    items, gone = positives.items[mine], seen[customer]
+    wanted = row[items]
+    above[mine] = unseen[mine] = _above(row, items, wanted)
+    if len(gone):
+        row[gone] = -np.inf
+        unseen[mine] = np.maximum(_above(row, items, wanted), 0)
+
+
+def _many(row: Floats, customers: Ints, positives: Lists, seen: Lists, above: Ints, unseen: Ints) -> None:
+    """Fill the ranks of all customers that share the scores `row` [M]: what each has seen is counted and subtracted."""
+    slots = _slots(positives.offsets[customers], positives.offsets[customers + 1])
+    owner = np.repeat(customers, np.diff(positives.offsets)[customers])
+    items = positives.items[slots]
+    wanted = row[items]
+    above[slots] = found = _above(row, items, wanted)
+    sizes = np.diff(seen.offsets)[owner]
+    ends = np.cumsum(sizes)
+    edges = np.unique(np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, PAIRS)))
+    for low, high in itertools.pairwise([*edges, len(owner)]):
+        part = owner[low:high]
+        gone = row[seen.items[_slots(seen.offsets[part], seen.offsets[part + 1])]]
+        pair = np.repeat(np.arange(low, high), sizes[low:high])
+        found[low:high] -= np.bincount(pair - low, gone >= wanted[pair], high - low).astype(np.int64)
+    unseen[slots] = np.where(items < 0, MISS, np.maximum(found, 0))
+
+
+def _best_unseen(row: Floats, customers: Ints, seen: Lists, k: int) -> Ints:
+    """The k best [n, k] for customers that share the scores `row` [M]: one deep list, crossed out for each."""
+    sizes = np.diff(seen.offsets)[customers]
+    deep = best(row[None, :], min(k + int(sizes.max()), len(row)))[0]
+    deep = deep[deep >= 0]
+    place = np.full(len(row), -1, np.int64)
+    place[deep] = np.arange(len(deep))
+    top = np.full((len(customers), k), -1, np.int64)
+    step = max(1, PAIRS // max(1, len(deep)))
+    for start in range(0, len(customers), step):
+        part = customers[start : start + step]
+        line = np.repeat(np.arange(len(part)), sizes[start : start + step])
+        crossed = place[seen.items[_slots(seen.offsets[part], seen.offsets[part + 1])]]
+        left = np.ones((len(part), len(deep)), np.bool_)
+        left[line[crossed >= 0], crossed[crossed >= 0]] = False
+        rank_left = np.cumsum(left, axis=1)
+        line, column = np.nonzero(left & (rank_left <= k))
+        top[start + line, rank_left[line, column] - 1] = deep[column]
+    return top
 
 
 def _slots(begin: Ints, end: Ints) -> Ints:
@@ -146,17 +195,3 @@ def _slots(begin: Ints, end: Ints) -> Ints:
     length = end - begin
     start = np.cumsum(length) - length
     return np.repeat(begin - start, length) + np.arange(length.sum())
-
-
-def _share(row: npt.NDArray[np.float32], customers: Ints, seen: Lists, top: Ints) -> None:
-    """The best unseen candidates of customers that share the scores `row` [M]: one deep list, filtered for each."""
-    k = top.shape[1]
-    seen_sizes = seen.offsets[customers + 1] - seen.offsets[customers]
-    depth = k + int(seen_sizes.max())
-    deep = best(row[None, :], min(depth, len(row)))[0]
-    deep = deep[deep >= 0]
-    top[customers[seen_sizes == 0], : min(k, len(deep))] = deep[:k]
-    for customer in customers[seen_sizes > 0]:
-        kept = deep[: k + len(seen[customer])]
-        kept = kept[~np.isin(kept, seen[customer])][:k]
-        top[customer, : len(kept)] = kept
