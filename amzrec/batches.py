@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from amzrec.dataset import Dataset, Reviews
+from amzrec.prior import Prior, fit_prior
 
 SHRINK_CUSTOMER = 10.0  # reviews of the mean that a customer's bias is shrunk by
 SHRINK_PRODUCT = 5.0
@@ -63,6 +64,9 @@ class Fit:
     rated: Floats  # [n] 1 where there are stars
     customer_edge: Ints  # [n] where this review stands in the customer's history, -1 where the cap left it out
     product_edge: Ints  # [n] likewise in the product's history
+    period: Rows  # [n] when it was, as a row of the prior
+    own_prior: Floats  # [n] log share of its product in that period, this review left out
+    prior: Prior
     customers: Side
     products: Side
     candidates: Rows  # [M] product rows to retrieve from
@@ -115,10 +119,18 @@ def fit_rows(dataset: Dataset, reviews: Reviews, cap: int, seed: int) -> Fit:
         )
         edges.append(edge)
     candidates = dataset.candidates(sides[1].counts)
+    prior = fit_prior(reviews.product, reviews.timestamp, sizes[1], None)
     return Fit(
-        reviews.customer, reviews.product, value, number, edges[0], edges[1], sides[0], sides[1],
+        reviews.customer, reviews.product, value, number, edges[0], edges[1],
+        prior.period(reviews.timestamp), prior.own, prior, sides[0], sides[1],
         candidates, mean, unit, low, high,
     )  # fmt: skip
+
+
+def with_prior(fit: Fit, reviews: Reviews, half_life: float | None) -> Fit:
+    """The same rows, started from popularity with this half-life in days (None: of all time)."""
+    prior = fit_prior(fit.product, reviews.timestamp, len(fit.products.known), half_life)
+    return dataclasses.replace(fit, prior=prior, period=prior.period(reviews.timestamp), own_prior=prior.own)
 
 
 def capped(own: Rows, other: Rows, size: int, cap: int, rng: np.random.Generator) -> tuple[Lists, Ints, Ints]:
@@ -139,7 +151,7 @@ def capped(own: Rows, other: Rows, size: int, cap: int, rng: np.random.Generator
 
 
 def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
-    """Features ("name=value") and title words of each row as small integers; those of fewer than `least` rows are left out."""
+    """Features ("name=value") and title words of each row as small integers; rarer ones than `least` are left out."""
     rows, keys = [], []
     for number, column in enumerate(name for name in ("features", "tokens") if name in table.column_names):
         array = table[column].combine_chunks()
@@ -152,7 +164,7 @@ def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
         keys.append(codes.astype(np.int64) * 2 + number)
     row, key = (np.concatenate(rows), np.concatenate(keys)) if rows else (np.zeros(0, np.int64), np.zeros(0, np.int64))
     pairs = np.unique(np.stack([row, key]), axis=1) if len(row) else np.zeros((2, 0), np.int64)
-    names, code, count = np.unique(pairs[1], return_inverse=True, return_counts=True)
+    _, code, count = np.unique(pairs[1], return_inverse=True, return_counts=True)
     often = count >= least
     renumbered = np.cumsum(often) - 1
     keep = often[code]
@@ -184,4 +196,6 @@ COLUMNS = {
     "rated": np.float32,
     "customer_edge": np.int64,
     "product_edge": np.int64,
+    "period": np.int32,
+    "own_prior": np.float32,
 }

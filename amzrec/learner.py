@@ -25,13 +25,11 @@ Array = np.ndarray[Any, Any]
 class Learner:
     """A MultitaskModel with its optimizer and its rows."""
 
-    def __init__(
-        self, config: TrainConfig, fit: Fit, dataset: Dataset, prior: Array, scale: tuple[float, float]
-    ) -> None:
+    def __init__(self, config: TrainConfig, fit: Fit, dataset: Dataset, scale: tuple[float, float]) -> None:
         tf.keras.utils.set_random_seed(config.seed)
         self.config, self.fit = config, fit
         ids = dataset.customers["customer_id"], dataset.products["product_id"]
-        self.model = MultitaskModel(config, fit, *ids, prior, scale)
+        self.model = MultitaskModel(config, fit, *ids, scale)
         if config.optimizer == "adam":
             optimizer = LazyAdam(config.rate, config.average)
         else:
@@ -94,9 +92,14 @@ class Learner:
     def retrieval(self, x: Array, y: Array, products: Array) -> tuple[Array, Array]:
         """Query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the retrieval score."""
         dims, temperature = self.config.retrieval_dims, float(np.exp(self.model.log_temperature.numpy()))
-        b = self.model.popularity.numpy()[products]
+        b = self.model.popularity.numpy()[products] + self.model.prior.numpy()[-1, products, None]
         query = np.concatenate([x[:, :dims] / temperature, np.ones((len(x), 1), np.float32)], axis=1)
         return query.astype(np.float32), np.concatenate([y[:, :dims], b], axis=1).astype(np.float32)
+
+    def context(self, products: Array) -> Array:
+        """[T, m] what a query's period adds to the scores of products: 0 in the last period, which b is of."""
+        prior = self.model.prior.numpy()[:, products]
+        return np.asarray(prior - prior[-1:], np.float32)
 
     def snapshot(self, task: str) -> dict[str, Array]:
         """What the task's answers need, as arrays with the names of run.ARRAYS, in stars; from averaged weights."""
@@ -116,6 +119,7 @@ class Learner:
         if task == "retrieval":
             query, candidate = self.retrieval(x, y, products)
             out |= {"retrieval_query": query, "retrieval_candidate": candidate, "candidates": fit.candidates}
+            out |= {"context": self.context(products), "edges": fit.prior.edges if q.full else np.zeros(0, np.int64)}
             out |= {"temperature": np.exp(model.log_temperature.numpy())}
             out |= {"product_counts": fit.products.counts, "customer_counts": fit.customers.counts}
         else:
@@ -194,8 +198,8 @@ class Steps(tf.keras.callbacks.Callback):  # type: ignore[misc]
 class Watch:
     """Judges a model on (a sample of) the valid reviews: RMSE of its stars, NDCG of each review's full rank.
 
-    The rank is among the candidates that the customer has not reviewed in the fitted rows; a product that is no
-    candidate counts 0.
+    The rank is among the candidates that the customer has not reviewed in the fitted rows, as of the review's period;
+    a product that is no candidate counts 0.
     """
 
     def __init__(self, dataset: Dataset, fit: Fit, most: int, seed: int) -> None:
@@ -203,16 +207,18 @@ class Watch:
         if len(valid) > most:
             valid = valid.take(np.sort(np.random.default_rng([seed, 2]).choice(len(valid), most, replace=False)))
         self.fit = fit
-        self.customers, owner = np.unique(valid.customer, return_inverse=True)
+        asked = np.stack([valid.customer, fit.prior.period(valid.timestamp)])
+        (customer, self.period), owner = np.unique(asked, axis=1, return_inverse=True)  # G questions
         order = np.argsort(owner, kind="stable")
-        self.valid, self.owner = valid.take(order), owner[order]
+        self.valid, owner = valid.take(order), owner[order]
+        self.customers, self.customer_of = np.unique(customer, return_inverse=True)
         position = np.full(len(fit.products.known), -1)
         position[fit.candidates] = np.arange(len(fit.candidates))
-        count = len(self.customers)
-        self.positives = Lists.of(self.owner, position[self.valid.product], count)
-        mine = np.isin(fit.customer, self.customers)
-        place = position[fit.product[mine]]
-        self.seen = Lists.of(np.searchsorted(self.customers, fit.customer[mine])[place >= 0], place[place >= 0], count)
+        self.positives = Lists.of(owner, position[self.valid.product], len(customer))
+        offsets, partners = fit.customers.history.offsets, fit.customers.history.entries
+        seen = [position[partners[offsets[c] : offsets[c + 1]]] for c in customer]
+        lengths = [len(products) for products in seen]
+        self.seen = Lists.of(np.repeat(np.arange(len(seen)), lengths), np.concatenate(seen), len(seen))
         self.rated = ~np.isnan(self.valid.stars)
 
     def figures(self, learner: Learner) -> dict[str, float]:
@@ -220,25 +226,28 @@ class Watch:
         learner.swap()
         fit, out = self.fit, {}
         products = np.union1d(fit.candidates, self.valid.product).astype(np.int32)
-        x, y = learner.vectors("query", self.customers.astype(np.int32)), learner.vectors("candidate", products)
+        x, y = learner.vectors("query", self.customers), learner.vectors("candidate", products)
         if learner.config.rating_weight > 0:
-            place = np.searchsorted(products, self.valid.product)
-            stars = learner.rate(self.valid.customer, self.valid.product, x[self.owner], y[place])
+            own = np.searchsorted(self.customers, self.valid.customer), np.searchsorted(products, self.valid.product)
+            stars = learner.rate(self.valid.customer, self.valid.product, x[own[0]], y[own[1]])
             error = (stars - self.valid.stars)[self.rated]
             out["valid_rmse"] = float(np.sqrt(np.mean(np.square(error)))) if len(error) else float("nan")
         if learner.config.retrieval_weight > 0:
             place = np.searchsorted(products, fit.candidates)
             query, candidate = learner.retrieval(x, y[place], fit.candidates)
-            out["valid_ndcg"] = self.ndcg(query, candidate, np.arange(len(self.customers)))
+            out["valid_ndcg"] = self.ndcg(query[self.customer_of], candidate, learner.context(fit.candidates))
         learner.swap()
         return out
 
-    def popularity_figure(self, prior: Array) -> float:
-        """valid_ndcg of one list for all: the candidates by `prior` [N + 1]."""
-        candidate = prior[self.fit.candidates][:, None].astype(np.float32)
-        return self.ndcg(np.ones((1, 1), np.float32), candidate, np.zeros(len(self.customers), np.int64))
+    def prior_figure(self) -> float:
+        """valid_ndcg of the prior alone, in the period of each review."""
+        table = self.fit.prior.table[:, self.fit.candidates]
+        nothing = np.zeros((len(self.customer_of), 1), np.float32), np.zeros((table.shape[1], 1), np.float32)
+        return self.ndcg(*nothing, table)
 
-    def ndcg(self, query: Array, candidate: Array, query_of: Array) -> float:
+    def ndcg(self, query: Array, candidate: Array, prior: Array) -> float:
         """Mean over the valid reviews of 1 / log2(1 + rank)."""
-        above = rank(query, candidate, query_of, self.positives, self.seen, k=1).above_unseen
-        return float(np.mean(1.0 / np.log2(np.minimum(above, 1 << 40) + 2.0))) if len(above) else float("nan")
+        questions = np.arange(len(query))
+        ranks = rank(query, candidate, questions, self.positives, self.seen, 1, prior, self.period)
+        gains = 1.0 / np.log2(np.minimum(ranks.above_unseen, 1 << 40) + 2.0)
+        return float(gains.mean()) if len(gains) else float("nan")

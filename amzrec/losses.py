@@ -12,12 +12,14 @@ BLOCK = 512  # rows of logits in memory at a time: [512, M] instead of [B, M]
 
 
 @tf.custom_gradient
-def softmax_loss(query: Any, candidate: Any, bias: Any, positive: Any, target: Any) -> Any:
+def softmax_loss(
+    query: Any, candidate: Any, bias: Any, positive: Any, target: Any, prior: Any = None, period: Any = None
+) -> Any:
     """Mean cross-entropy of each query against all candidates, the positive's logit given apart.
 
     query [B, D], candidate [M, D], bias [M] (popularity, log count, −log q), target [B] the positive's position among
-    the candidates, positive [B] its logit (given apart because its vector leaves the target review out). Returns a
-    scalar. The gradient is computed in the same pass, BLOCK rows at a time, so no [B, M] matrix is kept.
+    the candidates, positive [B] its logit (given apart because its vector leaves the target review out). prior [T, M]
+    and period [B] add prior[period] to the logits, without a gradient. Returns a scalar. The gradient is computed in the same pass, BLOCK rows at a time, so no [B, M] matrix is kept.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     size = tf.shape(query)[0]
@@ -29,6 +31,8 @@ def softmax_loss(query: Any, candidate: Any, bias: Any, positive: Any, target: A
         q, hit, own = query[start:end], target[start:end], positive[start:end]
         where = tf.stack([tf.range(end - start), tf.cast(hit, tf.int32)], axis=1)
         logits = tf.matmul(q, transposed) + bias[None, :]  # [b, M]
+        if prior is not None:
+            logits += tf.gather(prior, period[start:end])
         logits = tf.tensor_scatter_nd_update(logits, where, own)
         peak = tf.reduce_max(logits, axis=1, keepdims=True)
         share = tf.exp(logits - peak)
@@ -56,7 +60,7 @@ def softmax_loss(query: Any, candidate: Any, bias: Any, positive: Any, target: A
     parts = (d_query.concat(), d_candidate, d_bias, d_positive.concat())
 
     def grad(upstream: Any) -> Any:
-        return *(part * (upstream * scale) for part in parts), None
+        return *(part * (upstream * scale) for part in parts), None, *([None, None] if prior is not None else [])
 
     return total * scale, grad
 

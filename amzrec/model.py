@@ -35,9 +35,9 @@ class Retrieval(tfrs.tasks.Retrieval):
     Equal to the original (divided by the batch size) where that is right: in-batch candidates, no correction.
     """
 
-    def call(self, query: Any, candidate: Any, bias: Any, positive: Any, target: Any) -> Any:  # type: ignore[override]
-        """Shapes as `losses.softmax_loss`."""
-        return softmax_loss(query, candidate, bias, positive, target)
+    def call(self, *arguments: Any) -> Any:
+        """The arguments of `losses.softmax_loss`."""
+        return softmax_loss(*arguments)
 
 
 class RatingHead(tf_keras.layers.Layer):
@@ -89,8 +89,8 @@ class MultitaskModel(tfrs.models.Model):
     """Both tasks on one pair of towers, weighted; both losses are means, so weights mean the same at any batch size.
 
     `fit` are the rows it learns from, `customer_ids` and `product_ids` the vocabularies by row (row 0 unknown),
-    `prior` [N + 1] the log popularity that the candidate biases start from, `bias_scale` what the shrunk biases of
-    customer and product are worth at the start.
+    `bias_scale` what the shrunk biases of customer and product are worth at the start. The retrieval score is
+    q·v / T + b + prior[period of the query]: untrained it ranks as popularity at that time does.
     """
 
     def __init__(
@@ -99,7 +99,6 @@ class MultitaskModel(tfrs.models.Model):
         fit: Fit,
         customer_ids: Any,
         product_ids: Any,
-        prior: np.ndarray[Any, Any],
         bias_scale: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         super().__init__()
@@ -108,8 +107,9 @@ class MultitaskModel(tfrs.models.Model):
         self.candidate_tower = Tower(fit.products, product_ids, config, "candidate")
         self.rating_head = RatingHead(config, bias_scale)
         full = not config.shared
-        start = tf_keras.initializers.Constant(prior.reshape(-1, 1) if full else 0.0)
-        self.popularity = self.add_weight(name="popularity", shape=(len(prior), 1), initializer=start, trainable=full)
+        size = len(fit.products.known)
+        self.popularity = self.add_weight(name="popularity", shape=(size, 1), initializer="zeros", trainable=full)
+        self.prior = tf.constant(fit.prior.table if full else np.zeros((1, size), np.float32))
         temperature = config.temperature if full else 1.0
         self.log_temperature = self.add_weight(
             name="log_temperature",
@@ -209,7 +209,12 @@ class MultitaskModel(tfrs.models.Model):
             log_q = tf.gather(self.log_share, rows) if self.config.log_q else None
         bias = candidate_bias(tf.gather(self.popularity, rows)[:, 0], log_q, counts)
         positive = tf.reduce_sum(query * batch.y[:, :dims], 1) + tf.gather(bias, place)
-        return self.retrieval_task(query, batch.candidate[:, :dims], bias, positive, place)
+        prior = tf.gather(self.prior, rows, axis=1)  # [T, M]
+        if self.config.shared:
+            period = tf.zeros_like(inputs["period"])
+        else:
+            period, positive = inputs["period"], positive + inputs["own_prior"]
+        return self.retrieval_task(query, batch.candidate[:, :dims], bias, positive, place, prior, period)
 
     def call_tower(self, rows: Any, side: str, base: bool = False) -> Any:
         """Vectors [n, D] of rows on one side ("query" or "candidate"), or what they are before their histories."""

@@ -46,6 +46,11 @@ ARRAYS: dict[str, tuple[str, int]] = {
     "seen_stars": ("float32", 1),  # [S] NaN where the source gave none
     "seen_part": ("uint8", 1),  # [S] 0 train, 1 valid, 2 test
 }
+# only where dates tell what is popular when: what a query's period adds to the retrieval scores, 0 in the last one
+OPTIONAL: dict[str, tuple[str, int]] = {
+    "context": ("float32", 2),  # [T, N+1]
+    "context_edges": ("int64", 1),  # [T-1] unix seconds where the periods 1.. begin
+}
 STRINGS = ("customer_ids", "product_ids", "titles")  # each a Strings of [C+1] / [N+1] / [N+1] entries
 
 

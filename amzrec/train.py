@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from amzrec import __version__
-from amzrec.baselines import HALF_LIVES, popularity, recent_popularity
-from amzrec.batches import SHRINK_CUSTOMER, Fit, batch_size, fit_rows
+from amzrec.batches import SHRINK_CUSTOMER, Fit, batch_size, fit_rows, with_prior
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.dataset import Dataset, Reviews, is_dataset, open_dataset, replace_folder
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.prepare import cached
+from amzrec.prior import HALF_LIVES
 from amzrec.run import CHECKPOINTS, HISTORY, RUN, RUNS, Run, Strings, Vectors, open_run, write_vectors
 
 WATCHED = 20_000  # most valid reviews that an epoch is judged by
@@ -201,11 +201,16 @@ class Training:
 
         state, config = self.state, self.config
         fit = fit_rows(self.dataset, reviews, config.history_cap, config.seed)
-        watched = state.phase == "select" and len(self.dataset.valid) > 0
-        watch = Watch(self.dataset, fit, WATCHED, config.seed) if watched else None
-        if watch and state.epoch == 0 and not config.shared:
-            state.half_life = choose_half_life(self.dataset, fit, reviews, watch)
-        learner = Learner(config, fit, self.dataset, prior_of(fit, reviews, state.half_life), bias_scale(fit))
+        judged = state.phase == "select" and len(self.dataset.valid) > 0
+        if judged and state.epoch == 0 and not config.shared:
+            choices = [None, *(HALF_LIVES if self.dataset.has_time else ())]
+            trials = {
+                days: Watch(self.dataset, with_prior(fit, reviews, days), WATCHED, config.seed) for days in choices
+            }
+            state.half_life = max(choices, key=lambda days: trials[days].prior_figure())
+        fit = with_prior(fit, reviews, state.half_life)
+        watch = Watch(self.dataset, fit, WATCHED, config.seed) if judged else None
+        learner = Learner(config, fit, self.dataset, bias_scale(fit))
         learner.steps(*batch_size(len(fit), config.batch_size))
         if state.checkpoint:
             learner.restore(self.work / CHECKPOINTS / state.checkpoint)
@@ -320,23 +325,6 @@ def versions() -> dict[str, str]:
     return {"amzrec": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
 
 
-def prior_of(fit: Fit, reviews: Reviews, half_life: float | None) -> np.ndarray[Any, Any]:
-    """[N + 1] log popularity, all of it or decayed to the end of the fitted rows; a tenth of a review for none."""
-    size = len(fit.products.known)
-    count: np.ndarray[Any, Any] = popularity(reviews.product, size)
-    if half_life is not None:
-        count = recent_popularity(reviews.product, reviews.timestamp, half_life, size)
-    return np.log(count + 0.1).astype(np.float32)
-
-
-def choose_half_life(dataset: Dataset, fit: Fit, reviews: Reviews, watch: Any) -> float | None:
-    """The half-life in days whose decayed popularity ranks the valid reviews best; None: popularity of all time."""
-    choices: list[float | None] = [None]
-    if dataset.has_time:
-        choices += HALF_LIVES
-    return max(choices, key=lambda days: float(watch.popularity_figure(prior_of(fit, reviews, days))))
-
-
 def bias_scale(fit: Fit) -> tuple[float, float]:
     """What the shrunk biases of customer and product are worth: least squares, each review left out of its own."""
     rated = fit.rated > 0
@@ -363,6 +351,8 @@ def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: lis
     arrays |= {name: retrieval[name].astype(np.int64) for name in ("product_counts", "customer_counts")}
     for name in ("query_base", "history_bag", "history_residual"):
         arrays[name] = np.concatenate([retrieval[f"retrieval_{name}"], rating[f"rating_{name}"]], axis=1)
+    if len(retrieval["edges"]):
+        arrays |= {"context": retrieval["context"], "context_edges": retrieval["edges"]}
     arrays |= {
         "seen_offsets": offsets.astype(np.int64),
         "seen_product": every.product[order],
