@@ -188,7 +188,7 @@ def open_dataset(path: Path | str) -> Dataset:
     if not path.exists():
         raise AmzrecError(f"there is no dataset folder {path}: make one with: amzrec prepare SOURCE --out {path}")
     if not is_dataset(path):
-        raise AmzrecError(f"{path} is not a dataset folder (it has no {INFO}): amzrec prepare SOURCE --out DIR makes one")
+        raise AmzrecError(f"{path} is no dataset folder (it has no {INFO}): amzrec prepare SOURCE --out DIR makes one")
     try:
         info = json.loads((path / INFO).read_text())
         missing = [part for part in PARTS if not (path / f"{part}.parquet").is_file()]

@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from amzrec import __version__
 from amzrec.config import PrepareConfig
@@ -52,17 +55,20 @@ def prepare(
 
 def cached(source: str | Path | None, config: PrepareConfig | None = None, *, progress: Progress = SILENT) -> Dataset:
     """The dataset of this source and these settings from the cache (AMZREC_CACHE), prepared when it is not there."""
-    from amzrec import sources
+    from amzrec.sources import files
 
     config = config or PrepareConfig()
     name = named(source)
-    prints = [sources.fingerprint_of(s) for s in (name, config.test_source, config.titles) if s]
-    settings = {k: v for k, v in config.to_json().items() if k not in ("test_source", "titles")}
-    key = hashlib.md5(json.dumps([prints, settings, __version__]).encode()).hexdigest()[:16]
-    folder = cache_folder() / key
-    if is_dataset(folder):
-        return open_dataset(folder)
-    return prepare(name, folder, config, overwrite=True, progress=progress)
+    with tempfile.TemporaryDirectory() as folder:
+        if name == files.STDIN:
+            name = str(files.spooled(Path(folder)))
+        prints = [files.fingerprint_of(s) for s in (name, config.test_source, config.titles) if s]
+        settings = {k: v for k, v in config.to_json().items() if k not in ("test_source", "titles")}
+        key = hashlib.md5(json.dumps([prints, settings, __version__]).encode()).hexdigest()[:16]
+        place = cache_folder() / key
+        if is_dataset(place):
+            return open_dataset(place)
+        return prepare(name, place, config, overwrite=True, progress=progress)
 
 
 def cache_folder() -> Path:
@@ -95,15 +101,24 @@ class Preparation:
             self.tests = sources.open_source(self.con, config.test_source, config, self.scratch)
         self.key = product_key(config.product_key, self.source)
         self.counts: dict[str, Any] = {}
-        self.warnings: list[str] = list(self.source.notes)
-        progress.say(f"{source}: read as {self.source.format} ({columns_text(self.source.columns)})")
+        self.warnings: list[str] = []
+        columns = ", ".join(f"{ours} = {theirs}" for ours, theirs in self.source.columns.items())
+        for line in (f"{source}: read as {self.source.format} ({columns})", *self.source.notes):
+            progress.say(line)
 
     def run(self) -> None:
         """All stages; the folder then holds the dataset."""
+        from amzrec import coded
+
         try:
             clean = self.clean()
-            kept = self.split(self.core(self.unique(self.encode(clean))))
-            self.write(clean, kept)
+            self.stage("encoding")
+            rows, duplicates, repeats = coded.unique(self.con, coded.encode(self.con, clean))
+            if self.tests and (both := coded.both(self.con)):
+                self.warnings.append(f"{both:,} reviews are also among the test reviews and left out of train")
+            self.counts |= {"duplicates": duplicates, "repeats": repeats}
+            rows, self.counts["filtered"] = coded.core(self.con, rows, self.config.min_reviews)
+            self.write(clean, self.split(rows))
         finally:
             self.con.disconnect()
         shutil.rmtree(self.scratch)
@@ -114,90 +129,38 @@ class Preparation:
 
     def clean(self) -> Any:
         """The table of good reviews as text; counts and lists the others, and stops where they are too many."""
-        from amzrec.sources import checks, engine, rejects
+        from amzrec.sources import catalogue, checks, engine, rejects
 
         self.stage("reading")
-        opened = [(self.source, False)] + ([(self.tests, True)] if self.tests else [])
-        table = engine.union([checks.checked(s, p, self.key).mutate(given=t) for s, t in opened for p in s.parts])
-        table = self.con.create_table("checked", table)
+        titles = catalogue.titles_table(self.con, self.source.products) if self.key == "title" else None
+        parts = [(self.source, part, False) for part in self.source.parts]
+        parts += [(self.tests, part, True) for part in self.tests.parts] if self.tests else []
+        checked = [checks.checked(s, part, self.key, titles).mutate(given=given) for s, part, given in parts]
+        table = self.con.create_table("checked", engine.union(checked))
         counts = table.group_by("reason").agg(n=table.count(), undated=table.undated.sum()).to_pyarrow().to_pylist()
-        rejected = {row["reason"]: row["n"] for row in counts if row["reason"] is not None}
-        if unreadable := engine.unreadable_lines(self.con):
-            rejected[rejects.NOT_UTF8] = unreadable
-        rejected = dict(sorted(rejected.items(), key=lambda pair: -pair[1]))
-        read = sum(row["n"] for row in counts) + unreadable
-        self.counts |= {"read": read, "rejected": rejected}
+        unread = engine.left_out(self.con)
+        refused = rejects.refused_by_reader(unread)
+        refused.update({row["reason"]: row["n"] for row in counts if row["reason"] is not None})
+        read = sum(row["n"] for row in counts if row["reason"] is None) + refused.total()
+        self.counts |= {"read": read, "rejected": dict(refused.most_common())}
 
         def listed() -> Iterator[rejects.Reject]:
-            for source, _ in opened if rejected else ():
-                for part in source.parts:
-                    yield from rejects.refused(self.con, source, part, self.key)
+            yield from rejects.records(unread)
+            for source, part, _ in parts if refused else ():
+                yield from rejects.refused(self.con, source, part, self.key, titles)
 
         rejects.write_rejects(self.folder / REJECTS, listed())
-        checks.enough(self.source, self.config, read, rejected, self.folder / REJECTS)
+        checks.enough(self.source, self.config, read, self.counts["rejected"], self.folder / REJECTS)
         if undated := sum(row["undated"] for row in counts if row["reason"] is None):
             self.warnings.append(f"{int(undated):,} timestamps could not be read and count as missing")
         return table.filter(table.reason.isnull())
-
-    def encode(self, clean: Any) -> Any:
-        """Reviews with customers and products as numbers, each with its draw for the split."""
-        import ibis
-
-        from amzrec import split
-
-        self.stage("encoding")
-        for name in ("customer", "product"):
-            ids = clean.select(f"{name}_id").distinct()
-            self.con.create_table(f"{name}_ids", ids.mutate(**{name: ibis.row_number().cast("int32")}))
-        coded = clean.join(self.con.table("customer_ids"), "customer_id").join(
-            self.con.table("product_ids"), "product_id"
-        )
-        draw = split.draw(coded.customer_id, coded.product_id, self.config.seed)
-        return self.con.create_table(
-            "coded", coded.select("customer", "product", "stars", "timestamp", "given", draw=draw)
-        )
-
-    def unique(self, coded: Any) -> Any:
-        """One review per customer and product: test before train, then the latest, then the highest stars."""
-        import ibis
-
-        rows = coded.distinct()
-        total, distinct = int(coded.count().execute()), int(rows.count().execute())
-        window = ibis.window(
-            group_by=[rows.customer, rows.product],
-            order_by=[rows.given.desc(), rows.timestamp.desc(nulls_first=False), rows.stars.desc(nulls_first=False)],
-        )
-        first = rows.mutate(place=ibis.row_number().over(window)).filter(lambda t: t.place == 0).drop("place")
-        first = self.con.create_table("unique_reviews", first)
-        self.counts |= {"duplicates": total - distinct, "repeats": distinct - int(first.count().execute())}
-        return first
-
-    def core(self, rows: Any) -> Any:
-        """The k-core: customers and products with fewer than min_reviews reviews go, until none is left."""
-        before = left = int(rows.count().execute())
-        k, turn = self.config.min_reviews, 0
-        while k > 1 and left:
-            busy = rows
-            for name in ("customer", "product"):
-                enough = rows.group_by(name).agg(n=rows.count()).filter(lambda t: t.n >= k)
-                busy = busy.semi_join(enough, name)
-            turn += 1
-            rows = self.con.create_table(f"core_{turn}", busy)
-            now = int(rows.count().execute())
-            if now == left:
-                break
-            left = now
-        self.counts["filtered"] = before - left
-        if not left:
-            raise AmzrecError(f"--min-reviews {k} leaves none of the {before:,} reviews: take a smaller number")
-        return rows
 
     def split(self, rows: Any) -> Any:
         """The kept reviews with their part."""
         from amzrec import split
 
         self.stage("splitting")
-        kept = self.con.create_table("kept", split.parts(rows, self.config))
+        kept = self.con.create_table("kept", split.parts(split.drawn(self.con, rows, self.config), self.config))
         found = kept.group_by("part").agg(n=kept.count()).to_pyarrow().to_pylist()
         sizes = {PARTS[row["part"]]: row["n"] for row in found}
         self.counts |= {"kept": sum(sizes.values())} | {part: sizes.get(part, 0) for part in PARTS}
@@ -217,12 +180,17 @@ class Preparation:
         from amzrec.sources import catalogue
 
         self.stage("counting")
-        products, customers = catalogue.by_key(self.source.products, self.key), self.source.customers
+        products = catalogue.by_key(self.source.products, self.key)
+        customers = {**(self.tests.customers if self.tests else {}), **self.source.customers}
         everyone = not self.config.min_reviews
         people = vocab.numbered(self.con, kept, "customer", list(customers) if everyone else [])
         goods = vocab.numbered(self.con, kept, "product", list(products) if everyone else [])
         vocab.write_customers(self.folder / CUSTOMERS, people, customers)
         vocab.write_products(self.folder / PRODUCTS, vocab.described(goods, clean, self.source.has), products)
+        if self.config.titles:
+            titled = pq.read_table(self.folder / PRODUCTS, columns=["title"])["title"]
+            known = len(titled) - titled.null_count
+            self.progress.say(f"{known:,} of {len(titled) - 1:,} products have a title, with {self.config.titles}")
         self.counts |= {"customers": int(people.count().execute()), "products": int(goods.count().execute())}
         self.stage("writing")
         people = people.select(customer="code", customer_row="row")
@@ -237,7 +205,7 @@ class Preparation:
 
     def write_info(self, kept: Any) -> None:
         """dataset.json."""
-        from amzrec import sources
+        from amzrec.sources import files
 
         facts = kept.aggregate(low=kept.stars.min(), high=kept.stars.max(), timeless=kept.timestamp.isnull().sum())
         found = facts.to_pyarrow().to_pylist()[0]
@@ -246,7 +214,7 @@ class Preparation:
             self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")
         info = {
             "source": self.source.name,
-            "fingerprint": sources.fingerprint_of(self.source.name),
+            "fingerprint": files.fingerprint_of(self.source.name),
             "format": self.source.format,
             "columns": self.source.columns,
             "protocol": {**self.config.protocol(), "product_key": self.key},
@@ -259,11 +227,6 @@ class Preparation:
         for warning in self.warnings:
             self.progress.say(warning)
         self.progress.say(summary(info["counts"]))
-
-
-def columns_text(columns: dict[str, str]) -> str:
-    """`customer_id = UserId, …` for the one line that says how a source is read."""
-    return ", ".join(f"{ours} = {theirs}" for ours, theirs in columns.items())
 
 
 def summary(counts: Any) -> str:
@@ -279,7 +242,7 @@ def summary(counts: Any) -> str:
 
 
 def product_key(wanted: str, source: Any) -> str:
-    """id, title or parent: what `auto` means for this source; raises AmzrecError where the source has no such column."""
+    """id, title or parent: what `auto` means for this source; AmzrecError where the source has no such column."""
     if wanted == "auto":
         return "parent" if "product_parent" in source.has else "id"
     if wanted == "parent" and "product_parent" not in source.has:

@@ -12,9 +12,16 @@ from amzrec.errors import AmzrecError
 TRAIN, VALID, TEST = 0, 1, 2  # positions in dataset.PARTS
 
 
-def draw(customer_id: Any, product_id: Any, seed: int) -> Any:
-    """16 hex digits per review, equal on every engine: 8 decide about test, the next 8 about valid."""
-    return customer_id.concat("\x1f", product_id, "\x1f", str(seed)).hexdigest("md5")[:16]
+def drawn(con: Any, rows: Any, config: PrepareConfig) -> Any:
+    """The reviews with `draw`: 16 hex digits of the md5 of customer id, product id and seed, equal on every engine.
+
+    The first 8 decide about test, the next 8 about valid, so that neither row order nor parallelism matters.
+    """
+    if config.split == "temporal":
+        return rows
+    named = rows.join(con.table("customer_ids"), "customer").join(con.table("product_ids"), "product")
+    text = named.customer_id.concat("\x1f", named.product_id, "\x1f", str(config.seed))
+    return named.select(*rows.columns, draw=text.hexdigest("md5")[:16])
 
 
 def below(share: float) -> str:
@@ -25,18 +32,16 @@ def below(share: float) -> str:
 def parts(kept: Any, config: PrepareConfig) -> Any:
     """The reviews with a column `part` (int8: 0 train, 1 valid, 2 test).
 
-    `kept` has customer and product (int), timestamp (int64 or null), draw (text) and, for --split given, given (bool).
+    `kept` has customer and product (int), timestamp (int64 or null), given (bool) and, unless temporal, draw (text).
     """
-    by_hash = ibis.cases((kept.draw[8:16] < below(config.valid), VALID), else_=TRAIN)
-    if config.split == "random":
-        part = ibis.cases((kept.draw[:8] < below(config.test), TEST), else_=by_hash)
-        return kept.mutate(part=part.cast("int8"))
-    if config.split == "given":
-        return kept.mutate(part=ibis.cases((kept.given, TEST), else_=by_hash).cast("int8"))
+    if config.split in ("temporal", "leave-last-out"):
+        check_times(kept, config.split)
+        return temporal(kept, config) if config.split == "temporal" else leave_last_out(kept, config)
     if config.split == "per-customer":
         return per_customer(kept, config)
-    check_times(kept, config.split)
-    return temporal(kept, config) if config.split == "temporal" else leave_last_out(kept, config)
+    valid = ibis.cases((kept.draw[8:16] < below(config.valid), VALID), else_=TRAIN)
+    test = kept.given if config.split == "given" else kept.draw[:8] < below(config.test)
+    return kept.mutate(part=ibis.cases((test, TEST), else_=valid).cast("int8"))
 
 
 def check_times(kept: Any, split: str) -> None:

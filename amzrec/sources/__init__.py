@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.sources import amazon, movielens, tables
-from amzrec.sources.relation import Source, fingerprint
+from amzrec.sources import amazon, catalogue, files, movielens, tables
+from amzrec.sources.relation import Source, check_gzip
 
 FORMATS = {  # what --format takes
     "amazon-us-reviews": "the 15-column TSV of amazon_us_reviews, or a spreadsheet's CSV of it",
@@ -27,42 +28,45 @@ FORMATS = {  # what --format takes
 
 
 def open_source(con: Any, source: str, config: PrepareConfig, scratch: Path) -> Source:
-    """Open a source on an engine connection; `scratch` is a folder for copies.
+    """Open a source on an engine connection, with the titles of --titles; `scratch` is a folder for copies.
 
     Raises AmzrecError where the source is missing, empty, or of no known layout.
     """
     if config.format is not None and config.format not in FORMATS:
         raise AmzrecError(f"--format is {config.format!r}; allowed: {', '.join(FORMATS)}")
+    opened = open_reviews(con, source, config, scratch)
+    if config.titles:
+        told = catalogue.read_titles(Path(config.titles))
+        opened = dataclasses.replace(opened, products={**opened.products, **told})
+    return opened
+
+
+def open_reviews(con: Any, source: str, config: PrepareConfig, scratch: Path) -> Source:
+    """The source without --titles."""
     if source.startswith("tfds:"):
         from amzrec.sources import saved
 
         return saved.open_tfds(con, source, scratch)
-    path = Path(source)
-    if not path.exists():
-        raise AmzrecError(f"there is no file or folder {source}: name a file of reviews, or nothing for the sample")
-    if path.is_dir():
-        if (path / "dataset_spec.pb").is_file():
-            from amzrec.sources import saved
+    place = files.locate(source, scratch)
+    if place.saved is not None:
+        from amzrec.sources import saved
 
-            return saved.open_saved(con, source, path, config, scratch)
-        found = movielens.reviews_file(path)
-        if found is None:
-            names = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
-            raise AmzrecError(
-                f"the folder {source} has no known layout (it holds {names}): folders of MovieLens and of "
-                "tf.data.Dataset.save are read; otherwise name one file"
-            )
-        path = found
-    layout = movielens.layout(path) if config.format is None and config.columns is None else config.format
+        return saved.open_saved(con, source, place.saved, config, scratch)
+    for path in place.files:
+        check_gzip(path)
+    layout = config.format
+    if layout is None and config.columns is None and len(place.files) == 1:
+        layout = movielens.layout(place.files[0])
     if layout is not None and layout.startswith("movielens"):
-        return movielens.open_movielens(con, source, path, layout)
-    return open_table(con, source, path, config)
+        return movielens.open_movielens(con, source, place.files[0], layout)
+    return open_table(con, place, config)
 
 
-def open_table(con: Any, source: str, path: Path, config: PrepareConfig) -> Source:
-    """A table file: an Amazon layout, the columns of --columns, or names that say what they are."""
+def open_table(con: Any, place: files.Place, config: PrepareConfig) -> Source:
+    """Table files: an Amazon layout, the columns of --columns, or names that say what they are."""
+    path = place.files[0]
     found = tables.shape(path)
-    scale, clicks, notes = None, True, ()
+    scale, clicks = None, True
     layout = config.format or (None if config.columns else amazon.layout(found.names))
     if config.columns:
         layout, columns = "table", tables.named_columns(config.columns, found, path)
@@ -70,29 +74,20 @@ def open_table(con: Any, source: str, path: Path, config: PrepareConfig) -> Sour
         columns = amazon.columns_of(layout, found.names, path)
         scale, clicks = amazon.STARS, False
     elif layout in amazon.RATINGS or (layout := amazon.ratings_layout(path, found)):
-        names = found.names or [str(i) for i in range(found.width)]
-        columns = {ours: names[i] for ours, i in amazon.RATINGS[layout].items() if i < len(names)}
+        columns = amazon.ratings_columns(layout, found, path)
         scale, clicks = amazon.STARS, False
     else:
         layout, columns = "table", tables.guessed_columns(found.names)
         if "customer_id" not in columns or "product_id" not in columns:
             seen = ", ".join(found.names) or f"{found.width} columns without a header"
             raise AmzrecError(
-                f"{source} has no known layout: it is {found.kind} with {seen}. Say which column is which, such as "
-                f"--columns {tables.example(found)}, or its --format: {', '.join(FORMATS)}"
+                f"{place.name} has no known layout: it is {tables.KINDS[found.kind]} with {seen}. Say which column is "
+                f"which, such as --columns {tables.example(found)}, or its --format: {', '.join(FORMATS)}"
             )
-    part = tables.read_table(con, path, found, columns)
-    return Source(source, layout, columns, (part,), scale, clicks, notes=notes)
-
-
-def fingerprint_of(source: str) -> str:
-    """The fingerprint of a source's files, without opening it on an engine; of a tfds: name, the name."""
-    if source.startswith("tfds:"):
-        return source
-    path = Path(source)
-    if not path.exists():
-        raise AmzrecError(f"there is no file or folder {source}: name a file of reviews, or nothing for the sample")
-    return fingerprint(sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])
+    shapes = [found, *(tables.same_shape(other, found, columns, path) for other in place.files[1:])]
+    parts = tuple(tables.read_table(con, p, s, columns) for p, s in zip(place.files, shapes, strict=True))
+    notes = amazon.notes(layout, path) if config.format is None and config.columns is None else ()
+    return Source(place.name, layout, columns, parts, scale, clicks, notes=notes)
 
 
 def sample_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Amazon reviews: amazon_us_reviews, the ratings CSV of 2014 and 2018, the JSON lines and tables of 2014, 2018, 2023."""
+"""Amazon reviews: amazon_us_reviews, the ratings CSV of 2014 and 2018, JSON lines, the tables of 2023."""
 
 from __future__ import annotations
 
@@ -68,6 +68,8 @@ def columns_of(format: str, names: list[str], path: Path) -> dict[str, str]:
 
 def ratings_layout(path: Path, found: Shape) -> str | None:
     """amazon-2014 (user,item,stars,time) or amazon-2018 (item,user,stars,time): by which column looks like ASINs."""
+    if found.kind != "csv":
+        return None
     rows = [fields(line, found.delimiter) for line in first_lines(path)]
     rows = [[field.strip() for field in row] for row in rows if len(row) == 4][1 if found.names else 0 :]
     if found.delimiter != "," or not rows:
@@ -78,3 +80,19 @@ def ratings_layout(path: Path, found: Shape) -> str | None:
     if max(share) < 0.5 or share[0] == share[1]:
         return None
     return "amazon-2018" if share[0] > share[1] else "amazon-2014"
+
+
+def ratings_columns(format: str, found: Shape, path: Path) -> dict[str, str]:
+    """Our column → the file's, by position; raises AmzrecError where there are fewer than three."""
+    names = found.names or [str(i) for i in range(found.width)]
+    if len(names) < 3:
+        raise AmzrecError(f"{path} has {len(names)} columns; --format {format} needs customer, product and stars")
+    return {ours: names[i] for ours, i in RATINGS[format].items() if i < len(names)}
+
+
+def notes(layout: str, path: Path) -> tuple[str, ...]:
+    """What to say of a layout that was told from how its ids look."""
+    if layout not in RATINGS:
+        return ()
+    first, other = ("products", "amazon-2014") if layout == "amazon-2018" else ("customers", "amazon-2018")
+    return (f"the first column of {path.name} is taken for the {first}; --format {other} is the other way round",)

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from amzrec.errors import AmzrecError
 from amzrec.sources import tables
 from amzrec.sources.relation import Facts, check_gzip, first_lines, open_bytes
@@ -39,7 +42,7 @@ def read_titles(path: Path) -> Facts:
         product = next((str(row[name]).strip() for name in IDS if row.get(name)), "")
         title = next((clean_title(str(row[name])) for name in TITLES if row.get(name)), None)
         if product and (product not in facts or (facts[product][0] is None and title)):
-            facts[product] = title, features(row)
+            facts[product] = title, features(row) or facts.get(product, (None, []))[1]
     if not facts:
         raise AmzrecError(
             f"--titles {path} names no product: it needs one of {', '.join(IDS)}, and {' or '.join(TITLES)}"
@@ -63,12 +66,19 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a delimited file with a header."""
+    """The rows of a delimited file with a header, or of Parquet."""
     found = tables.shape(path)
+    if found.kind == "parquet":
+        yield from (row for batch in pq.ParquetFile(path).iter_batches() for row in batch.to_pylist())
+        return
     with open_bytes(path) as file:
         text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
-        quoting = csv.QUOTE_MINIMAL if found.quoted else csv.QUOTE_NONE
-        yield from csv.DictReader(text, delimiter=found.delimiter[0], quoting=quoting)
+        if found.quoted:
+            yield from csv.DictReader(text, delimiter=found.delimiter)
+        else:
+            rows = (line.rstrip("\r\n").split(found.delimiter) for line in text)
+            next(rows, None)
+            yield from (dict(zip(found.names, row, strict=False)) for row in rows)
 
 
 def clean_title(title: str | None) -> str | None:
@@ -107,3 +117,14 @@ def by_key(products: Facts, key: str) -> Facts:
         if title:
             named.setdefault(title, (title, told))
     return named
+
+
+def titles_table(con: Any, products: Facts) -> Any:
+    """The table (id, title) of the engine that product key `title` looks titles up in; None without a catalogue."""
+    if not products:
+        return None
+    told = [(product, title) for product, (title, _) in products.items() if title]
+    ids, titles = zip(*told, strict=True) if told else ((), ())
+    return con.create_table(
+        "titles", pa.table({"id": pa.array(ids, pa.string()), "title": pa.array(titles, pa.string())})
+    )

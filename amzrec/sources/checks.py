@@ -17,80 +17,87 @@ NO_PRODUCT = "no product"
 NO_TITLE = "no product title"
 NO_STARS = "stars are no number"
 OFF_SCALE = "stars off the scale"
-MILLISECONDS = 100_000_000_000  # above: milliseconds (as seconds it would be the year 5138)
+FINER = 100_000_000_000  # above: milliseconds (as seconds it would be the year 5138); likewise from there
+AMERICAN = r"^(\d{1,2})[/ ](\d{1,2})(?:/|, )(\d{4})$"  # 8/31/2015, and 02 26, 2014 of the Amazon JSON lines
 
 
-def checked(source: Source, part: Part, key: str) -> Any:
-    """The reviews of one file, typed, with `reason` (null where the row is good) and `given` = False.
+def checked(source: Source, part: Part, key: str, titles: Any = None) -> Any:
+    """The reviews of one file, typed, with `reason` (null where the row is good) and its `place` in the file.
 
-    Columns: customer_id str, product_id str (what the product key chose), product_title str, category str,
-    stars float32, timestamp int64 unix seconds, given bool, undated bool (a timestamp
-    that could not be read), reason str; as many rows as the part has.
+    Columns: customer_id str, product_id str (what the product key chose), product_title str, category str, stars
+    float32, timestamp int64 unix seconds, undated bool (a timestamp that could not be read), reason str; as many rows
+    as the part has. `titles` (id, title) is the catalogue that product key `title` looks titles up in.
     """
     raw = part.reviews
     empty = ibis.null().cast("string")
 
     def text(name: str) -> Any:
-        return raw[name].cast("string").strip().nullif("") if name in raw.columns else empty
+        return stripped(raw[name].cast("string")).nullif("") if name in raw.columns else empty
 
-    product = text("product_id")
+    product, title = text("product_id"), text("product_title")
+    if titles is not None:
+        raw = raw.mutate(own=title, key=product).left_join(titles, [("key", "id")])
+        product, title = raw.key, ibis.coalesce(raw.title, raw.own)
     if key == "parent":
         product = ibis.coalesce(text("product_parent"), product)
-    elif key == "title" and not source.products:
-        product = text("product_title")
+    elif key == "title":
+        product = title
     table = raw.select(
         customer_id=text("customer_id"),
         product_id=product,
-        product_title=text("product_title"),
+        product_title=title,
         category=text("category"),
-        stars=number(raw["stars"]) if "stars" in raw.columns else ibis.null().cast("float64"),
-        written=text("stars"),
+        stars=number(raw["stars"]) if "stars" in raw.columns else ibis.null().cast("float32"),
+        rated=text("stars").notnull(),
         timestamp=seconds(raw["timestamp"]) if "timestamp" in raw.columns else ibis.null().cast("int64"),
-        undated=text("timestamp").notnull(),
+        dated=text("timestamp").notnull(),
         broken=raw[BROKEN] if BROKEN in raw.columns else empty,
+        **({"place": raw.place} if "place" in raw.columns else {}),
     )
-    click = table.written.isnull() if source.clicks or "stars" not in raw.columns else ibis.literal(False)
-    wrong = table.stars.isnull() | table.stars.isnan() | table.stars.isinf()
+    click = ~table.rated if source.clicks or "stars" not in raw.columns else ibis.literal(False)
     cases = [
         (table.broken.notnull(), table.broken),
         (table.customer_id.isnull(), NO_CUSTOMER),
         (table.product_id.isnull(), NO_TITLE if key == "title" else NO_PRODUCT),
-        (~click & wrong, NO_STARS),
+        (~click & (table.stars.isnull() | table.stars.isnan() | table.stars.isinf()), NO_STARS),
     ]
     if source.scale:
         cases.append((~table.stars.between(*source.scale), OFF_SCALE))
     return table.mutate(
-        stars=table.stars.cast("float32"),
-        undated=table.undated & table.timestamp.isnull(),
-        given=ibis.literal(False),
+        undated=table.dated & table.timestamp.isnull(),
         reason=ibis.cases(*cases, else_=empty),
-    ).drop("written", "broken")
+    ).drop("rated", "dated", "broken")
+
+
+def stripped(column: Any) -> Any:
+    """Text without blanks around it; a trim for those that have some only, which is 3 times as fast."""
+    return ibis.cases((column.startswith(" ") | column.endswith(" "), column.strip()), else_=column)
 
 
 def number(column: Any) -> Any:
-    """A text or number column as float64, null where the text is no number."""
-    return column.strip().try_cast("float64") if column.type().is_string() else column.cast("float64")
+    """A text or number column as float32, null where the text is no number, or one beyond all stars."""
+    return column.try_cast("float32")
 
 
 def seconds(column: Any) -> Any:
-    """Unix seconds of a column of seconds, milliseconds, ISO dates or month/day/year; null where it is none."""
+    """Unix seconds of a column of seconds (milli-, micro-, nanoseconds), ISO or American dates; null for other text."""
     if column.type().is_timestamp() or column.type().is_date():
         return column.cast("timestamp").epoch_seconds().cast("int64")
     if not column.type().is_string():
-        return scaled(column.cast("int64"))
-    column = column.strip()
-    us = column.re_extract(r"^(\d{1,2})/(\d{1,2})/(\d{4})$", 0)
-    month, day, year = (us.split("/")[i] for i in range(3))
-    iso = ibis.cases((us != "", year.concat("-", month.lpad(2, "0"), "-", day.lpad(2, "0"))), else_=column)
-    return ibis.coalesce(
-        scaled(column.try_cast("int64")),
-        iso.try_cast("timestamp").epoch_seconds().cast("int64"),
-    )
+        return scaled(column.try_cast("int64"))
+    column = stripped(column)
+    count = column.try_cast("int64")
+    american = column.re_replace(AMERICAN, r"\3-0\1-0\2").re_replace(r"-0(\d\d)", r"-\1")
+    iso = ibis.cases((column[4] == "-", column), else_=american)
+    return ibis.cases((count.notnull(), scaled(count)), else_=iso.try_cast("timestamp").epoch_seconds().cast("int64"))
 
 
 def scaled(value: Any) -> Any:
-    """Seconds, whether the number was seconds or milliseconds."""
-    return ibis.cases((value.abs() > MILLISECONDS, (value / 1000).floor().cast("int64")), else_=value)
+    """Seconds, whether the number was seconds, milli-, micro- or nanoseconds."""
+    cases = [
+        (value.abs() > FINER * 1000**step, (value / 1000 ** (step + 1)).floor().cast("int64")) for step in (2, 1, 0)
+    ]
+    return ibis.cases(*cases, else_=value)
 
 
 def enough(source: Source, config: PrepareConfig, read: int, rejected: dict[str, int], listed: Path) -> None:
@@ -118,6 +125,6 @@ def enough(source: Source, config: PrepareConfig, read: int, rejected: dict[str,
         )
     remedy = "or raise --max-rejects" if share < 1 else "or say what it is with --format"
     raise AmzrecError(
-        f"{share:.1%} of the {read:,} rows of {source.name} cannot be used (--max-rejects allows {config.max_rejects:.0%}): "
-        f"{'; '.join(told)}. Mend the file, name its columns with --columns, {remedy}"
+        f"{share:.1%} of the {read:,} rows of {source.name} cannot be used (--max-rejects allows "
+        f"{config.max_rejects:.0%}): {'; '.join(told)}. Mend the file, name its columns with --columns, {remedy}"
     )

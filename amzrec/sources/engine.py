@@ -31,8 +31,12 @@ def union(tables: list[Any]) -> Any:
     return functools.reduce(lambda a, b: a.union(b), tables)
 
 
-def unreadable_lines(con: Any) -> int:
-    """Lines that the reader left out so far because they are not UTF-8."""
+def left_out(con: Any) -> list[tuple[str, int, str, bool]]:
+    """What the readers left out so far: file, line, text, and whether it is not UTF-8 (else records do not fit)."""
     if "reject_errors" not in con.list_tables():
-        return 0
-    return int(con.raw_sql("SELECT count(*) FROM reject_errors").fetchone()[0])
+        return []
+    rows = con.raw_sql(
+        "SELECT file_path, line, any_value(csv_line), bool_or(error_type = 'INVALID ENCODING') "
+        "FROM reject_errors JOIN reject_scans USING (scan_id, file_id) GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    return [(path, line, text or "", bad) for path, line, text, bad in rows.fetchall()]

@@ -34,7 +34,7 @@ def layout(file: Path) -> str | None:
     folder = file.parent
     if (folder / "u.item").is_file() and re.fullmatch(r"u\.data|u[\w]+\.(base|test)", file.name):
         return "movielens-100k"
-    if file.suffix == ".dat" and (folder / "movies.dat").is_file():
+    if re.fullmatch(r"ratings.*\.dat|r.\.(train|test)", file.name) and (folder / "movies.dat").is_file():
         return "movielens-1m" if (folder / "users.dat").is_file() else "movielens-10m"
     if file.name == "ratings.csv" and (folder / "movies.dat").is_file():
         return "movielens-1m"
@@ -65,20 +65,21 @@ def movies(folder: Path) -> Facts:
     """Titles, genres and years by movie id, from u.item, movies.dat (both latin-1) or movies.csv."""
     facts: Facts = {}
     if (folder / "u.item").is_file():
-        genres = [g.split("|")[0] for g in text_lines(folder / "u.genre", "latin-1")]
+        genres = [line.split("|")[0] for line in text_lines(folder / "u.genre", "latin-1")]
         for line in text_lines(folder / "u.item", "latin-1"):
-            fields = line.split("|")
-            flags = fields[-len(genres) :] if genres else []
-            facts[fields[0]] = movie(fields[1], [g for g, flag in zip(genres, flags, strict=False) if flag == "1"])
+            number, _, rest = line.partition("|")
+            flags = rest.split("|")[-len(genres) :] if genres else []
+            facts[number] = movie(rest.split("|")[0], [g for g, f in zip(genres, flags, strict=False) if f == "1"])
     elif (folder / "movies.dat").is_file():
-        encoding = "latin-1" if not is_utf8(folder / "movies.dat") else "utf-8"
-        for line in text_lines(folder / "movies.dat", encoding):
-            number, title, genre = line.split("::", 2)
+        for line in text_lines(folder / "movies.dat", "utf-8" if is_utf8(folder / "movies.dat") else "latin-1"):
+            number, _, rest = line.partition("::")
+            title, _, genre = rest.rpartition("::")
             facts[number] = movie(title, genre.split("|"))
     elif (folder / "movies.csv").is_file():
-        with (folder / "movies.csv").open(encoding="utf-8", newline="") as file:
+        with (folder / "movies.csv").open(encoding="utf-8", errors="replace", newline="") as file:
             for row in csv.DictReader(file):
-                facts[row["movieId"]] = movie(row["title"], row["genres"].split("|"))
+                facts[row.get("movieId") or ""] = movie(row.get("title") or "", (row.get("genres") or "").split("|"))
+    facts.pop("", None)
     return facts
 
 
@@ -92,16 +93,19 @@ def movie(title: str, genres: list[str]) -> tuple[str | None, list[str]]:
 def users(folder: Path) -> Facts:
     """Age, gender and occupation by user id, from u.user or users.dat."""
     facts: Facts = {}
-    if (folder / "u.user").is_file():
-        for line in text_lines(folder / "u.user", "latin-1"):
-            number, age, gender, occupation, _ = line.split("|", 4)
-            facts[number] = None, [f"age={age}", f"gender={gender}", f"occupation={occupation}"]
-    elif (folder / "users.dat").is_file():
-        for line in text_lines(folder / "users.dat", "latin-1"):
-            number, gender, age, code, _ = line.split("::", 4)
-            job = OCCUPATIONS[int(code)] if code.isdigit() and int(code) < len(OCCUPATIONS) else code
-            facts[number] = None, [f"age={age}", f"gender={gender}", f"occupation={job}"]
+    for line in text_lines(folder / "u.user", "latin-1"):
+        number, age, gender, occupation, *_ = [*line.split("|"), "", "", ""]
+        facts[number] = None, person(age, gender, occupation)
+    for line in text_lines(folder / "users.dat", "latin-1"):
+        number, gender, age, code, *_ = [*line.split("::"), "", "", ""]
+        known = code.isdigit() and int(code) < len(OCCUPATIONS)
+        facts[number] = None, person(age, gender, OCCUPATIONS[int(code)] if known else code)
     return facts
+
+
+def person(age: str, gender: str, occupation: str) -> list[str]:
+    """The features of one customer; what is not known is left out."""
+    return [f"{k}={v}" for k, v in (("age", age), ("gender", gender), ("occupation", occupation)) if v]
 
 
 def text_lines(path: Path, encoding: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from amzrec.sources.relation import Part, Source, open_bytes
 
 SCHEMA = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
 NOT_UTF8 = "not UTF-8"
+BAD_RECORD = "quotes or number of fields do not fit"
 LONGEST = 10_000  # characters of a refused line that are kept
 CHUNK = 10_000
 
@@ -39,19 +42,35 @@ def table_of(chunk: list[Reject]) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
-def refused(con: Any, source: Source, part: Part, key: str) -> Iterator[Reject]:
-    """The refused rows of one file, in its order."""
+def refused_by_reader(unread: list[tuple[str, int, str, bool]]) -> Counter[str]:
+    """How many lines the readers left out, by reason; a record that swallowed lines counts with all of them."""
+    counts: Counter[str] = Counter()
+    for _, _, text, bad in unread:
+        counts[NOT_UTF8 if bad else BAD_RECORD] += 1 if bad else 1 + text.rstrip("\n").count("\n")
+    return counts
+
+
+def records(unread: list[tuple[str, int, str, bool]]) -> Iterator[Reject]:
+    """The records that did not fit together (lines that are not UTF-8 come with their file)."""
+    return ((path, line, BAD_RECORD, text[:LONGEST]) for path, line, text, bad in unread if not bad)
+
+
+def refused(con: Any, source: Source, part: Part, key: str, titles: Any) -> Iterator[Reject]:
+    """The rows of one file that the checks refuse, and its lines that are not UTF-8, in order."""
     con.raw_sql("SET preserve_insertion_order = true")
     try:
-        table = checked(source, part, key).mutate(place=ibis.row_number())
+        table = numbered(part)
+        table = checked(source, dataclasses.replace(part, reviews=table), key, titles)
         table = table.filter(table.reason.notnull()).select("place", "reason").order_by("place").to_pyarrow()
         reasons = dict(zip(table["place"].to_pylist(), table["reason"].to_pylist(), strict=True))
-        if part.lines:
-            yield from lines_of(part, reasons)
-        else:
-            yield from rows_of(part, reasons)
+        yield from lines_of(part, reasons) if part.lines else rows_of(part, reasons)
     finally:
         con.raw_sql("SET preserve_insertion_order = false")
+
+
+def numbered(part: Part) -> Any:
+    """The reviews of a part with their place in the file, from 0; right only while the engine keeps the order."""
+    return part.reviews.mutate(place=ibis.row_number())
 
 
 def lines_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
@@ -73,11 +92,12 @@ def lines_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
 
 def rows_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
     """The rows of a file without lines, their values separated by tabs; line is the row, from 1."""
-    table = part.reviews.mutate(place=ibis.row_number())
-    for place in sorted(reasons):
-        row = table.filter(table.place == place).drop("place").to_pyarrow().to_pylist()[0]
+    table = numbered(part)
+    wanted = ibis.memtable(pa.table({"place": pa.array(list(reasons), pa.int64())}))
+    for row in table.semi_join(wanted, "place").order_by("place").to_pyarrow().to_pylist():
+        place = row.pop("place")
         text = "\t".join("" if value is None else str(value) for value in row.values())
-        yield str(part.file.name), place + 1, reasons[place], text[:LONGEST]
+        yield str(part.file), place + 1 + part.header, reasons[place], text[:LONGEST]
 
 
 def is_utf8(line: bytes) -> bool:

@@ -71,6 +71,25 @@ def read_lines(con: Any, path: Path, header: bool) -> Any:
     )
 
 
+def read_records(con: Any, path: Path, names: list[str], delimiter: str, header: int) -> Any:
+    """A CSV file whose quoted text goes over line ends, as an Ibis table of text columns.
+
+    What does not fit together lands in the engine's table `reject_errors`.
+    """
+    return con.read_csv(
+        str(path),
+        delim=delimiter,
+        quote='"',
+        escape='"',
+        header=bool(header),
+        auto_detect=False,
+        columns=dict.fromkeys(names, "VARCHAR"),
+        nullstr="\x02\x03",
+        compression="gzip" if is_gzip(path) else "none",
+        store_rejects=True,
+    )
+
+
 def is_gzip(path: Path) -> bool:
     """Whether the file starts as gzip does."""
     with path.open("rb") as file:

@@ -17,6 +17,7 @@ from amzrec.sources import amazon, movielens, tables
 from amzrec.sources.relation import Facts, Part, Source
 
 BATCH = 4096
+TFDS_FOLDER: str | None = None  # where tensorflow-datasets keeps what it built; None: its own default
 
 
 def tensorflow() -> Any:
@@ -45,7 +46,8 @@ def open_saved(con: Any, name: str, folder: Path, config: PrepareConfig, scratch
             problem = problem or error
     else:
         raise AmzrecError(
-            f"{name} was written by tf.data.Dataset.save, but cannot be read: {str(problem).splitlines()[0]}. Save it again"
+            f"{name} was written by tf.data.Dataset.save, but cannot be read: {str(problem).splitlines()[0]}. "
+            "Save it again"
         )
     found = tables.Shape("tensorflow", list(names))
     scale, clicks, layout = None, True, amazon.layout(found.names)
@@ -118,11 +120,12 @@ def open_tfds(con: Any, name: str, scratch: Path) -> Source:
     import tensorflow_datasets as tfds
 
     try:
-        ratings, info = tfds.load(f"movielens/{size}-ratings", split="train", with_info=True)
-        movies = tfds.load(f"movielens/{size}-movies", split="train")
+        ratings, info = tfds.load(f"movielens/{size}-ratings", split="train", data_dir=TFDS_FOLDER, with_info=True)
+        movies = tfds.load(f"movielens/{size}-movies", split="train", data_dir=TFDS_FOLDER)
     except Exception as error:  # tensorflow-datasets raises whatever its downloads and builders raise
         raise AmzrecError(
-            f"{name} could not be loaded by tensorflow-datasets ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
+            f"{name} could not be loaded by tensorflow-datasets ({type(error).__name__}: "
+            f"{(str(error).splitlines() or [''])[0][:200]}). "
             "Check the name and the network, or download the MovieLens zip and name it as SOURCE"
         ) from error
     columns = {"customer_id": "user_id", "product_id": "movie_id", "stars": "user_rating", "timestamp": "timestamp"}
@@ -158,7 +161,6 @@ def tfds_people(file: Path) -> Facts:
     facts: Facts = {}
     for row in first.to_pylist():
         gender = "M" if row["user_gender_min"] else "F"
-        facts[row["customer_id"]] = None, [
-            f"age={row['raw_user_age_min']:g}", f"gender={gender}", f"occupation={row['user_occupation_text_min']}",
-        ]  # fmt: skip
+        age = f"{row['raw_user_age_min']:g}"
+        facts[row["customer_id"]] = None, movielens.person(age, gender, row["user_occupation_text_min"])
     return facts

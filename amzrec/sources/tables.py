@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.errors import AmzrecError
-from amzrec.sources.relation import BROKEN, Part, first_lines, read_lines
+from amzrec.sources.relation import BROKEN, Part, first_lines, read_lines, read_records
 
 DELIMITERS = ("\t", "::", ";", "|", ",")
 OURS = {  # the names that --columns takes
@@ -37,7 +37,9 @@ SYNONYMS = {
     "timestamp": ("timestamp", "unixreviewtime", "unixtime", "time", "reviewdate", "reviewtime", "date"),
 }
 RAGGED = "not the number of fields of the header"
+UNBALANCED = "unbalanced quotes"
 NOT_JSON = "no JSON object"
+KINDS = {"csv": "delimited text", "jsonl": "JSON lines", "parquet": "Parquet", "tensorflow": "a saved dataset"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +107,8 @@ def delimited_shape(path: Path, lines: list[str]) -> Shape:
     header = not any(number_like(field) for field in head)
     tab_without_quotes = delimiter == "\t" and not any(f.startswith('"') and f.endswith('"') for f in head)
     quoted = delimiter in ",;\t" and not tab_without_quotes
-    return Shape(
-        "csv",
-        [h.strip() for h in head] if header else [],
-        len(head),
-        delimiter,
-        quoted,
-        spans(lines, delimiter) if quoted else False,
-    )
+    names = [name.strip() for name in head] if header else []
+    return Shape("csv", names, len(head), delimiter, quoted, quoted and spans(lines, delimiter))
 
 
 def fields(line: str, delimiter: str) -> list[str]:
@@ -195,36 +191,66 @@ def guessed_columns(names: list[str]) -> dict[str, str]:
     return columns
 
 
+def same_shape(path: Path, first: Shape, columns: dict[str, str], of: Path) -> Shape:
+    """The shape of one more file of a table; raises AmzrecError where it has not the columns of the first."""
+    found = shape(path)
+    names = found.names or [str(i) for i in range(found.width)]
+    missing = [theirs for theirs in columns.values() if theirs not in names]
+    if found.kind != first.kind or missing or bool(found.names) != bool(first.names):
+        what = f"no column {missing[0]!r}" if missing else f"{KINDS[found.kind]}, with other columns"
+        raise AmzrecError(f"{path} is not of the kind of {of} ({what}): name files of one kind, or one file")
+    return found
+
+
 def read_table(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> Part:
     """The named columns of a table file as a part: our names, every value the text it was."""
     if found.kind == "parquet":
         table = con.read_parquet(str(path))
         return Part(path, table.select(**{ours: table[theirs] for ours, theirs in columns.items()}), lines=False)
     if found.kind == "jsonl":
-        wanted = sorted(set(columns.values()))
-        types = dict.fromkeys(wanted, "VARCHAR")
-        table = con.read_json(str(path), columns=types, format="newline_delimited", ignore_errors=True)
-        nothing = ibis.and_(*(table[name].isnull() for name in wanted))
-        broken = ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))
-        return Part(path, table.select(**{o: table[t] for o, t in columns.items()}, **{BROKEN: broken}), json=True)
-    return Part(path, delimited(con, path, found, columns), header=1 if found.names else 0)
+        return Part(path, json_lines(con, path, columns), json=True)
+    header = 1 if found.names else 0
+    if found.spanning:
+        table = read_records(con, path, found.names or [str(i) for i in range(found.width)], found.delimiter, header)
+        return Part(path, table.select(**{o: table[t] for o, t in columns.items()}), header, lines=False)
+    return Part(path, delimited(con, path, found, columns), header)
+
+
+def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
+    """The named keys of JSON lines; BROKEN where a line is no object or has none of them."""
+    wanted = sorted(set(columns.values()))
+    types = dict.fromkeys(wanted, "VARCHAR")
+    table = con.read_json(str(path), columns=types, format="newline_delimited", ignore_errors=True)
+    nothing = ibis.and_(*(table[name].isnull() for name in wanted))
+    broken = ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))
+    return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **{BROKEN: broken})
 
 
 def delimited(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> Any:
     """The named columns of a delimited text file; BROKEN where a line has another number of fields than the first."""
     places = {ours: found.names.index(t) if found.names else int(t) for ours, t in columns.items()}
     table = read_lines(con, path, bool(found.names))
-    table = table.mutate(
-        f=split_quoted(table.line, found.delimiter) if found.quoted else table.line.split(found.delimiter)
+    whole = split_quoted(table.line, found.delimiter) if found.quoted else table.line.split(found.delimiter)
+    table = table.mutate(fields=whole)
+    right = table.fields.length() == found.width
+    values = {ours: table.fields[i] for ours, i in places.items()}
+    if not found.quoted:
+        return table.select(**values, **{BROKEN: ibis.cases((~right, RAGGED), else_=ibis.null().cast("string"))})
+    table = table.select("line", right=right, **values)
+    open_quote = ibis.or_(*(table[ours].startswith('"') & ~wrapped(table[ours]) for ours in values))
+    broken = ibis.cases(
+        (~table.right, RAGGED),
+        (table.line.contains('"') & open_quote, UNBALANCED),
+        else_=ibis.null().cast("string"),
     )
-    right = table.f.length() == (found.width)
-    values = {ours: unquoted(table.f[i]) if found.quoted else table.f[i] for ours, i in places.items()}
-    return table.select(**values, **{BROKEN: ibis.cases((~right, RAGGED), else_=ibis.null().cast("string"))})
+    return table.select(**{ours: unquoted(table[ours]) for ours in values}, **{BROKEN: broken})
 
 
-@ibis.udf.scalar.builtin(name="regexp_extract_all")
-def extract_all(text: str, pattern: str, group: int) -> list[str]:  # type: ignore[empty-body]
+def _extract_all(text: str, pattern: str, group: int) -> list[str]:  # type: ignore[empty-body]
     """All matches of a group: DuckDB and Spark have it under this name and with these arguments."""
+
+
+extract_all: Any = ibis.udf.scalar.builtin(_extract_all, name="regexp_extract_all")
 
 
 def split_quoted(line: Any, delimiter: str) -> Any:
@@ -235,10 +261,14 @@ def split_quoted(line: Any, delimiter: str) -> Any:
     )
 
 
+def wrapped(field: Any) -> Any:
+    """Whether a field of CSV stands in quotes."""
+    return field.startswith('"') & field.endswith('"') & (field.length() > 1)
+
+
 def unquoted(field: Any) -> Any:
     """A field of CSV without its quotes."""
-    wrapped = field.startswith('"') & field.endswith('"') & (field.length() > 1)
-    return ibis.cases((wrapped, field.substr(1, field.length() - 2).replace('""', '"')), else_=field)
+    return ibis.cases((wrapped(field), field[1 : field.length() - 1].replace('""', '"')), else_=field)
 
 
 def example(found: Shape) -> str:

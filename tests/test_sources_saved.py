@@ -1,0 +1,104 @@
+"""Datasets of TensorFlow as sources: saved folders, nested and flat, and tensorflow-datasets without the network."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amzrec import sources
+from amzrec.config import PrepareConfig
+from amzrec.errors import AmzrecError
+from amzrec.prepare import prepare
+from amzrec.sources import checks, engine, saved
+
+FIELDS = {
+    "customer_id": [b"007", b"7"],
+    "product_id": [b"B1", b"B2"],
+    "product_parent": [b"1", b"2"],
+    "product_title": [b"Caf\xc3\xa9", b"bad \xff byte"],
+    "star_rating": [5, 2],
+    "review_date": [b"2015-08-31", b"1970-01-02"],
+    "vine": [1, 1],
+}
+
+
+def save(folder: Path, nested: bool, compression: str | None = None) -> Path:
+    import tensorflow as tf
+
+    columns = {name: tf.constant(values) for name, values in FIELDS.items()}
+    dataset = tf.data.Dataset.from_tensor_slices({"data": columns} if nested else columns)
+    dataset.save(str(folder), compression=compression)
+    return folder
+
+
+def rows_of(source: sources.Source) -> list[dict[str, Any]]:
+    return engine.union([checks.checked(source, part, "id") for part in source.parts]).to_pyarrow().to_pylist()
+
+
+@pytest.mark.parametrize(("nested", "compression"), [(True, None), (False, None), (True, "GZIP")])
+def test_a_saved_dataset_reads_nested_or_flat_and_compressed_or_not(
+    tmp_path: Path, nested: bool, compression: str | None
+) -> None:
+    folder = save(tmp_path / "saved", nested, compression)
+    con = engine.connect(tmp_path)
+    source = sources.open_source(con, str(folder), PrepareConfig(), tmp_path)
+    found = {
+        (r["customer_id"], r["product_id"], r["product_title"], r["stars"], r["timestamp"]) for r in rows_of(source)
+    }
+    assert found == {("007", "B1", "Café", 5.0, 1440979200), ("7", "B2", "bad \ufffd byte", 2.0, 86400)}
+    assert (source.format, source.scale) == ("tensorflow", (1.0, 5.0))
+
+
+def test_a_saved_dataset_with_other_columns_asks_for_columns(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    folder = tmp_path / "saved"
+    tf.data.Dataset.from_tensor_slices({"a": ["u"], "b": ["p"]}).save(str(folder))
+    con = engine.connect(tmp_path)
+    with pytest.raises(AmzrecError, match=r"columns a, b.*--columns customer=a,product=b"):
+        sources.open_source(con, str(folder), PrepareConfig(), tmp_path)
+    source = sources.open_source(con, str(folder), PrepareConfig(columns="customer=a,product=b"), tmp_path)
+    assert [(r["customer_id"], r["product_id"], r["stars"]) for r in rows_of(source)] == [("u", "p", None)]
+
+
+def test_a_damaged_saved_dataset_is_an_error(tmp_path: Path) -> None:
+    folder = save(tmp_path / "saved", True)
+    for file in folder.rglob("*.snapshot"):
+        file.write_bytes(b"nonsense" * 10)
+    with pytest.raises(AmzrecError, match=r"cannot be read.*Save it again"):
+        sources.open_source(engine.connect(tmp_path), str(folder), PrepareConfig(), tmp_path)
+
+
+def test_an_unknown_tfds_name_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(AmzrecError, match="tfds:movielens/100k, 1m"):
+        saved.open_tfds(None, "tfds:mnist", tmp_path)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_tfds_movielens_100k_builds_with_the_real_builder(
+    real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow_datasets as tfds
+
+    (tmp_path / "download").mkdir()
+    shutil.copytree(real_data / "ml-100k", tmp_path / "download" / "ml-100k")
+    downloads = tfds.download.DownloadManager
+    monkeypatch.setattr(downloads, "download_and_extract", lambda self, url: tmp_path / "download")
+    monkeypatch.setattr(saved, "TFDS_FOLDER", str(tmp_path / "tfds"))
+    dataset = prepare("tfds:movielens/100k", tmp_path / "out")
+    counts = dataset.info["counts"]
+    assert (counts["read"], counts["customers"], counts["products"]) == (100_000, 943, 1_682)
+    products = {p["product_id"]: p for p in dataset.products.to_pylist()}
+    assert products["50"]["title"] == "Star Wars (1977)"
+    assert products["50"]["features"] == [
+        *(f"genre={g}" for g in ("Action", "Adventure", "Romance", "Sci-Fi", "War")),
+        "year=1977",
+    ]
+    customers = {c["customer_id"]: c for c in dataset.customers.to_pylist()}
+    assert customers["655"]["features"] == ["age=50", "gender=F", "occupation=healthcare"]
+    # the same reviews as from the original files, hence the same split
+    assert counts == prepare(real_data / "ml-100k", tmp_path / "files").info["counts"]
