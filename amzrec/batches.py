@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset, Reviews
 from amzrec.prior import Prior, fit_prior
 
@@ -37,7 +38,7 @@ class Side:
     so that the target pair can be left out exactly. Values are (stars − mean) / unit.
     """
 
-    known: Rows  # [R + 1] the row itself where the fitted rows hold it, else 0
+    own: Rows  # [R + 1] the row itself where it has the reviews for a vector of its own, else 0
     counts: Ints  # [R + 1] reviews in the fitted rows
     history: Lists  # partners
     residual: Floats  # [S], 0 where there are no stars
@@ -79,8 +80,9 @@ class Fit:
         return len(self.customer)
 
 
-def fit_rows(dataset: Dataset, reviews: Reviews, cap: int, seed: int) -> Fit:
-    """Arrange the reviews for training; histories hold at most `cap` reviews, drawn at random from `seed`."""
+def fit_rows(dataset: Dataset, reviews: Reviews, config: TrainConfig) -> Fit:
+    """Arrange the reviews for training; histories are capped at random, from the seed."""
+    cap, least = config.history_cap, 1 if config.shared else max(config.own_vector, 1)
     rated = ~np.isnan(reviews.stars)
     scale = dataset.info.get("stars") or {}
     low, high = float(scale.get("min", 1.0)), float(scale.get("max", 5.0))
@@ -88,7 +90,7 @@ def fit_rows(dataset: Dataset, reviews: Reviews, cap: int, seed: int) -> Fit:
     mean = float(reviews.stars[rated].mean(dtype=np.float64)) if rated.any() else (low + high) / 2
     value = np.where(rated, (reviews.stars - mean) / unit, 0).astype(np.float32)
     number = rated.astype(np.float32)
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([config.seed, 1])
     sizes = (dataset.customers.num_rows, dataset.products.num_rows)
     keys = (reviews.customer, reviews.product)
     totals = [np.bincount(key, value, size).astype(np.float32) for key, size in zip(keys, sizes, strict=True)]
@@ -102,10 +104,9 @@ def fit_rows(dataset: Dataset, reviews: Reviews, cap: int, seed: int) -> Fit:
         residual = (value - partner_bias[keys[other]]) * number
         counts = np.bincount(keys[own], minlength=sizes[own])
         attributes, n_attributes = read_attributes(tables[own])
-        known = np.where(counts > 0, np.arange(sizes[own]), 0).astype(np.int32)
         sides.append(
             Side(
-                known=known,
+                own=np.where(counts >= least, np.arange(sizes[own]), 0).astype(np.int32),
                 counts=counts,
                 history=history,
                 residual=residual[order].astype(np.float32),
@@ -129,7 +130,7 @@ def fit_rows(dataset: Dataset, reviews: Reviews, cap: int, seed: int) -> Fit:
 
 def with_prior(fit: Fit, reviews: Reviews, half_life: float | None) -> Fit:
     """The same rows, started from popularity with this half-life in days (None: of all time)."""
-    prior = fit_prior(fit.product, reviews.timestamp, len(fit.products.known), half_life)
+    prior = fit_prior(fit.product, reviews.timestamp, len(fit.products.counts), half_life)
     return dataclasses.replace(fit, prior=prior, period=prior.period(reviews.timestamp), own_prior=prior.own)
 
 

@@ -108,10 +108,12 @@ class TrainConfig(Config):
     head: tuple[int, ...] = (64,)  # widths of the hidden layers of the rating head; empty: none
     batch_size: int = 8192  # most reviews per step; fewer where an epoch would have under 10 steps
     optimizer: str = "adam"  # adam: lazy Adam with averaged weights; adagrad: as the reference has it
-    learning_rate: float | None = None  # per step; None: 0.003 for adam, 0.1 for adagrad
+    learning_rate: float | None = None  # per step; None: 0.005 for adam, 0.1 for adagrad
     average: float = 0.97  # decay per step of the averaged weights of adam; 0: the last weights
-    l2: float = 0.1  # penalty per example on the squared ids of a batch
-    l2_history: float = 0.2  # penalty per example on the squared history vectors of a batch
+    l2: float = 1.0  # penalty on the squared vectors of ids and words, per example, times 1 + l2_rare / reviews
+    l2_history: float = 1.0  # the same on the squared history vectors
+    l2_rare: float = 30.0  # reviews at which a vector's penalty is twice that of one with many
+    own_vector: int = 5  # least reviews for a vector of its own; rarer customers and products are their history
     history_dropout: float = 0.1  # share of a history dropped at random in training
     history_cap: int = 1000  # most reviews of one history in training, drawn at random; answers use all
     mask: float = 0.1  # share of examples whose known customer is masked as unknown in training
@@ -139,6 +141,8 @@ class TrainConfig(Config):
         require(0 <= self.average < 1, "average", self.average, "from 0 to below 1")
         require(self.l2 >= 0, "l2", self.l2, "from 0")
         require(self.l2_history >= 0, "l2_history", self.l2_history, "from 0")
+        require(self.l2_rare >= 0, "l2_rare", self.l2_rare, "from 0")
+        require(self.own_vector >= 0, "own_vector", self.own_vector, "a whole number from 0 (all have one)")
         require(0 <= self.history_dropout < 1, "history_dropout", self.history_dropout, "from 0 to below 1")
         require(self.history_cap >= 1, "history_cap", self.history_cap, "a whole number from 1")
         require(0 <= self.mask < 1, "mask", self.mask, "from 0 to below 1")
@@ -164,4 +168,4 @@ class TrainConfig(Config):
     @property
     def rate(self) -> float:
         """The learning rate, resolved."""
-        return self.learning_rate or (0.1 if self.optimizer == "adagrad" else 0.003)
+        return self.learning_rate or (0.1 if self.optimizer == "adagrad" else 0.005)

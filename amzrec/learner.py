@@ -106,7 +106,7 @@ class Learner:
         self.swap()
         model, fit, config = self.model, self.fit, self.config
         q, c = model.query_tower, model.candidate_tower
-        customers, products = (np.arange(len(s.known), dtype=np.int32) for s in (fit.customers, fit.products))
+        customers, products = (np.arange(len(s.counts), dtype=np.int32) for s in (fit.customers, fit.products))
         x, y = self.vectors("query", customers), self.vectors("candidate", products)
         dims = slice(config.retrieval_dims) if task == "retrieval" else slice(config.rating_start, None)
         known = (fit.products.counts > 0)[:, None]
@@ -212,7 +212,7 @@ class Watch:
         order = np.argsort(owner, kind="stable")
         self.valid, owner = valid.take(order), owner[order]
         self.customers, self.customer_of = np.unique(customer, return_inverse=True)
-        position = np.full(len(fit.products.known), -1)
+        position = np.full(len(fit.products.counts), -1)
         position[fit.candidates] = np.arange(len(fit.candidates))
         self.positives = Lists.of(owner, position[self.valid.product], len(customer))
         offsets, partners = fit.customers.history.offsets, fit.customers.history.entries

@@ -107,7 +107,7 @@ class MultitaskModel(tfrs.models.Model):
         self.candidate_tower = Tower(fit.products, product_ids, config, "candidate")
         self.rating_head = RatingHead(config, bias_scale)
         full = not config.shared
-        size = len(fit.products.known)
+        size = len(fit.products.counts)
         self.popularity = self.add_weight(name="popularity", shape=(size, 1), initializer="zeros", trainable=full)
         self.prior = tf.constant(fit.prior.table if full else np.zeros((1, size), np.float32))
         temperature = config.temperature if full else 1.0
@@ -120,7 +120,7 @@ class MultitaskModel(tfrs.models.Model):
         share = np.maximum(fit.products.counts, 0.5) / max(len(fit), 1)
         self.log_share = tf.constant(np.log(share), tf.float32)
         self.candidates = tf.constant(fit.candidates, tf.int32)
-        position = np.full(len(fit.products.known), 0, np.int64)
+        position = np.full(len(fit.products.counts), 0, np.int64)
         position[fit.candidates] = np.arange(len(fit.candidates))
         self.position = tf.constant(position)
         self.whole = config.negatives == "full" or (
@@ -166,10 +166,10 @@ class MultitaskModel(tfrs.models.Model):
         target = q.target(c, product, inputs["value"], inputs["rated"], inputs["customer_edge"])
         query_bias = q.bias_without(customer, target)
         history = q.without(q.sums(unique, c, seed).take(index), target, seed)
-        base = q.base(customer)
+        own = q.base(customer)
         nobody = tf.gather(q.embedding, tf.zeros_like(customer))
         draw = tf.random.stateless_uniform([tf.size(customer)], tf.stack([seed, 1])) if training else zero + 1.0
-        base = tf.where((draw < config.mask)[:, None], nobody + q.words(customer), base)  # known by history alone
+        base = tf.where((draw < config.mask)[:, None], nobody + q.words(customer), own)  # known by history alone
         x = q.compose(base, history, query_bias)
         unknown = draw < config.mask / 2
         x, query_bias = tf.where(unknown[:, None], nobody, x), tf.where(unknown, 0.0, query_bias)
@@ -178,9 +178,11 @@ class MultitaskModel(tfrs.models.Model):
         candidate = c.compose(c.base(rows), sums, c.bias(rows))
         back = c.target(q, customer, inputs["value"], inputs["rated"], inputs["product_edge"])
         candidate_bias = c.bias_without(product, back)
-        y = c.compose(c.base(product), c.without(sums.take(place), back, seed), candidate_bias)
-        ids = squares(tf.gather(q.embedding, customer)) + squares(tf.gather(c.embedding, product))
-        bags = squares(target.bag) + squares(target.residual) + squares(back.bag) + squares(back.residual)
+        base = c.base(product)
+        y = c.compose(base, c.without(sums.take(place), back, seed), candidate_bias)
+        ids = q.penalty(customer, own) + c.penalty(product, base)
+        bags = c.penalty(product, target.bag) + c.penalty(product, target.residual)
+        bags += q.penalty(customer, back.bag) + q.penalty(customer, back.residual)
         penalty = config.l2 * ids + config.l2_history * bags
         return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty)
 
@@ -221,8 +223,3 @@ class MultitaskModel(tfrs.models.Model):
         q, c = self.query_tower, self.candidate_tower
         tower, partner = (q, c) if side == "query" else (c, q)
         return tower.base(rows) if base else tower(rows, partner)
-
-
-def squares(vectors: Any) -> Any:
-    """Mean over the rows of their squared lengths."""
-    return tf.reduce_mean(tf.reduce_sum(tf.square(vectors), 1))

@@ -200,7 +200,7 @@ class Training:
         from amzrec.learner import Learner, Watch
 
         state, config = self.state, self.config
-        fit = fit_rows(self.dataset, reviews, config.history_cap, config.seed)
+        fit = fit_rows(self.dataset, reviews, config)
         judged = state.phase == "select" and len(self.dataset.valid) > 0
         if judged and state.epoch == 0 and not config.shared:
             choices = [None, *(HALF_LIVES if self.dataset.has_time else ())]
