@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
@@ -27,6 +27,9 @@ from amzrec.dataset import (
     whole_folder,
 )
 from amzrec.errors import SILENT, AmzrecError, Progress
+
+if TYPE_CHECKING:
+    from amzrec.sources import Source
 
 SCRATCH = "scratch"  # engine files and copies, inside the folder under construction
 STAGES = ("reading", "encoding", "splitting", "counting", "writing")
@@ -87,30 +90,25 @@ def named(source: str | Path | None) -> str:
 class Preparation:
     """One run of prepare: an engine connection in the folder under construction, and the counts as they come."""
 
-    def __init__(self, source: str, config: PrepareConfig, folder: Path, progress: Progress) -> None:
-        from amzrec import sources
-        from amzrec.sources import engine
+    source: Source
+    tests: Source | None  # of --test-source
+    key: str  # id | title | parent
 
-        self.config, self.folder, self.progress = config, folder, progress
+    def __init__(self, name: str, config: PrepareConfig, folder: Path, progress: Progress) -> None:
+        self.name, self.config, self.folder, self.progress = name, config, folder, progress
         self.scratch = folder / SCRATCH
         self.scratch.mkdir()
-        self.con = engine.connect(self.scratch)
-        self.source = sources.open_source(self.con, source, config, self.scratch)
-        self.tests = None
-        if config.test_source:
-            self.tests = sources.open_source(self.con, config.test_source, config, self.scratch)
-        self.key = product_key(config.product_key, self.source)
         self.counts: dict[str, Any] = {}
         self.warnings: list[str] = []
-        columns = ", ".join(f"{ours} = {theirs}" for ours, theirs in self.source.columns.items())
-        for line in (f"{source}: read as {self.source.format} ({columns})", *self.source.notes):
-            progress.say(line)
 
     def run(self) -> None:
         """All stages; the folder then holds the dataset."""
         from amzrec import coded
+        from amzrec.sources import engine
 
-        try:
+        self.con = engine.connect(self.scratch)
+        with engine.working(self.con, self.name, self.folder):
+            self.open()
             clean = self.clean()
             self.stage("encoding")
             rows, duplicates, repeats = coded.unique(self.con, coded.encode(self.con, clean))
@@ -119,9 +117,20 @@ class Preparation:
             self.counts |= {"duplicates": duplicates, "repeats": repeats}
             rows, self.counts["filtered"] = coded.core(self.con, rows, self.config.min_reviews)
             self.write(clean, self.split(rows))
-        finally:
-            self.con.disconnect()
         shutil.rmtree(self.scratch)
+
+    def open(self) -> None:
+        """Find out what the source is, and say so."""
+        from amzrec import sources
+
+        wanted = [self.name] + ([self.config.test_source] if self.config.test_source else [])
+        opened = [sources.open_source(self.con, name, self.config, self.scratch) for name in wanted]
+        self.source, self.tests = opened[0], opened[1] if len(opened) > 1 else None
+        self.key = product_key(self.config.product_key, self.source)
+        columns = ", ".join(f"{ours} = {theirs}" for ours, theirs in self.source.columns.items())
+        self.progress.say(f"{self.name}: read as {self.source.format} ({columns})")
+        for note in self.source.notes:
+            self.progress.say(note)
 
     def stage(self, name: str) -> None:
         """Tell that a stage begins."""
@@ -241,7 +250,7 @@ def summary(counts: Any) -> str:
     )
 
 
-def product_key(wanted: str, source: Any) -> str:
+def product_key(wanted: str, source: Source) -> str:
     """id, title or parent: what `auto` means for this source; AmzrecError where the source has no such column."""
     if wanted == "auto":
         return "parent" if "product_parent" in source.has else "id"
@@ -253,4 +262,4 @@ def product_key(wanted: str, source: Any) -> str:
         raise AmzrecError(
             f"--product-key title: {source.name} ({source.format}) has no titles; take id, or add --titles FILE"
         )
-    return str(wanted)
+    return wanted

@@ -215,6 +215,13 @@ def test_columns_of_a_file_without_a_header_are_counted_from_0(con: Any, tmp_pat
     assert {brief(row) for row in rows} == {("u1", "p1", 4.0, None), ("u2", "p2", 3.0, None)}
 
 
+def test_numbered_columns_take_the_first_line_as_a_review_unless_it_names_columns(con: Any, tmp_path: Path) -> None:
+    _, rows = opened(con, write(tmp_path / "clicks.csv", "anna,tent\nbert,rope\n"), columns="customer=0,product=1")
+    assert {brief(row)[:2] for row in rows} == {("anna", "tent"), ("bert", "rope")}
+    _, rows = opened(con, write(tmp_path / "named.csv", "user,item\nbert,rope\n"), columns="customer=0,product=1")
+    assert [brief(row)[:2] for row in rows] == [("bert", "rope")]
+
+
 def test_a_table_without_stars_is_all_clicks(con: Any, tmp_path: Path) -> None:
     _, rows = opened(con, write(tmp_path / "a.csv", "customer,product\nu1,p1\nu2,p2\n"))
     assert {brief(row) for row in rows} == {("u1", "p1", None, None), ("u2", "p2", None, None)}

@@ -11,6 +11,8 @@ from amzrec.errors import AmzrecError
 from amzrec.sources import amazon, catalogue, files, movielens, tables
 from amzrec.sources.relation import Source, check_gzip
 
+__all__ = ["FORMATS", "Source", "open_source", "sample_folder"]
+
 FORMATS = {  # what --format takes
     "amazon-us-reviews": "the 15-column TSV of amazon_us_reviews, or a spreadsheet's CSV of it",
     "amazon-2014": "ratings CSV: user,item,stars,seconds",
@@ -69,6 +71,7 @@ def open_table(con: Any, place: files.Place, config: PrepareConfig) -> Source:
     scale, clicks = None, True
     layout = config.format or (None if config.columns else amazon.layout(found.names))
     if config.columns:
+        found = tables.without_header(found, config.columns)
         layout, columns = "table", tables.named_columns(config.columns, found, path)
     elif layout in amazon.LAYOUTS:
         columns = amazon.columns_of(layout, found.names, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from amzrec.errors import AmzrecError
 from amzrec.sources.relation import first_lines
-from amzrec.sources.tables import Shape, fields
+from amzrec.sources.tables import Shape, fields, in_order
 
 STARS = (1.0, 5.0)
 ASIN = re.compile(r"(B[0-9A-Z]{9}|\d{9}[0-9X])")
@@ -63,7 +63,7 @@ def columns_of(format: str, names: list[str], path: Path) -> dict[str, str]:
                 f"{path} has no column {LAYOUTS[format][ours]!r}, which --format {format} needs. Its columns: "
                 f"{', '.join(names)}. Leave --format out, or say which is which with --columns"
             )
-    return columns
+    return in_order(columns)
 
 
 def ratings_layout(path: Path, found: Shape) -> str | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import ibis
+
+from amzrec.errors import AmzrecError
 
 MEMORY = 3 << 30  # bytes that DuckDB may hold before it spills; less on a small machine
 
@@ -24,6 +29,27 @@ def connect(scratch: Path) -> Any:
     ):
         con.raw_sql(f"SET {name} = {value}")
     return con
+
+
+@contextlib.contextmanager
+def working(con: Any, source: str, folder: Path) -> Iterator[None]:
+    """Close the connection at the end; what the engine raises becomes an AmzrecError."""
+    try:
+        yield
+    except duckdb.Error as error:
+        said = str(error).splitlines()[0].removeprefix("IO Error: ").replace(str(folder), folder.name)
+        if isinstance(error, (duckdb.IOException, duckdb.FatalException, duckdb.OutOfMemoryException)):
+            raise AmzrecError(
+                f"preparing {source} ran out of disk or memory ({said}); nothing was left behind. "
+                "Free some space, or choose an --out on a larger disk"
+            ) from error
+        raise AmzrecError(
+            f"{source} could not be read ({type(error).__name__}: {said}): see that it is the file you meant, "
+            "or name its --format or --columns"
+        ) from error
+    finally:
+        with contextlib.suppress(duckdb.Error):
+            con.disconnect()
 
 
 def union(tables: list[Any]) -> Any:

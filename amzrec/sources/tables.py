@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.errors import AmzrecError
-from amzrec.sources.relation import BROKEN, Part, first_lines, read_lines, read_records
+from amzrec.sources.relation import BROKEN, RAW, Part, first_lines, read_lines, read_records
 
 DELIMITERS = ("\t", "::", ";", "|", ",")
 OURS = {  # the names that --columns takes
@@ -91,24 +91,31 @@ def json_keys(path: Path, lines: list[str]) -> list[str]:
 
 def delimited_shape(path: Path, lines: list[str]) -> Shape:
     """The delimiter that splits the first lines most evenly, and whether the first one is a header."""
-    best: tuple[float, int, str] = (0.0, 0, "")
-    for delimiter in DELIMITERS:
-        widths = [len(fields(line, delimiter)) for line in lines]
-        if widths[0] > 1:
-            even = sum(w == widths[0] for w in widths) / len(widths)
-            best = max(best, (round(even, 2), -DELIMITERS.index(delimiter), delimiter))
-    if best[0] < 0.5:
+    shares = {delimiter: evenness(lines, delimiter) for delimiter in DELIMITERS}
+    delimiter = max(DELIMITERS, key=lambda d: max(shares[d]))
+    by_line, by_record = shares[delimiter]
+    if max(by_line, by_record) < 0.5:
         raise AmzrecError(
             f"{path} is no table: its first line {lines[0][:80]!r} is not split like those after it by a comma, "
             "tab, semicolon, | or ::. Tables are read as CSV, TSV, JSON lines and Parquet"
         )
-    delimiter = best[2]
     head = fields(lines[0], delimiter)
-    header = not any(number_like(field) for field in head)
-    tab_without_quotes = delimiter == "\t" and not any(f.startswith('"') and f.endswith('"') for f in head)
+    names = [] if any(number_like(field) for field in head) else [name.strip() for name in head]
+    tab_without_quotes = delimiter == "\t" and not any(f'"{name}"' in lines[0] for name in head)
     quoted = delimiter in ",;\t" and not tab_without_quotes
-    names = [name.strip() for name in head] if header else []
-    return Shape("csv", names, len(head), delimiter, quoted, quoted and spans(lines, delimiter))
+    return Shape("csv", names, len(head), delimiter, quoted, quoted and by_record > by_line)
+
+
+def evenness(lines: list[str], delimiter: str) -> tuple[float, float]:
+    """The share of lines with as many fields as the first one, and that of records whose quotes go over line ends."""
+    widths = [len(fields(line, delimiter)) for line in lines]
+    if widths[0] < 2:
+        return 0.0, 0.0
+    by_line = sum(width == widths[0] for width in widths) / len(widths)
+    if len(delimiter) > 1 or all(line.count('"') % 2 == 0 for line in lines):
+        return by_line, 0.0
+    records = [len(record) for record in csv.reader((line + "\n" for line in lines), delimiter=delimiter)]
+    return by_line, sum(width == records[0] for width in records) / len(records)
 
 
 def fields(line: str, delimiter: str) -> list[str]:
@@ -119,18 +126,6 @@ def fields(line: str, delimiter: str) -> list[str]:
         return next(csv.reader([line], delimiter=delimiter, strict=True))
     except (csv.Error, StopIteration):
         return line.split(delimiter)
-
-
-def spans(lines: list[str], delimiter: str) -> bool:
-    """Whether quoted text in these lines goes over line ends, and makes whole records when read so."""
-    if all(line.count('"') % 2 == 0 for line in lines):
-        return False
-    try:
-        records = list(csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True))
-    except csv.Error:
-        records = []
-    whole = [len(r) == len(records[0]) for r in records[:-1]]
-    return len(records) > 2 and all(whole)
 
 
 def number_like(field: str) -> bool:
@@ -177,6 +172,14 @@ def named_columns(text: str, found: Shape, path: Path) -> dict[str, str]:
     return columns
 
 
+def without_header(found: Shape, text: str) -> Shape:
+    """The shape under --columns of numbers only: the first line is a review too, unless its names are known ones."""
+    numbers = [pair.partition("=")[2].strip() for pair in text.split(",")]
+    if not found.names or len(guessed_columns(found.names)) > 1 or not all(n.isdigit() for n in numbers):
+        return found
+    return dataclasses.replace(found, names=[])
+
+
 def guessed_columns(names: list[str]) -> dict[str, str]:
     """Our columns, where the file's names say what they are; parent_asin alone is a product id."""
     by_plain = {plain(name): name for name in reversed(names)}
@@ -188,7 +191,12 @@ def guessed_columns(names: list[str]) -> dict[str, str]:
                 break
     if "product_id" not in columns and "product_parent" in columns:
         columns["product_id"] = columns.pop("product_parent")
-    return columns
+    return in_order(columns)
+
+
+def in_order(columns: dict[str, str]) -> dict[str, str]:
+    """Columns in the order of RAW."""
+    return {ours: columns[ours] for ours in RAW if ours in columns}
 
 
 def same_shape(path: Path, first: Shape, columns: dict[str, str], of: Path) -> Shape:
