@@ -16,7 +16,7 @@ from amzrec.model import Forward, MultitaskModel
 from amzrec.optimizer import LazyAdam
 from amzrec.ranks import Lists, rank
 
-tf = import_tensorflow()
+tf: Any = import_tensorflow()
 BLOCK = 8192  # rows whose vectors are computed at a time
 
 Array = np.ndarray[Any, Any]
@@ -56,7 +56,7 @@ class Learner:
         log = self.model.fit(
             rows, initial_epoch=number - 1, epochs=number, steps_per_epoch=self.number, verbose=0, callbacks=callbacks
         ).history
-        losses = {}
+        losses: dict[str, float] = {}
         if self.config.rating_weight > 0 and self.fit.rated.any():
             losses |= {
                 "rating_loss": log["rating_loss"][0],
@@ -87,7 +87,8 @@ class Learner:
         model, c, p = self.model, tf.constant(customer), tf.constant(product)
         bias = model.query_tower.rating_bias(c), model.candidate_tower.rating_bias(p)
         batch = Forward(tf.constant(x), tf.constant(y), *bias, None, None, None, None)
-        return np.clip(model.rate(c, p, batch).numpy() * self.fit.unit + self.fit.mean, self.fit.low, self.fit.high)
+        stars = np.asarray(model.rate(c, p, batch)) * self.fit.unit + self.fit.mean
+        return np.clip(stars, self.fit.low, self.fit.high)
 
     def retrieval(self, x: Array, y: Array, products: Array) -> tuple[Array, Array]:
         """Query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the retrieval score."""

@@ -6,12 +6,12 @@ from typing import Any
 
 from amzrec.legacy import import_tensorflow
 
-tf = import_tensorflow()
+tf: Any = import_tensorflow()
 
 BLOCK = 512  # rows of logits in memory at a time: [512, M] instead of [B, M]
 
 
-@tf.custom_gradient
+@tf.custom_gradient  # type: ignore[untyped-decorator]
 def softmax_loss(
     query: Any, candidate: Any, bias: Any, positive: Any, target: Any, prior: Any = None, period: Any = None
 ) -> Any:
@@ -19,7 +19,8 @@ def softmax_loss(
 
     query [B, D], candidate [M, D], bias [M] (popularity, log count, −log q), target [B] the positive's position among
     the candidates, positive [B] its logit (given apart because its vector leaves the target review out). prior [T, M]
-    and period [B] add prior[period] to the logits, without a gradient. Returns a scalar. The gradient is computed in the same pass, BLOCK rows at a time, so no [B, M] matrix is kept.
+    and period [B] add prior[period] to the logits, without a gradient. Returns a scalar. The gradient is computed in
+    the same pass, BLOCK rows at a time, so no [B, M] matrix is kept.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     size = tf.shape(query)[0]

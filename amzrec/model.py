@@ -12,8 +12,8 @@ from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, softmax_loss
 from amzrec.towers import Tower, tf_keras
 
-tf = import_tensorflow()
-tfrs = import_tfrs()
+tf: Any = import_tensorflow()
+tfrs: Any = import_tfrs()
 
 
 class Forward(NamedTuple):
@@ -29,7 +29,7 @@ class Forward(NamedTuple):
     penalty: Any  # scalar
 
 
-class Retrieval(tfrs.tasks.Retrieval):
+class Retrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
     """tfrs.tasks.Retrieval over the unique candidates of a batch, as a mean, without a [B, B] matrix.
 
     Equal to the original (divided by the batch size) where that is right: in-batch candidates, no correction.
@@ -40,7 +40,7 @@ class Retrieval(tfrs.tasks.Retrieval):
         return softmax_loss(*arguments)
 
 
-class RatingHead(tf_keras.layers.Layer):
+class RatingHead(tf_keras.layers.Layer):  # type: ignore[misc]
     """stars − mean = bias of both + Σ w·x·y + MLP([x, bias, y, bias, x·y]), in model units.
 
     With `--features ids` only an MLP on both embeddings, as the reference systems have it.
@@ -85,7 +85,7 @@ class RatingHead(tf_keras.layers.Layer):
         return stars
 
 
-class MultitaskModel(tfrs.models.Model):
+class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
     """Both tasks on one pair of towers, weighted; both losses are means, so weights mean the same at any batch size.
 
     `fit` are the rows it learns from, `customer_ids` and `product_ids` the vocabularies by row (row 0 unknown),

@@ -6,11 +6,10 @@ from typing import Any
 
 from amzrec.legacy import import_tensorflow
 
-tf = import_tensorflow()
-tf_keras = tf.keras
+tf: Any = import_tensorflow()
 
 
-class LazyAdam(tf_keras.optimizers.Optimizer):
+class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
     """Adam (Kingma & Ba 2015) whose moments move only for rows with a gradient, and an exact running average.
 
     `average` is the decay per step of the averaged weights (0: none). A row that no batch touches keeps its weight,

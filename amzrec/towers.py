@@ -11,8 +11,8 @@ from amzrec.batches import Lists, Side
 from amzrec.config import TrainConfig
 from amzrec.legacy import import_tensorflow
 
-tf = import_tensorflow()
-tf_keras = tf.keras
+tf: Any = import_tensorflow()
+tf_keras: Any = tf.keras
 
 
 class Sums(NamedTuple):
@@ -90,7 +90,7 @@ def kept(edge: Any, seed: Any, dropout: float) -> Any:
     return tf.cast((share >= dropout * 0x1000000) & (edge >= 0), tf.float32)
 
 
-class Tower(tf_keras.layers.Layer):
+class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
     """One side's vectors.
 
         vector = id + [Σ bag + Σ (residual − own bias) · residual vector] / √(n + 1) + Σ attributes / √(n + 1)

@@ -162,15 +162,16 @@ class Training:
             state = State(**json.loads(file.read_text()))
             if state.settings != settings:
                 raise AmzrecError(
-                    f"the unfinished training in {self.work} had other settings or data: repeat its command with --resume, "
-                    "or begin again with --overwrite"
+                    f"the unfinished training in {self.work} had other settings or data: repeat its command with "
+                    "--resume, or begin again with --overwrite"
                 )
             self.progress.say(f"going on after epoch {state.epoch} of {state.phase}")
             return state
         if file.exists() and not overwrite:
             epoch = json.loads(file.read_text()).get("epoch")
             raise AmzrecError(
-                f"an unfinished training is in {self.work} (epoch {epoch}): go on with --resume, or begin again with --overwrite"
+                f"an unfinished training is in {self.work} (epoch {epoch}): go on with --resume, "
+                "or begin again with --overwrite"
             )
         if resume:
             self.progress.say("there is no unfinished training of this name: beginning at the start")
