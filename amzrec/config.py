@@ -12,7 +12,7 @@ from amzrec.errors import AmzrecError
 SPLITS = ("random", "per-customer", "temporal", "leave-last-out", "given")
 PRODUCT_KEYS = ("auto", "id", "title", "parent")
 CATALOGUES = ("train", "all")
-ENGINES = ("duckdb", "spark")
+ENGINES = ("duckdb",)
 FEATURES = ("full", "ids")
 RATING_LOSSES = ("squared",)
 OPTIMIZERS = ("adagrad", "adam")

@@ -127,8 +127,8 @@ class Preparation:
         opened = [sources.open_source(self.con, name, self.config, self.scratch) for name in wanted]
         self.source, self.tests = opened[0], opened[1] if len(opened) > 1 else None
         self.key = product_key(self.config.product_key, self.source)
-        columns = ", ".join(f"{ours} = {theirs}" for ours, theirs in self.source.columns.items())
-        self.progress.say(f"{self.name}: read as {self.source.format} ({columns})")
+        other = [f"{theirs} = {ours}" for ours, theirs in self.source.columns.items() if ours != theirs]
+        self.progress.say(f"{self.name}: read as {self.source.format}{' with ' if other else ''}{', '.join(other)}")
         for note in self.source.notes:
             self.progress.say(note)
 

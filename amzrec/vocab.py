@@ -49,14 +49,18 @@ def write_customers(path: Path, rows: Any, facts: Facts) -> None:
     """customers.parquet from the table that `numbered` made; row 0 is the unknown customer."""
     with pq.ParquetWriter(path, CUSTOMER_SCHEMA) as writer:
         for batch in batches(rows.select("row", "id", "count")):
-            features = [facts[i][1] if i in facts else [] for i in batch["id"]]
-            write(writer, CUSTOMER_SCHEMA, [batch["row"], batch["id"], batch["count"], features])
+            told: Any = [facts[i][1] if i in facts else [] for i in batch["id"].to_pylist()] if facts else None
+            if told is None:  # no list per customer where nothing is known of any
+                none = pa.array([0] * (len(batch) + 1), pa.int32())
+                told = pa.ListArray.from_arrays(none, pa.array([], pa.string()))
+            write(writer, CUSTOMER_SCHEMA, [batch["row"], batch["id"], batch["count"], told])
 
 
 def write_products(path: Path, rows: Any, facts: Facts) -> None:
     """products.parquet likewise; `rows` also has the columns title and category (null where unknown)."""
     with pq.ParquetWriter(path, PRODUCT_SCHEMA) as writer:
-        for batch in batches(rows.select("row", "id", "count", "title", "category")):
+        for table in batches(rows.select("row", "id", "count", "title", "category")):
+            batch = table.to_pydict()
             titles, features = [], []
             for product, title, category in zip(batch["id"], batch["title"], batch["category"], strict=True):
                 known, told = facts.get(product, (None, []))
@@ -83,14 +87,18 @@ def described(rows: Any, clean: Any, has: tuple[str, ...]) -> Any:
     return rows
 
 
-def batches(rows: Any) -> Iterator[dict[str, list[Any]]]:
-    """The unknown row 0, then the rows in order, as lists of CHUNK values."""
-    yield {name: [{"row": 0, "id": "", "count": 0}.get(name)] for name in rows.columns}
+def batches(rows: Any) -> Iterator[pa.Table]:
+    """The unknown row 0, then the rows in order, in tables of CHUNK rows."""
+    unknown: dict[str, Any] = {"row": 0, "id": "", "count": 0}
+    yield pa.Table.from_pylist([unknown], schema=rows.schema().to_pyarrow())
     for batch in rows.order_by("row").to_pyarrow_batches(chunk_size=CHUNK):
-        yield batch.to_pydict()
+        yield pa.Table.from_batches([batch])
 
 
 def write(writer: Any, schema: pa.Schema, columns: list[Any]) -> None:
     """One batch of columns in the order of the schema."""
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
+    typed = [
+        values.cast(field.type) if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, field.type)
+        for values, field in zip(columns, schema, strict=True)
+    ]
+    writer.write_table(pa.Table.from_arrays(typed, schema=schema))
