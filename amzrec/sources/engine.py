@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import ibis
 
 from amzrec.errors import AmzrecError
@@ -34,6 +33,8 @@ def connect(scratch: Path) -> Any:
 @contextlib.contextmanager
 def working(con: Any, source: str, folder: Path) -> Iterator[None]:
     """Close the connection at the end; what the engine raises becomes an AmzrecError."""
+    import duckdb
+
     try:
         yield
     except duckdb.Error as error:
