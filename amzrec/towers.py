@@ -128,7 +128,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
     @cached_property
     def lookup(self) -> Any:
         """The StringLookup of this side's ids; made when strings are first given (training gives rows)."""
-        return tf_keras.layers.StringLookup(vocabulary=list(self._ids), num_oov_indices=1)
+        return tf_keras.layers.StringLookup(vocabulary=[str(name) for name in self._ids][1:], oov_token="")
 
     def call(self, rows: Any, partner: Any = None) -> Any:
         """Vectors [n, D] of rows (int) or ids (string) with their full histories, as they are answered from."""
