@@ -1,0 +1,144 @@
+"""The losses: hand-worked values, the plain formula and its gradients, TFRS's own loss, one scale for both tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from amzrec import losses
+from amzrec.legacy import import_tensorflow, import_tfrs
+from amzrec.losses import candidate_bias, softmax_loss
+
+tf: Any = import_tensorflow()
+tfrs: Any = import_tfrs()
+
+
+def plain(
+    query: Any, candidate: Any, bias: Any, positive: Any, target: Any, prior: Any = None, period: Any = None
+) -> Any:
+    """The [B, M] formula, written out: log Σ exp(logits) − positive, the target's logit being the positive."""
+    logits = tf.matmul(query, candidate, transpose_b=True) + bias
+    if prior is not None:
+        logits += tf.gather(prior, period)
+    hit = tf.one_hot(target, len(candidate))
+    logits = hit * positive[:, None] + (1 - hit) * logits
+    return tf.reduce_mean(tf.reduce_logsumexp(logits, axis=1) - positive)
+
+
+def random_inputs(size: int, candidates: int = 7, dims: int = 3, periods: int = 0) -> list[Any]:
+    """Arguments of softmax_loss."""
+    rng = np.random.default_rng(size)
+    shapes = ((size, dims), (candidates, dims), (candidates,), (size,))
+    inputs = [tf.constant(rng.normal(size=shape), tf.float32) for shape in shapes]
+    inputs.append(tf.constant(rng.integers(0, candidates, size)))
+    if periods:
+        inputs.append(tf.constant(rng.normal(size=(periods, candidates)), tf.float32))
+        inputs.append(tf.constant(rng.integers(0, periods, size), tf.int32))
+    return inputs
+
+
+def test_a_loss_worked_by_hand() -> None:
+    # logits: the positive log 6, the others 1 · log 2 + log 1 and 1 · log 4 + 0, so p = 6 / (6 + 2 + 4) = 1/2
+    query, candidate = [[1.0]], [[np.log(9.0)], [np.log(2.0)], [np.log(4.0)]]
+    loss = softmax_loss(
+        *(tf.constant(x, tf.float32) for x in (query, candidate, [5.0, 0.0, 0.0], [np.log(6.0)])), tf.constant([0])
+    )
+    assert float(loss) == pytest.approx(np.log(2.0), abs=1e-6)
+
+
+@pytest.mark.parametrize("periods", [0, 4])
+@pytest.mark.parametrize("size", [1, 4, 8, 11])
+def test_value_and_every_gradient_equal_the_plain_formula_over_several_blocks(
+    size: int, periods: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "BLOCK", 4)  # 1: less than a block, 4: one, 8: two, 11: a partial one
+    inputs = random_inputs(size, periods=periods)
+    found = []
+    for loss in (softmax_loss, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs[:4])
+            value = 3.0 * loss(*inputs)
+        found.append([value, *tape.gradient(value, inputs[:4])])
+    for ours, known in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, known, atol=1e-5)
+
+
+def test_the_same_inside_a_graph_with_batches_of_unknown_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "BLOCK", 4)
+    free = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in random_inputs(5, periods=2)]
+    compiled = tf.function(softmax_loss, input_signature=free)
+    for size in (3, 9):
+        inputs = random_inputs(size, periods=2)
+        assert float(compiled(*inputs)) == pytest.approx(float(plain(*inputs)), abs=1e-5)
+
+
+def test_large_scores_do_not_overflow() -> None:
+    inputs = random_inputs(3)
+    inputs[1] *= 1e4
+    assert np.isfinite(float(softmax_loss(*inputs)))
+
+
+def test_a_step_down_the_gradient_lifts_the_positive_and_lowers_every_negative() -> None:
+    query, candidate, bias, positive, target = random_inputs(1)
+    with tf.GradientTape() as tape:
+        tape.watch([bias, positive])
+        loss = softmax_loss(query, candidate, bias, positive, target)
+    d_bias, d_positive = tape.gradient(loss, [bias, positive])
+    assert float(d_positive[0]) < 0
+    others = np.arange(7) != int(target[0])
+    assert (d_bias.numpy()[others] > 0).all()
+    assert float(d_bias[int(target[0])]) == 0  # the positive's logit was given apart
+
+
+def test_unique_candidates_with_log_counts_are_the_batch_with_repeats() -> None:
+    product = np.array([2, 0, 2, 1, 2, 0])  # rows of the batch; every other row is a negative, accidental hits left out
+    rng = np.random.default_rng(1)
+    query, table = rng.normal(size=(6, 3)), rng.normal(size=(3, 3))
+    known = []
+    for i in range(6):
+        own = query[i] @ table[product[i]]
+        negatives = [query[i] @ table[product[j]] for j in range(6) if product[j] != product[i]]
+        known.append(np.log(np.exp(own) + np.exp(negatives).sum()) - own)
+    counts = tf.constant(np.bincount(product), tf.float32)
+    bias = candidate_bias(tf.zeros(3), None, counts)
+    own = tf.constant((query * table[product]).sum(1), tf.float32)
+    inputs = tf.constant(query, tf.float32), tf.constant(table, tf.float32), bias, own, tf.constant(product)
+    # the original masks accidental hits, so the positive counts once: its log count is in `bias`, not in `own`
+    assert float(softmax_loss(*inputs)) == pytest.approx(float(np.mean(known)), abs=1e-5)
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_the_sum_of_tfrs_divided_by_the_batch_is_our_mean_where_the_original_is_right(repeats: bool) -> None:
+    rng = np.random.default_rng(2)
+    product = np.array([1, 3, 1, 0, 1]) if repeats else np.array([1, 3, 2, 0, 4])
+    query = tf.constant(rng.normal(size=(5, 3)), tf.float32)
+    table = tf.constant(rng.normal(size=(5, 3)), tf.float32)
+    batch = tf.gather(table, product)  # TFRS takes the candidates of the batch, repeats and all
+    original = tfrs.tasks.Retrieval(remove_accidental_hits=repeats)(query, batch, candidate_ids=tf.constant(product))
+    rows, place, counts = tf.unique_with_counts(tf.constant(product))
+    bias = candidate_bias(tf.zeros(len(rows)), None, tf.cast(counts, tf.float32))
+    mean = softmax_loss(query, tf.gather(table, rows), bias, tf.reduce_sum(query * batch, 1), place)
+    assert float(mean) == pytest.approx(float(original) / 5, abs=1e-5)
+
+
+def test_trap_2_the_same_rows_twice_do_not_double_the_retrieval_loss() -> None:
+    query, candidate, bias, positive, target = random_inputs(6)
+    twice = [tf.concat([x, x], axis=0) for x in (query, positive, target)]
+    doubled = softmax_loss(twice[0], candidate, bias, twice[1], twice[2])
+    assert float(doubled) == pytest.approx(float(softmax_loss(query, candidate, bias, positive, target)), rel=1e-6)
+
+
+def test_trap_3_rare_products_each_have_a_correction_of_their_own() -> None:
+    log_q = tf.math.log(tf.constant([1e-9, 1e-8, 1e-6, 1e-2]))  # TFRS clips at 1e-6: the first three would be equal
+    bias = candidate_bias(tf.zeros(4), log_q, tf.ones(4)).numpy()
+    np.testing.assert_allclose(bias, [20.7232658, 18.4206807, 13.8155106, 4.6051702], rtol=1e-6)
+    clipped = tfrs.layers.loss.SamplingProbablityCorrection()(tf.zeros([1, 4]), tf.exp(log_q)).numpy()[0]
+    assert clipped[0] == clipped[1] == clipped[2]  # the trap, still there
+    assert clipped[3] == pytest.approx(bias[3], abs=1e-4)
+
+
+def test_the_whole_catalogue_needs_no_correction() -> None:
+    popularity = tf.constant([0.5, -1.0])
+    np.testing.assert_array_equal(candidate_bias(popularity, tf.constant([-3.0, -4.0])), popularity)

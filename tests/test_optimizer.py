@@ -1,0 +1,142 @@
+"""Lazy Adam: Adam where every row is touched, nothing elsewhere, and the average of all rows at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from amzrec.legacy import import_tensorflow
+from amzrec.optimizer import LazyAdam
+
+tf: Any = import_tensorflow()
+
+
+def lists(rows: list[int], value: float = 1.0) -> Any:
+    """A sparse gradient that is `value` · (1, 2) in these rows of a [4, 2] table."""
+    values = tf.ones([len(rows), 1]) * tf.constant([[value, 2 * value]], tf.float32)
+    return tf.IndexedSlices(values, tf.constant(rows, tf.int64), dense_shape=tf.constant([4, 2], tf.int64))
+
+
+def table() -> Any:
+    """A [4, 2] variable."""
+    return tf.Variable(np.arange(8, dtype=np.float32).reshape(4, 2) / 8, name="table")
+
+
+def warm_up(step: int, average: float) -> float:
+    """The documented decay of step 1, 2, …: (1 + t) / (10 + t), at most `average`."""
+    return min(average, (1 + step) / (10 + step))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_it_is_adam_when_every_row_is_touched_in_every_step(sparse: bool) -> None:
+    ours, known = table(), table()
+    lazy = LazyAdam(0.1, average=0.9)
+    adam = tf.keras.optimizers.Adam(0.1, beta_1=0.9, beta_2=0.99, epsilon=1e-7, jit_compile=False)
+    for step in range(7):
+        dense = tf.constant(np.random.default_rng(step).normal(size=(4, 2)), tf.float32)
+        slices = tf.IndexedSlices(tf.gather(dense, [2, 0, 3, 1]), tf.constant([2, 0, 3, 1]), tf.constant([4, 2]))
+        lazy.apply_gradients([(slices if sparse else dense, ours)])
+        adam.apply_gradients([(dense, known)])
+    np.testing.assert_allclose(ours, known, atol=1e-6)
+
+
+def test_a_row_that_is_listed_twice_moves_by_the_sum_of_its_gradients() -> None:
+    once, twice = table(), table()
+    LazyAdam(0.1).apply_gradients([(lists([1], 2.0), once)])
+    LazyAdam(0.1).apply_gradients([(lists([1, 1]), twice)])
+    np.testing.assert_allclose(twice, once, atol=1e-7)
+
+
+def test_rows_without_a_gradient_keep_their_weights_and_moments() -> None:
+    variable, start = table(), table().numpy()
+    optimizer = LazyAdam(0.1)
+    optimizer.apply_gradients([(lists([0, 1, 2, 3]), variable)])
+    before = variable.numpy(), optimizer._moments[0].numpy(), optimizer._squares[0].numpy()
+    for _ in range(5):
+        optimizer.apply_gradients([(lists([1]), variable)])
+    after = variable.numpy(), optimizer._moments[0].numpy(), optimizer._squares[0].numpy()
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(new[[0, 2, 3]], old[[0, 2, 3]])
+        assert (new[1] != old[1]).all()
+    assert (variable.numpy() != start).all()
+
+
+@pytest.mark.parametrize("average", [0.3, 0.97])
+def test_the_average_is_that_of_all_rows_at_every_step_touched_or_not(average: float) -> None:
+    rng = np.random.default_rng(3)
+    variable, number = table(), tf.Variable(1.0)
+    optimizer = LazyAdam(0.05, average)
+    naive, naive_number = variable.numpy(), 1.0
+    for step in range(1, 41):
+        rows = sorted(rng.choice(4, rng.integers(0, 3), replace=False).tolist())  # also steps that touch none
+        gradients = [(lists(rows, float(rng.normal())), variable), (tf.constant(rng.normal(), tf.float32), number)]
+        optimizer.apply_gradients(gradients)
+        decay = warm_up(step, average)
+        naive = decay * naive + (1 - decay) * variable.numpy()
+        naive_number = decay * naive_number + (1 - decay) * float(number)
+        if step in (1, 7, 40):  # looking at it changes nothing that follows
+            optimizer.swap([variable, number])
+            np.testing.assert_allclose(variable, naive, atol=2e-6)
+            assert float(number) == pytest.approx(naive_number, abs=2e-6)
+            optimizer.swap([variable, number])
+
+
+def test_the_decay_of_the_first_step_is_two_elevenths() -> None:
+    variable = tf.Variable(np.zeros(1, np.float32))
+    optimizer = LazyAdam(1.0, 0.97)
+    optimizer.apply_gradients([(tf.constant([1.0]), variable)])  # Adam's first step is the learning rate: 0 → −1
+    optimizer.swap([variable])
+    assert float(variable[0]) == pytest.approx(-9 / 11, abs=1e-5)
+
+
+def test_swapping_twice_is_as_before() -> None:
+    variable = table()
+    optimizer = LazyAdam(0.1, 0.9)
+    for rows in ([0, 1], [1, 2]):
+        optimizer.apply_gradients([(lists(rows), variable)])
+    weights = variable.numpy()
+    optimizer.swap([variable])
+    averaged = variable.numpy()
+    assert np.abs(averaged[1] - weights[1]).max() > 1e-3
+    np.testing.assert_array_equal(averaged[3], weights[3])  # never touched
+    optimizer.swap([variable])
+    np.testing.assert_array_equal(variable, weights)
+    optimizer.swap([variable])
+    np.testing.assert_allclose(variable, averaged, atol=1e-7)
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_swapping_before_the_first_step_or_without_an_average_changes_nothing(average: float) -> None:
+    variable, optimizer = table(), LazyAdam(0.1, average)
+    optimizer.swap([variable])
+    optimizer.build([variable])
+    optimizer.swap([variable])
+    np.testing.assert_array_equal(variable, table())
+
+
+def test_no_weight_decay_is_applied_because_it_would_touch_the_whole_table() -> None:
+    assert LazyAdam(0.1).weight_decay is None
+
+
+def test_it_goes_on_from_a_checkpoint_as_if_never_interrupted(tmp_path: Any) -> None:
+    def step(optimizer: Any, variable: Any, seed: int) -> None:
+        optimizer.apply_gradients([(lists([seed % 4, 3], float(seed)), variable)])
+
+    whole = LazyAdam(0.1, 0.9), table()
+    for seed in range(1, 7):
+        step(*whole, seed)
+    parts = LazyAdam(0.1, 0.9), table()
+    for seed in range(1, 4):
+        step(*parts, seed)
+    tf.train.Checkpoint(optimizer=parts[0], variable=parts[1]).write(str(tmp_path / "c"))
+    again = LazyAdam(0.1, 0.9), table()
+    again[0].build([again[1]])
+    tf.train.Checkpoint(optimizer=again[0], variable=again[1]).read(str(tmp_path / "c")).assert_consumed()
+    for seed in range(4, 7):
+        step(*again, seed)
+    np.testing.assert_array_equal(again[1], whole[1])
+    for optimizer, variable in (again, whole):
+        optimizer.swap([variable])
+    np.testing.assert_array_equal(again[1], whole[1])
