@@ -16,6 +16,8 @@ from amzrec.prior import Prior, fit_prior
 
 SHRINK_CUSTOMER = 10.0  # reviews of the mean that a customer's bias is shrunk by
 SHRINK_PRODUCT = 5.0
+LIST = 5  # reviews of one customer in a list of the pairwise and listwise losses
+HELD_OUT = -2  # the edge of a review that is not among the fitted rows
 
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]
@@ -182,12 +184,46 @@ def batch_size(n: int, most: int) -> tuple[int, int]:
     return n // steps, steps
 
 
-def batches(fit: Fit, size: int, steps: int, seed: list[int]) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """`steps` batches of `size` reviews in a fresh random order: the columns of Fit at the drawn positions."""
-    order = np.random.default_rng(seed).permutation(len(fit))
+def batches(
+    fit: Fit, size: int, steps: int, seed: list[int], lists: bool = False
+) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """`steps` batches of `size` reviews in a fresh random order: the columns of Fit at the drawn positions.
+
+    With `lists` every LIST reviews that follow each other are of one customer.
+    """
+    rng = np.random.default_rng(seed)
+    order = list_order(fit, rng) if lists else rng.permutation(len(fit))
     for step in range(steps):
         index = order[step * size : (step + 1) * size]
         yield {name: getattr(fit, name)[index] for name in COLUMNS}
+
+
+def list_order(fit: Fit, rng: np.random.Generator) -> Ints:
+    """Positions of rated reviews in random lists of LIST of one customer; the rest of each customer is left out."""
+    rated = np.flatnonzero(fit.rated > 0)
+    customer = fit.customer[rated]
+    order = np.lexsort((rng.random(len(rated)), customer))
+    counts = np.bincount(customer)
+    rank = np.arange(len(rated)) - (np.cumsum(counts) - counts)[customer[order]]
+    kept = rated[order][rank < counts[customer[order]] // LIST * LIST]
+    drawn: Ints = kept.reshape(-1, LIST)[rng.permutation(len(kept) // LIST)].reshape(-1)
+    return drawn
+
+
+def held_out(fit: Fit, reviews: Reviews) -> dict[str, npt.NDArray[Any]]:
+    """The columns of reviews that are not among the fitted rows, to judge a model by: nothing is left out for them."""
+    rated, period = ~np.isnan(reviews.stars), fit.prior.period(reviews.timestamp)
+    nowhere = np.full(len(reviews), HELD_OUT, np.int64)
+    return {
+        "customer": reviews.customer,
+        "product": reviews.product,
+        "value": np.where(rated, (reviews.stars - fit.mean) / fit.unit, 0).astype(np.float32),
+        "rated": rated.astype(np.float32),
+        "customer_edge": nowhere,
+        "product_edge": nowhere,
+        "period": period,
+        "own_prior": fit.prior.table[period, reviews.product],
+    }
 
 
 COLUMNS = {

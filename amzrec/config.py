@@ -14,7 +14,8 @@ PRODUCT_KEYS = ("auto", "id", "title", "parent")
 CATALOGUES = ("train", "all")
 ENGINES = ("duckdb",)
 FEATURES = ("full", "ids")
-RATING_LOSSES = ("squared",)
+RATING_LOSSES = ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")
+RETRIEVAL_LOSSES = ("softmax", "dot")
 OPTIMIZERS = ("adagrad", "adam")
 
 
@@ -118,9 +119,14 @@ class TrainConfig(Config):
     history_cap: int = 1000  # most reviews of one history in training, drawn at random; answers use all
     mask: float = 0.1  # share of examples whose known customer is masked as unknown in training
     negatives: str = "auto"  # candidates of the softmax: batch, full catalogue, or auto: full up to batch_size products
+    hard_negatives: int = 0  # negatives of each review that the softmax keeps, the best scored; 0: all
+    mask_positives: bool = False  # leave a customer's other products out of the negatives
     log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
-    rating_loss: str = "squared"  # what the rating head minimises, see RATING_LOSSES
+    rating_loss: str = (
+        "squared"  # squared, or over lists of 5 of one customer: pairwise-hinge, pairwise-logistic, listmle
+    )
+    retrieval_loss: str = "softmax"  # softmax over products, or dot: squared error of q·v against the stars as 0..1
     refit: bool = True  # train again on train + valid for the epochs found best
     seed: int = 42  # of weights, batches and masks
 
@@ -148,6 +154,10 @@ class TrainConfig(Config):
         require(0 <= self.mask < 1, "mask", self.mask, "from 0 to below 1")
         require(self.negatives in NEGATIVES, "negatives", self.negatives, " | ".join(NEGATIVES))
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "0 (all) or a positive whole number")
+        require(
+            self.retrieval_loss in RETRIEVAL_LOSSES, "retrieval_loss", self.retrieval_loss, " | ".join(RETRIEVAL_LOSSES)
+        )
         require(self.rating_loss in RATING_LOSSES, "rating_loss", self.rating_loss, " | ".join(RATING_LOSSES))
 
     @property

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.batches import COLUMNS, Fit, batches
+from amzrec.batches import COLUMNS, LIST, Fit, batch_size, batches, list_order
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset
-from amzrec.errors import Progress
+from amzrec.errors import AmzrecError, Progress
 from amzrec.legacy import import_tensorflow
+from amzrec.metrics import draw_lists, list_ndcg
 from amzrec.model import Forward, MultitaskModel
 from amzrec.optimizer import LazyAdam
 from amzrec.ranks import Lists, rank
@@ -27,6 +28,7 @@ class Learner:
 
     def __init__(self, config: TrainConfig, fit: Fit, dataset: Dataset, scale: tuple[float, float]) -> None:
         tf.keras.utils.set_random_seed(config.seed)
+        tf.get_logger().setLevel("ERROR")  # variables of a task that is not trained have no gradient: no news
         self.config, self.fit = config, fit
         ids = dataset.customers["customer_id"], dataset.products["product_id"]
         self.model = MultitaskModel(config, fit, *ids, scale)
@@ -39,16 +41,25 @@ class Learner:
         optimizer.build(self.model.trainable_variables)
         self.answer = tf.function(self.model.call_tower, reduce_retracing=True)
 
-    def steps(self, size: int, steps: int) -> None:
-        """Reviews per step and steps per epoch."""
-        self.size, self.number, self.examples = size, steps, size * steps
+    def steps(self, most: int) -> None:
+        """Settle reviews per step, at most `most`, and steps per epoch; AmzrecError where no list can be made."""
+        self.lists = self.config.rating_loss != "squared" and self.config.rating_weight > 0
+        rows = len(list_order(self.fit, np.random.default_rng(0))) if self.lists else len(self.fit)
+        if rows == 0:
+            raise AmzrecError(
+                f"--rating-loss {self.config.rating_loss} needs customers with {LIST} reviews with stars; found none. "
+                "Use --rating-loss squared"
+            )
+        size, self.number = batch_size(rows, most)
+        self.size = max(size // LIST, 1) * LIST if self.lists else size
+        self.examples = self.size * self.number
 
     def epoch(self, number: int, progress: Progress, label: str, logs: Path | None, phase: str) -> dict[str, float]:
         """One pass over the rows in an order drawn from (seed, phase, number); returns the mean losses."""
         seed = [self.config.seed, phase == "refit", number]
         signature = {name: tf.TensorSpec([self.size], dtype) for name, dtype in COLUMNS.items()}
         rows = tf.data.Dataset.from_generator(
-            lambda: batches(self.fit, self.size, self.number, seed), output_signature=signature
+            lambda: batches(self.fit, self.size, self.number, seed, self.lists), output_signature=signature
         ).prefetch(2)
         callbacks: list[Any] = [Steps(progress, label, self.number, self.size)]
         if logs:
@@ -83,12 +94,11 @@ class Learner:
         return np.concatenate(parts) if parts else np.zeros((0, self.config.dim), np.float32)
 
     def rate(self, customer: Array, product: Array, x: Array, y: Array) -> Array:
-        """Predicted stars of pairs [n], clipped, from their tower vectors."""
+        """Predicted stars of pairs [n], not clipped, from their tower vectors."""
         model, c, p = self.model, tf.constant(customer), tf.constant(product)
         bias = model.query_tower.rating_bias(c), model.candidate_tower.rating_bias(p)
         batch = Forward(tf.constant(x), tf.constant(y), *bias, None, None, None, None)
-        stars = np.asarray(model.rate(c, p, batch)) * self.fit.unit + self.fit.mean
-        return np.clip(stars, self.fit.low, self.fit.high)
+        return np.asarray(model.rate(c, p, batch)) * self.fit.unit + self.fit.mean
 
     def retrieval(self, x: Array, y: Array, products: Array) -> tuple[Array, Array]:
         """Query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the retrieval score."""
@@ -221,6 +231,8 @@ class Watch:
         lengths = [len(products) for products in seen]
         self.seen = Lists.of(np.repeat(np.arange(len(seen)), lengths), np.concatenate(seen), len(seen))
         self.rated = ~np.isnan(self.valid.stars)
+        rated = np.flatnonzero(self.rated)
+        self.lists = rated[draw_lists(self.valid.customer[rated], np.random.default_rng([seed, 3]))]  # [L, LIST]
 
     def figures(self, learner: Learner) -> dict[str, float]:
         """valid_rmse in stars and valid_ndcg, from averaged weights; NaN where there is nothing to measure."""
@@ -231,8 +243,11 @@ class Watch:
         if learner.config.rating_weight > 0:
             own = np.searchsorted(self.customers, self.valid.customer), np.searchsorted(products, self.valid.product)
             stars = learner.rate(self.valid.customer, self.valid.product, x[own[0]], y[own[1]])
-            error = (stars - self.valid.stars)[self.rated]
+            error = (np.clip(stars, fit.low, fit.high) - self.valid.stars)[self.rated]
             out["valid_rmse"] = float(np.sqrt(np.mean(np.square(error)))) if len(error) else float("nan")
+            if learner.lists:
+                gains = list_ndcg(self.valid.stars[self.lists], stars[self.lists], fit.low, fit.high)
+                out["valid_ndcg@5"] = float(gains.mean()) if len(gains) else float("nan")
         if learner.config.retrieval_weight > 0:
             place = np.searchsorted(products, fit.candidates)
             query, candidate = learner.retrieval(x, y[place], fit.candidates)

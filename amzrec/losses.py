@@ -1,4 +1,4 @@
-"""The losses of both tasks: in-batch softmax over unique candidates, in row blocks, and squared error."""
+"""The losses of both tasks: softmax over unique candidates in row blocks; pairwise and listwise losses of stars."""
 
 from __future__ import annotations
 
@@ -9,61 +9,88 @@ from amzrec.legacy import import_tensorflow
 tf: Any = import_tensorflow()
 
 BLOCK = 512  # rows of logits in memory at a time: [512, M] instead of [B, M]
+NOTHING = -1e30  # the logit of a candidate that is left out: its share is exactly 0
 
 
-@tf.custom_gradient  # type: ignore[untyped-decorator]
 def softmax_loss(
-    query: Any, candidate: Any, bias: Any, positive: Any, target: Any, prior: Any = None, period: Any = None
+    query: Any,
+    candidate: Any,
+    bias: Any,
+    positive: Any,
+    target: Any,
+    prior: Any = None,
+    period: Any = None,
+    hidden: tuple[Any, Any] | None = None,
+    hardest: int | None = None,
 ) -> Any:
     """Mean cross-entropy of each query against all candidates, the positive's logit given apart.
 
     query [B, D], candidate [M, D], bias [M] (popularity, log count, −log q), target [B] the positive's position among
     the candidates, positive [B] its logit (given apart because its vector leaves the target review out). prior [T, M]
-    and period [B] add prior[period] to the logits, without a gradient. Returns a scalar. The gradient is computed in
-    the same pass, BLOCK rows at a time, so no [B, M] matrix is kept.
+    and period [B] add prior[period] to the logits, without a gradient. hidden = (splits [B + 1], positions [E]) are
+    candidates left out of each query's softmax, such as its other positives; `hardest` keeps only that many negatives
+    of each query, those that score highest. Returns a scalar. The gradient is computed in the same pass, BLOCK rows at
+    a time, so no [B, M] matrix is kept.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
-    size = tf.shape(query)[0]
+    size, width = tf.shape(query)[0], tf.shape(candidate)[0]
     blocks = (size + BLOCK - 1) // BLOCK
-    transposed = tf.transpose(candidate)  # [D, M]
+    scale = 1.0 / tf.cast(size, tf.float32)
 
-    def body(step: Any, total: Any, d_query: Any, d_candidate: Any, d_bias: Any, d_positive: Any) -> Any:
-        start, end = step * BLOCK, tf.minimum((step + 1) * BLOCK, size)
-        q, hit, own = query[start:end], target[start:end], positive[start:end]
-        where = tf.stack([tf.range(end - start), tf.cast(hit, tf.int32)], axis=1)
-        logits = tf.matmul(q, transposed) + bias[None, :]  # [b, M]
+    def logits_of(q: Any, candidate: Any, bias: Any, start: Any, end: Any) -> Any:
+        """[b, M] with everything but the positives in place."""
+        logits = tf.matmul(q, candidate, transpose_b=True) + bias[None, :]
         if prior is not None:
             logits += tf.gather(prior, period[start:end])
-        logits = tf.tensor_scatter_nd_update(logits, where, own)
-        peak = tf.reduce_max(logits, axis=1, keepdims=True)
-        share = tf.exp(logits - peak)
-        mass = tf.reduce_sum(share, axis=1, keepdims=True)
-        total += tf.reduce_sum(tf.math.log(mass) + peak) - tf.reduce_sum(own)
-        share = share / mass  # softmax [b, M]
-        d_own = tf.gather_nd(share, where) - 1.0
-        share = tf.tensor_scatter_nd_update(share, where, tf.zeros_like(own))
-        d_query = d_query.write(step, tf.matmul(share, candidate))
-        d_positive = d_positive.write(step, d_own)
-        d_candidate += tf.matmul(share, q, transpose_a=True)
-        d_bias += tf.reduce_sum(share, axis=0)
-        return step + 1, total, d_query, d_candidate, d_bias, d_positive
+        if hidden is not None:
+            splits = hidden[0][start : end + 1]
+            row = tf.repeat(tf.range(end - start), splits[1:] - splits[:-1])
+            column = tf.cast(hidden[1][splits[0] : splits[-1]], tf.int32)
+            out = tf.fill(tf.shape(row), NOTHING)
+            logits = tf.tensor_scatter_nd_update(logits, tf.stack([row, column], axis=1), out)
+        return logits
 
-    arrays = [
-        tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=s) for s in ([None, None], [None])
-    ]
-    _, total, d_query, d_candidate, d_bias, d_positive = tf.while_loop(
-        lambda step, *_: step < blocks,
-        body,
-        (0, 0.0, arrays[0], tf.zeros_like(candidate), tf.zeros_like(bias), arrays[1]),
-        parallel_iterations=1,
-    )
-    scale = 1.0 / tf.cast(size, tf.float32)
-    parts = (d_query.concat(), d_candidate, d_bias, d_positive.concat())
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def loss(query: Any, candidate: Any, bias: Any, positive: Any) -> Any:
+        def body(step: Any, total: Any, d_query: Any, d_candidate: Any, d_bias: Any, d_positive: Any) -> Any:
+            start, end = step * BLOCK, tf.minimum((step + 1) * BLOCK, size)
+            q, own = query[start:end], positive[start:end]
+            where = tf.stack([tf.range(end - start), tf.cast(target[start:end], tf.int32)], axis=1)
+            logits = logits_of(q, candidate, bias, start, end)
+            if hardest is not None:
+                logits = tf.tensor_scatter_nd_update(logits, where, tf.fill(tf.shape(own), NOTHING))
+                least = tf.math.top_k(logits, tf.minimum(hardest, width)).values[:, -1:]
+                logits = tf.where(logits >= least, logits, NOTHING)
+            logits = tf.tensor_scatter_nd_update(logits, where, own)
+            peak = tf.reduce_max(logits, axis=1, keepdims=True)
+            share = tf.exp(logits - peak)
+            mass = tf.reduce_sum(share, axis=1, keepdims=True)
+            total += tf.reduce_sum(tf.math.log(mass) + peak) - tf.reduce_sum(own)
+            share = share / mass  # softmax [b, M]
+            d_own = tf.gather_nd(share, where) - 1.0
+            share = tf.tensor_scatter_nd_update(share, where, tf.zeros_like(own))
+            d_query = d_query.write(step, tf.matmul(share, candidate))
+            d_positive = d_positive.write(step, d_own)
+            d_candidate += tf.matmul(share, q, transpose_a=True)
+            d_bias += tf.reduce_sum(share, axis=0)
+            return step + 1, total, d_query, d_candidate, d_bias, d_positive
 
-    def grad(upstream: Any) -> Any:
-        return *(part * (upstream * scale) for part in parts), None, *([None, None] if prior is not None else [])
+        shapes: Any = ([None, None], [None])
+        arrays = [tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=s) for s in shapes]
+        _, total, d_query, d_candidate, d_bias, d_positive = tf.while_loop(
+            lambda step, *_: step < blocks,
+            body,
+            (0, 0.0, arrays[0], tf.zeros_like(candidate), tf.zeros_like(bias), arrays[1]),
+            parallel_iterations=1,
+        )
+        parts = (d_query.concat(), d_candidate, d_bias, d_positive.concat())
 
-    return total * scale, grad
+        def grad(upstream: Any) -> Any:
+            return tuple(part * (upstream * scale) for part in parts)
+
+        return total * scale, grad
+
+    return loss(query, candidate, bias, positive)
 
 
 def candidate_bias(popularity: Any, log_q: Any, counts: Any = None) -> Any:
@@ -77,3 +104,21 @@ def candidate_bias(popularity: Any, log_q: Any, counts: Any = None) -> Any:
         return popularity
     bias = popularity + tf.math.log(counts)
     return bias if log_q is None else bias - log_q
+
+
+def list_loss(kind: str, stars: Any, predicted: Any) -> Any:
+    """Mean loss of lists of one customer's reviews: stars and predicted [L, n], a scalar.
+
+    pairwise-hinge: max(0, 1 − (s_i − s_j)) and pairwise-logistic: log(1 + exp(−(s_i − s_j))), the mean over all pairs
+    with stars_i > stars_j (Burges et al. 2005). listmle: −log P(order by stars), the mean over lists (Xia et al. 2008,
+    eq. 6); equal stars stay in the order given, which is random.
+    """
+    if kind == "listmle":
+        order = tf.argsort(stars, axis=1, direction="DESCENDING", stable=True)
+        scores = tf.gather(predicted, order, batch_dims=1)
+        rest = tf.math.cumulative_logsumexp(scores, axis=1, reverse=True)
+        return tf.reduce_mean(tf.reduce_sum(rest - scores, axis=1))
+    better = tf.cast(stars[:, :, None] > stars[:, None, :], tf.float32)  # [L, n, n]
+    margin = predicted[:, :, None] - predicted[:, None, :]
+    loss = tf.nn.relu(1.0 - margin) if kind == "pairwise-hinge" else tf.nn.softplus(-margin)
+    return tf.reduce_sum(loss * better) / tf.maximum(tf.reduce_sum(better), 1.0)

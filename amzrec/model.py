@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amzrec.batches import Fit
+from amzrec.batches import LIST, Fit
 from amzrec.config import TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
-from amzrec.losses import candidate_bias, softmax_loss
+from amzrec.losses import candidate_bias, list_loss, softmax_loss
 from amzrec.towers import Tower, tf_keras
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
+BLOCK = 8192  # candidates at a time
 
 
 class Forward(NamedTuple):
@@ -148,13 +149,50 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             retrieval = self.retrieve_batch(inputs, batch)
             self.retrieval_loss.update_state(retrieval)
             loss += self.config.retrieval_weight * retrieval
+            if not training:
+                query, candidate = (
+                    self.query_vectors(inputs, batch.x),
+                    self.candidate_vectors(inputs["product"], batch.y),
+                )
+                for metric in self.retrieval_task.factorized_metrics:
+                    metric.update_state(query, candidate, true_candidate_ids=inputs["product"])
         return loss
+
+    def measure_top_k(self, ks: tuple[int, ...] = (1, 5, 10, 50, 100)) -> None:
+        """Let `evaluate` report FactorizedTopK, by ids, over the unique candidates with the vectors they have now.
+
+        For reviews that are not fitted (`batches.held_out`); call it again after more training.
+        """
+        rows = self.candidates.numpy()
+        if len(np.unique(rows)) < len(rows):
+            raise ValueError("candidates must be unique: a product listed twice takes two of the k places")
+        table = tf.data.Dataset.from_tensor_slices(rows).batch(BLOCK)
+        vectors = [(some, self.candidate_vectors(some, self.call_tower(some, "candidate"))) for some in table]
+        table = tf.data.Dataset.from_tensor_slices(tuple(tf.concat(part, 0) for part in zip(*vectors, strict=True)))
+        index = tfrs.layers.factorized_top_k.Streaming(k=max(ks)).index_from_dataset(table.batch(BLOCK))
+        # a list: TFRS drops a metric that is set alone
+        self.retrieval_task.factorized_metrics = [tfrs.metrics.FactorizedTopK(index, ks)]
+        self.test_function = None  # to be traced again, with these vectors
+
+    def query_vectors(self, inputs: dict[str, Any], x: Any) -> Any:
+        """[B, Dr + 1 + T] whose inner product with `candidate_vectors` is the retrieval score in the query's period."""
+        query = x[:, : self.config.retrieval_dims] / tf.exp(self.log_temperature)
+        period = tf.zeros_like(inputs["period"]) if self.config.shared else inputs["period"]
+        return tf.concat([query, tf.ones([len(x), 1]), tf.one_hot(period, len(self.prior))], axis=1)
+
+    def candidate_vectors(self, rows: Any, y: Any) -> Any:
+        """[n, Dr + 1 + T] of product rows: their retrieval dimensions, b, and the prior by period."""
+        prior = tf.transpose(tf.gather(self.prior, rows, axis=1))
+        return tf.concat([y[:, : self.config.retrieval_dims], tf.gather(self.popularity, rows), prior], axis=1)
 
     def forward(self, inputs: dict[str, Any], training: bool) -> Forward:
         """The batch's vectors; in training, some history is dropped and some customers are made unknown."""
         customer, product = inputs["customer"], inputs["product"]
-        if self.whole and self.config.retrieval_weight > 0:
+        if self.whole and self.config.retrieval_weight > 0 and training:
             rows, place = self.candidates, tf.gather(self.position, product)
+        elif self.whole and self.config.retrieval_weight > 0:  # a product that is no candidate may be asked about
+            rows, place = tf.unique(tf.concat([self.candidates, product], 0), out_idx=tf.int64)
+            place = place[len(self.candidates) :]
         else:
             rows, place = tf.unique(product, out_idx=tf.int64)
         q, c, config = self.query_tower, self.candidate_tower, self.config
@@ -187,8 +225,11 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty)
 
     def rate_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
-        """Mean squared error over the rated rows of the batch, in model units."""
+        """Mean squared error over the rated rows of the batch, in model units, or the list loss."""
         predicted = self.rate(inputs["customer"], inputs["product"], batch)
+        if self.config.rating_loss != "squared":
+            shape = [-1, LIST]
+            return list_loss(self.config.rating_loss, tf.reshape(inputs["value"], shape), tf.reshape(predicted, shape))
         weight = inputs["rated"] / tf.maximum(tf.reduce_mean(inputs["rated"]), 1e-9)
         return self.rating_task(labels=inputs["value"][:, None], predictions=predicted[:, None], sample_weight=weight)
 
@@ -204,6 +245,14 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
     def retrieve_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean cross-entropy of the batch's reviews against the batch's unique candidates or the whole catalogue."""
         dims, rows, place = self.config.retrieval_dims, batch.rows, batch.place
+        if self.config.retrieval_loss == "dot":
+            label = (inputs["value"] * self.rows.unit + self.rows.mean - self.rows.low) / (
+                self.rows.high - self.rows.low
+            )
+            dot = tf.reduce_sum(batch.x[:, :dims] * batch.y[:, :dims], 1)
+            return tf.reduce_sum(tf.square(dot - label) * inputs["rated"]) / tf.maximum(
+                tf.reduce_sum(inputs["rated"]), 1
+            )
         query = batch.x[:, :dims] / tf.exp(self.log_temperature)
         counts = log_q = None
         if not self.whole:
@@ -216,7 +265,21 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             period = tf.zeros_like(inputs["period"])
         else:
             period, positive = inputs["period"], positive + inputs["own_prior"]
-        return self.retrieval_task(query, batch.candidate[:, :dims], bias, positive, place, prior, period)
+        hidden = self.other_positives(inputs["customer"], rows) if self.config.mask_positives else None
+        hardest = self.config.hard_negatives or None
+        return self.retrieval_task(
+            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest
+        )
+
+    def other_positives(self, customer: Any, rows: Any) -> tuple[Any, Any]:
+        """Splits [B + 1] and positions [E] among `rows` of the products that each customer reviewed."""
+        size = tf.size(self.position)
+        where = tf.tensor_scatter_nd_update(tf.fill([size], -1), rows[:, None], tf.range(tf.size(rows)))
+        segment, position = self.query_tower.history.of(customer)
+        place = tf.gather(where, tf.gather(self.query_tower.history.entries, position))
+        segment, place = tf.boolean_mask(segment, place >= 0), tf.boolean_mask(place, place >= 0)
+        counts = tf.math.bincount(tf.cast(segment, tf.int32), minlength=tf.size(customer), maxlength=tf.size(customer))
+        return tf.pad(tf.cumsum(counts), [[1, 0]]), place
 
     def call_tower(self, rows: Any, side: str, base: bool = False) -> Any:
         """Vectors [n, D] of rows on one side ("query" or "candidate"), or what they are before their histories."""

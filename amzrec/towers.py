@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amzrec.batches import Lists, Side
+from amzrec.batches import HELD_OUT, Lists, Side
 from amzrec.config import TrainConfig
 from amzrec.legacy import import_tensorflow
 
@@ -34,7 +34,7 @@ class Target(NamedTuple):
     partner: Any  # [B] row on the other side
     value: Any  # [B] (stars − mean) / unit
     rated: Any  # [B] 1 where there are stars
-    edge: Any  # [B] where it stands in this side's histories, -1: not there
+    edge: Any  # [B] where it stands in this side's histories, -1: left out by the cap, HELD_OUT: not fitted
     bag: Any  # [B, D] the partner's bag vector
     residual: Any  # [B, D] the partner's residual vector
     partner_bias: Any  # [B] the partner's bias with all its reviews, as in Side.residual
@@ -110,6 +110,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
 
         self.embedding = table("embedding", size, width)
         self.own = tf.constant(side.own, tf.int32)
+        self.history = Ragged(side.history)
         if not self.full:
             return
         zeros = tf_keras.initializers.Zeros()
@@ -118,7 +119,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         self.bag = table("bag", size, width, small)
         self.residual = table("residual", size, width, small)
         self.attribute = table("attribute", max(side.n_attributes, 1), width, small)
-        self.history, self.attributes = Ragged(side.history), Ragged(side.attributes)
+        self.attributes = Ragged(side.attributes)
         self.edge_residual = tf.constant(side.residual, tf.float32)
         self.edge_rated = tf.constant(side.rated, tf.float32)
         rarity = 1.0 + config.l2_rare / np.maximum(side.counts, 1)
@@ -176,8 +177,9 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def bias_without(self, rows: Any, target: Target) -> Any:
         """[n] the same, the target review left out: exact, as the mean is frozen."""
-        total = tf.gather(self.total, rows) - target.value * target.rated
-        return total / (tf.gather(self.number, rows) - target.rated + self.side.shrink)
+        own = target.rated * tf.cast(target.edge != HELD_OUT, tf.float32)
+        total = tf.gather(self.total, rows) - target.value * own
+        return total / (tf.gather(self.number, rows) - own + self.side.shrink)
 
     def sums(self, rows: Any, partner: Tower, seed: Any = None) -> Sums:
         """Histories of (unique) rows added up over the partner tower's vectors; with a seed some are dropped."""

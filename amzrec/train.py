@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from amzrec import __version__
-from amzrec.batches import SHRINK_CUSTOMER, Fit, batch_size, fit_rows, with_prior
+from amzrec.batches import SHRINK_CUSTOMER, Fit, fit_rows, with_prior
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.dataset import Dataset, Reviews, is_dataset, open_dataset, replace_folder
 from amzrec.errors import SILENT, AmzrecError, Progress
@@ -212,7 +212,7 @@ class Training:
         fit = with_prior(fit, reviews, state.half_life)
         watch = Watch(self.dataset, fit, WATCHED, config.seed) if judged else None
         learner = Learner(config, fit, self.dataset, bias_scale(fit))
-        learner.steps(*batch_size(len(fit), config.batch_size))
+        learner.steps(config.batch_size)
         if state.checkpoint:
             learner.restore(self.work / CHECKPOINTS / state.checkpoint)
         elif state.epoch == 0:
@@ -252,7 +252,8 @@ class Training:
         state = self.state
         figures = watch.figures(learner) if watch else {}
         for task in self.tasks if watch else ():
-            figure = -figures["valid_rmse"] if task == "rating" else figures["valid_ndcg"]
+            stars = figures.get("valid_ndcg@5", -figures.get("valid_rmse", math.nan))
+            figure = stars if task == "rating" else figures["valid_ndcg"]
             if task not in state.best or (math.isfinite(figure) and figure > state.figures[task]):
                 state.best[task], state.figures[task] = number, figure if math.isfinite(figure) else -math.inf
                 if snapshots:

@@ -142,3 +142,63 @@ def test_trap_3_rare_products_each_have_a_correction_of_their_own() -> None:
 def test_the_whole_catalogue_needs_no_correction() -> None:
     popularity = tf.constant([0.5, -1.0])
     np.testing.assert_array_equal(candidate_bias(popularity, tf.constant([-3.0, -4.0])), popularity)
+
+
+def plain_softmax(logits: Any, target: Any) -> float:
+    """Mean cross-entropy of a full matrix of logits, -inf for candidates that are left out."""
+    peak = logits.max(axis=1, keepdims=True)
+    mass = np.log(np.exp(logits - peak).sum(axis=1)) + peak[:, 0]
+    return float((mass - logits[np.arange(len(target)), target]).mean())
+
+
+def test_hidden_candidates_have_no_share_and_no_gradient() -> None:
+    rng = np.random.default_rng(3)
+    query, candidate = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 2), (5, 2)))
+    target, logits = np.array([0, 4, 2]), query @ candidate.T
+    logits[0, [1, 2]] = logits[2, 3] = -np.inf
+    hidden = tf.constant([0, 2, 2, 3]), tf.constant([1, 2, 3])
+    positive = tf.constant(logits[np.arange(3), target])
+    with tf.GradientTape() as tape:
+        bias = tf.Variable(np.zeros(5, np.float32))
+        loss = losses.softmax_loss(
+            tf.constant(query), tf.constant(candidate), bias, positive, tf.constant(target), hidden=hidden
+        )
+    assert float(loss) == pytest.approx(plain_softmax(logits, target), abs=1e-5)
+    share = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    share[np.arange(3), target] = 0  # the positives' own logits are given apart
+    np.testing.assert_allclose(tape.gradient(loss, bias), share.sum(axis=0) / 3, atol=1e-6)
+
+
+def test_the_hardest_negatives_are_those_that_score_highest() -> None:
+    bias = tf.constant([5.0, 3.0, 2.0, 1.0])
+    query, candidate = tf.zeros([1, 1]), tf.zeros([4, 1])
+    loss = losses.softmax_loss(query, candidate, bias, tf.constant([2.0]), tf.constant([2]), hardest=1)
+    assert float(loss) == pytest.approx(np.log(1 + np.exp(3.0)), abs=1e-5)  # 5 against 2; 3 and 1 are left out
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        # stars 5, 1, 3 predicted .5, 0, 1: margins of the pairs (5,1) .5, (5,3) -.5, (3,1) 1
+        ("pairwise-hinge", (0.5 + 1.5 + 0.0) / 3),
+        ("pairwise-logistic", (np.log1p(np.exp(-0.5)) + np.log1p(np.exp(0.5)) + np.log1p(np.exp(-1.0))) / 3),
+        # the order by stars is .5, 1, 0: log of (e^.5 + e^1 + e^0) / e^.5, then of (e^1 + e^0) / e^1
+        ("listmle", np.log((np.exp(0.5) + np.e + 1) / np.exp(0.5)) + np.log((np.e + 1) / np.e)),
+    ],
+)
+def test_list_losses_by_hand(kind: str, expected: float) -> None:
+    loss = losses.list_loss(kind, tf.constant([[5.0, 1.0, 3.0]]), tf.constant([[0.5, 0.0, 1.0]]))
+    assert float(loss) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["pairwise-hinge", "pairwise-logistic", "listmle"])
+def test_list_losses_raise_the_better_and_lower_the_worse(kind: str) -> None:
+    predicted = tf.Variable([[0.1, 0.2]])
+    with tf.GradientTape() as tape:
+        loss = losses.list_loss(kind, tf.constant([[5.0, 1.0]]), predicted)
+    better, worse = tape.gradient(loss, predicted).numpy()[0]
+    assert better < 0 < worse
+
+
+def test_a_list_of_equal_stars_teaches_pairs_nothing() -> None:
+    assert float(losses.list_loss("pairwise-hinge", tf.constant([[3.0, 3.0]]), tf.constant([[0.0, 9.0]]))) == 0.0
