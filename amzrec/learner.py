@@ -247,7 +247,7 @@ class Watch:
             out["valid_rmse"] = float(np.sqrt(np.mean(np.square(error)))) if len(error) else float("nan")
             if learner.lists:
                 gains = list_ndcg(self.valid.stars[self.lists], stars[self.lists], fit.low, fit.high)
-                out["valid_ndcg@5"] = float(gains.mean()) if len(gains) else float("nan")
+                out["valid_ndcg@5"] = float(np.nanmean(gains)) if len(gains) else float("nan")
         if learner.config.retrieval_weight > 0:
             place = np.searchsorted(products, fit.candidates)
             query, candidate = learner.retrieval(x, y[place], fit.candidates)
