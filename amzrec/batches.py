@@ -175,12 +175,12 @@ def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
     return Lists(offsets.astype(np.int64), renumbered[code[keep]].astype(np.int32)), int(often.sum())
 
 
-def batch_size(n: int, most: int) -> tuple[int, int]:
-    """Reviews per step and steps per epoch: at most `most`, and at least 10 steps where there are rows for them.
+def batch_size(n: int, most: int, least_steps: int = 10) -> tuple[int, int]:
+    """Reviews per step and steps per epoch: at most `most`, and `least_steps` steps where there are 256 rows for each.
 
     Steps are of one size, so that an epoch leaves out fewer than `steps` reviews, other ones each time.
     """
-    steps = max(-(-n // most), min(10, -(-n // 256)), 1)
+    steps = max(-(-n // most), min(least_steps, -(-n // 256)), 1)
     return n // steps, steps
 
 

@@ -50,7 +50,7 @@ class Learner:
                 f"--rating-loss {self.config.rating_loss} needs customers with {LIST} reviews with stars; found none. "
                 "Use --rating-loss squared"
             )
-        size, self.number = batch_size(rows, most)
+        size, self.number = batch_size(rows, most, 1 if self.config.shared else 10)
         self.size = max(size // LIST, 1) * LIST if self.lists else size
         self.examples = self.size * self.number
 
