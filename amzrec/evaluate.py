@@ -15,6 +15,7 @@ import numpy.typing as npt
 from amzrec import baselines, metrics
 from amzrec.dataset import Dataset, Reviews, open_dataset
 from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.prior import period_of
 from amzrec.ranks import Lists, Ranks, rank
 from amzrec.recommender import Recommender
 from amzrec.run import METRICS, PLOTS, Run, open_run
@@ -27,7 +28,7 @@ Figures = dict[str, Any]
 class Question:
     """What every system is asked: the test rows by customer, the candidates, and what each customer has seen."""
 
-    test: Reviews  # [T], customers ascending
+    test: Reviews  # [T], customers ascending, the reviews of each by time
     fit: Reviews  # what the model and the baselines were fitted on
     owner: npt.NDArray[np.int64]  # [T] position of the customer among `customers`
     customers: Array  # [G] customer rows that are tested, ascending
@@ -109,7 +110,7 @@ def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
 def ask(run: Run, dataset: Dataset) -> Question:
     """Line up the test rows of a dataset with the candidates and the fitted rows of a run."""
     vectors = run.vectors
-    test = dataset.test.take(np.argsort(dataset.test.customer, kind="stable"))
+    test = dataset.test.take(np.lexsort((dataset.test.timestamp, dataset.test.customer)))
     fit = Reviews.concat([getattr(dataset, part) for part in run.info.get("fit_parts", ["train", "valid"])])
     customers, owner = np.unique(test.customer, return_inverse=True)
     candidates = np.asarray(vectors["candidates"])
@@ -171,12 +172,40 @@ def answer(recommender: Recommender, question: Question) -> Answers:
     # customers without a history share one query, which is ranked once
     bits = per_customer.view(np.dtype((np.void, per_customer.shape[1] * per_customer.itemsize)))[:, 0]
     _, unique, query_of = np.unique(bits, return_index=True, return_inverse=True)
-    candidates = recommender.candidate_vectors
-    ranks = rank(per_customer[unique], candidates, query_of, question.positives, question.seen)
+    queries, candidates = per_customer[unique], recommender.candidate_vectors
+    context = recommender.vectors.arrays.get("context")
+    if context is None:
+        ranks = rank(queries, candidates, query_of, question.positives, question.seen)
+    else:
+        period = period_of(recommender.vectors["context_edges"], question.test.timestamp)
+        ranks = dated_ranks(question, queries, candidates, query_of, context[:, question.candidates], period)
     stars = None
     if question.scale:
         stars = recommender.rate(rating, question.test.product, clip=False).astype(np.float64)
     return Answers(stars, ranks)
+
+
+def dated_ranks(
+    question: Question, queries: Array, candidates: Array, query_of: Array, prior: Array, period: Array
+) -> Ranks:
+    """Ranks where scores depend on when it is asked: prior [P, M] is added by the period [T] of each test row.
+
+    Each test product is ranked as of its own date (`above`). The list of a customer is one list, as of the first of
+    its test rows (`above_unseen`, `top`): what stands in two lists would not be one ranking.
+    """
+    first = np.searchsorted(question.owner, np.arange(len(question.customers)))
+
+    def ask(customer: Array, when: Array, positives: Lists, seen: Lists, k: int) -> Ranks:
+        (query, asked), place = np.unique(np.stack([query_of[customer], when]), axis=1, return_inverse=True)
+        return rank(queries[query], candidates, place, positives, seen, k, prior, asked)
+
+    everyone = np.arange(len(question.customers))
+    lists = ask(everyone, period[first], question.positives, question.seen, metrics.CUT)
+    starts = np.flatnonzero(np.diff(question.owner, prepend=-1) | np.diff(period, prepend=-1))
+    offsets = np.append(starts, len(period))
+    nothing = Lists(np.zeros(len(starts) + 1, np.int64), np.zeros(0, np.int64))
+    rows = ask(question.owner[starts], period[starts], Lists(offsets, question.positives.items), nothing, 1)
+    return Ranks(rows.above, lists.above_unseen, lists.top)
 
 
 def baseline_answers(dataset: Dataset, question: Question) -> tuple[dict[str, Answers], dict[str, Any]]:
@@ -194,6 +223,8 @@ def baseline_answers(dataset: Dataset, question: Question) -> tuple[dict[str, An
         facts["half_life_days"] = choose_half_life(dataset)
         recent = baselines.recent_popularity(fit.product, fit.timestamp, facts["half_life_days"], products)
         found["recent_popularity"] = Answers(ranks=by_score(question, recent))
+        facts["dated_half_life_days"] = choose_half_life(dataset, dated=True)
+        found["dated_popularity"] = Answers(ranks=by_date(question, facts["dated_half_life_days"], products))
     return found, facts
 
 
@@ -204,17 +235,37 @@ def by_score(question: Question, score: Array) -> Ranks:
     return rank(np.ones((1, 1), np.float32), column, everyone, question.positives, question.seen)
 
 
-def choose_half_life(dataset: Dataset) -> int:
-    """Days of half-life with the best mean top_k on valid when fitted on train; ties go to the longer one."""
+def by_date(question: Question, half_life: int, products: int) -> Ranks:
+    """Ranks by popularity decayed as of each test row's date, from fitted reviews before it."""
+    moments, period = baselines.moments(question.test.timestamp)
+    scores = baselines.dated_popularity(question.fit.product, question.fit.timestamp, moments, half_life, products)
+    prior = np.stack([score[question.candidates] for score in scores]).astype(np.float32)
+    nothing = np.zeros((1, 1), np.float32), np.zeros((len(question.candidates), 1), np.float32)
+    return dated_ranks(question, *nothing, np.zeros(len(question.customers), np.int64), prior, period)
+
+
+def choose_half_life(dataset: Dataset, dated: bool = False) -> int:
+    """Days of half-life with the best mean top_k on valid when fitted on train; ties go to the longer one.
+
+    `dated`: of the popularity as of each valid row's date, instead of as of the end of train.
+    """
     train, valid, products = dataset.train, dataset.valid, dataset.products.num_rows
     if not len(valid):
         return baselines.HALF_LIFE
+    moments, period = baselines.moments(valid.timestamp) if dated else (None, np.zeros(len(valid), np.int64))
     found = {}
     for days in baselines.HALF_LIVES:
-        score = baselines.recent_popularity(train.product, train.timestamp, days, products).astype(np.float32)
-        known = np.sort(score[score > 0])
-        reached = len(known) - 1 - np.searchsorted(known, score[valid.product], side="left")
-        above = np.where(score[valid.product] > 0, reached, metrics.MISS)
+        if moments is None:
+            scores = iter([baselines.recent_popularity(train.product, train.timestamp, days, products)])
+        else:
+            scores = baselines.dated_popularity(train.product, train.timestamp, moments, days, products)
+        above = np.full(len(valid), metrics.MISS)
+        for number, score in enumerate(scores):
+            mine = np.flatnonzero(period == number)
+            score = score.astype(np.float32)
+            wanted = score[valid.product[mine]]
+            known = np.sort(score[score > 0])
+            above[mine] = np.where(wanted > 0, len(known) - 1 - np.searchsorted(known, wanted), metrics.MISS)
         found[days] = sum(metrics.top_k(above).values())
     return max(found, key=lambda days: (found[days], days))
 
@@ -307,6 +358,7 @@ def protocol(run: Run, dataset: Dataset, question: Question) -> Figures:
         "candidates": len(question.candidates),
         "unknown_product_rows": int((question.positives.items < 0).sum()),
         "unknown_customer_rows": int(question.slices["unknown_customer"].sum()),
+        "query_context": ["date"] if "context" in run.vectors.arrays else [],
         "unrated_rows": int(np.isnan(question.test.stars).sum()),
     }
 
