@@ -12,7 +12,7 @@ from amzrec.errors import AmzrecError
 SPLITS = ("random", "per-customer", "temporal", "leave-last-out", "given")
 PRODUCT_KEYS = ("auto", "id", "title", "parent")
 CATALOGUES = ("train", "all")
-ENGINES = ("duckdb",)
+ENGINES = ("duckdb", "spark")
 FEATURES = ("full", "ids")
 RATING_LOSSES = ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")
 RETRIEVAL_LOSSES = ("softmax", "dot")
@@ -71,6 +71,7 @@ class PrepareConfig(Config):
     test_source: str | None = None  # file of the test reviews of --split given
     catalogue: str = "train"  # candidates: the products reviewed in train, or all that the source lists
     engine: str = "duckdb"  # what runs the Ibis expressions, see ENGINES
+    spark_master: str | None = None  # of --engine spark: local[4], spark://host:7077, yarn; None: as Spark is set up
     max_rejects: float = 0.05  # share of rejected rows above which prepare stops
 
     def __post_init__(self) -> None:

@@ -66,7 +66,7 @@ def cached(source: str | Path | None, config: PrepareConfig | None = None, *, pr
         if name == files.STDIN:
             name = str(files.spooled(Path(folder)))
         prints = [files.fingerprint_of(s) for s in (name, config.test_source, config.titles) if s]
-        settings = {k: v for k, v in config.to_json().items() if k not in ("test_source", "titles")}
+        settings = {k: v for k, v in config.to_json().items() if k not in ("test_source", "titles", "spark_master")}
         key = hashlib.md5(json.dumps([prints, settings, __version__]).encode()).hexdigest()[:16]
         place = cache_folder() / key
         if is_dataset(place):
@@ -106,7 +106,7 @@ class Preparation:
         from amzrec import coded
         from amzrec.sources import engine
 
-        self.con = engine.connect(self.scratch)
+        self.con = engine.connect(self.scratch, self.config)
         with engine.working(self.con, self.name, self.folder):
             self.open()
             clean = self.clean()

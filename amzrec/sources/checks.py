@@ -86,10 +86,14 @@ def seconds(column: Any) -> Any:
     if not column.type().is_string():
         return scaled(column.try_cast("int64"))
     column = stripped(column)
-    count = column.try_cast("int64")
+    count = column.try_cast("int64")  # slow for text that is no number
     american = column.re_replace(AMERICAN, r"\3-0\1-0\2").re_replace(r"-0(\d\d)", r"-\1")
-    iso = ibis.cases((column[4] == "-", column), else_=american)
-    return ibis.cases((count.notnull(), scaled(count)), else_=iso.try_cast("timestamp").epoch_seconds().cast("int64"))
+    return ibis.cases((column[4] == "-", epoch(column)), (count.notnull(), scaled(count)), else_=epoch(american))
+
+
+def epoch(column: Any) -> Any:
+    """Unix seconds of ISO dates."""
+    return column.try_cast("timestamp").epoch_seconds().cast("int64")
 
 
 def scaled(value: Any) -> Any:

@@ -11,16 +11,27 @@ from typing import Any
 
 import ibis
 
+from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 
 MEMORY = 3 << 30  # bytes that DuckDB may hold before it spills; less on a small machine
 
 
-def connect(scratch: Path) -> Any:
-    """A connection whose tables are in memory, and in the folder `scratch` what does not fit there.
+def connect(scratch: Path, config: PrepareConfig | None = None) -> Any:
+    """A connection whose tables are in memory, and in the folder `scratch` what does not fit there; or to Spark.
 
     Tables in a database file would be compressed as they are written, which takes longer than reading the reviews.
+    Raises AmzrecError where Spark is wanted and pyspark or Java is not there.
     """
+    if config and config.engine == "spark":
+        try:
+            from amzrec.sources import spark
+        except ImportError as error:
+            raise AmzrecError(
+                f"--engine spark needs pyspark, which is not installed here ({error}): pip install 'amzrec[spark]'; "
+                "--engine duckdb needs nothing more"
+            ) from error
+        return spark.connect(scratch, config.spark_master)
     con = ibis.duckdb.connect()
     memory = min(MEMORY, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
     for name, value in (
@@ -36,6 +47,12 @@ def connect(scratch: Path) -> Any:
 @contextlib.contextmanager
 def working(con: Any, source: str, folder: Path) -> Iterator[None]:
     """Close the connection at the end; what the engine raises becomes an AmzrecError."""
+    if con.name == "pyspark":
+        from amzrec.sources import spark
+
+        with spark.working(con, source, folder):
+            yield
+        return
     import duckdb
 
     try:
@@ -63,7 +80,7 @@ def union(tables: list[Any]) -> Any:
 
 def left_out(con: Any) -> list[tuple[str, int, str, bool]]:
     """What the readers left out so far: file, line, text, and whether it is not UTF-8 (else records do not fit)."""
-    if "reject_errors" not in con.list_tables():
+    if con.name == "pyspark" or "reject_errors" not in con.list_tables():
         return []
     rows = con.raw_sql(
         "SELECT file_path, line, any_value(csv_line), bool_or(error_type = 'INVALID ENCODING') "

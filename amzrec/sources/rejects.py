@@ -13,11 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.sources.checks import checked
-from amzrec.sources.relation import Part, Source, open_bytes
+from amzrec.sources.relation import BAD_RECORD, NOT_UTF8, PLACE, Part, Source, open_bytes
 
 SCHEMA = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
-NOT_UTF8 = "not UTF-8"
-BAD_RECORD = "quotes or number of fields do not fit"
 LONGEST = 10_000  # characters of a refused line that are kept
 CHUNK = 10_000
 
@@ -57,15 +55,24 @@ def records(unread: list[tuple[str, int, str, bool]]) -> Iterator[Reject]:
 
 def refused(con: Any, source: Source, part: Part, key: str, titles: Any) -> Iterator[Reject]:
     """The rows of one file that the checks refuse, and its lines that are not UTF-8, in order."""
+    if con.name == "pyspark":
+        reasons = reasons_of(source, part, part.reviews.rename(place=PLACE), key, titles)
+        for number, reason, text in con.refused(part.file, part.reviews, reasons):
+            yield str(part.file), number, reason, text[:LONGEST]
+        return
     con.raw_sql("SET preserve_insertion_order = true")
     try:
-        table = numbered(part)
-        table = checked(source, dataclasses.replace(part, reviews=table), key, titles)
-        table = table.filter(table.reason.notnull()).select("place", "reason").order_by("place").to_pyarrow()
-        reasons = dict(zip(table["place"].to_pylist(), table["reason"].to_pylist(), strict=True))
+        reasons = reasons_of(source, part, numbered(part), key, titles)
         yield from lines_of(part, reasons) if part.lines else rows_of(part, reasons)
     finally:
         con.raw_sql("SET preserve_insertion_order = false")
+
+
+def reasons_of(source: Source, part: Part, reviews: Any, key: str, titles: Any) -> dict[int, str]:
+    """The reason of every refused row of `reviews`, by its `place`."""
+    table = checked(source, dataclasses.replace(part, reviews=reviews), key, titles)
+    table = table.filter(table.reason.notnull()).select("place", "reason").order_by("place").to_pyarrow()
+    return dict(zip(table["place"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
 def numbered(part: Part) -> Any:

@@ -13,6 +13,10 @@ from amzrec.errors import AmzrecError
 # What a relation of reviews may hold; customer_id and product_id always
 RAW = ("customer_id", "product_id", "product_parent", "product_title", "category", "stars", "timestamp")
 BROKEN = "broken"  # one more column of some relations: why the line could not be read, else null
+PLACE, LINE = "file_place", "file_line"  # where a row stands and its text, of readers that tell (Spark)
+NOT_UTF8 = "not UTF-8"
+NOT_JSON = "no JSON object"
+BAD_RECORD = "quotes or number of fields do not fit"
 
 NO_DELIMITER = "\x01"  # stands in no text file
 GZIP = b"\x1f\x8b"
@@ -54,8 +58,10 @@ class Source:
 def read_lines(con: Any, path: Path, header: bool) -> Any:
     """A plain or gzip text file as an Ibis table of its non-blank lines after the header, in a text column `line`.
 
-    Lines that are not UTF-8 are left out and land in the engine's table `reject_errors`.
+    Lines that are not UTF-8 are left out and land in the engine's table `reject_errors`; on Spark they are BROKEN.
     """
+    if con.name == "pyspark":
+        return con.read_lines(path, header)
     return con.read_csv(
         str(path),
         delim=NO_DELIMITER,
@@ -74,8 +80,10 @@ def read_lines(con: Any, path: Path, header: bool) -> Any:
 def read_records(con: Any, path: Path, names: list[str], delimiter: str, header: int) -> Any:
     """A CSV file whose quoted text goes over line ends, as an Ibis table of text columns.
 
-    What does not fit together lands in the engine's table `reject_errors`.
+    What does not fit together lands in the engine's table `reject_errors`; on Spark it is BROKEN.
     """
+    if con.name == "pyspark":
+        return con.read_records(path, names, delimiter, bool(header))
     return con.read_csv(
         str(path),
         delim=delimiter,
@@ -88,6 +96,11 @@ def read_records(con: Any, path: Path, names: list[str], delimiter: str, header:
         compression="gzip" if is_gzip(path) else "none",
         store_rejects=True,
     )
+
+
+def told(table: Any) -> dict[str, Any]:
+    """What the reader of a table tells of its rows: BROKEN, PLACE, LINE, where it does."""
+    return {name: table[name] for name in (BROKEN, PLACE, LINE) if name in table.columns}
 
 
 def is_gzip(path: Path) -> bool:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.errors import AmzrecError
-from amzrec.sources.relation import BROKEN, RAW, Part, first_lines, read_lines, read_records
+from amzrec.sources.relation import BROKEN, NOT_JSON, RAW, Part, first_lines, read_lines, read_records, told
 
 DELIMITERS = ("\t", "::", ";", "|", ",")
 OURS = {  # the names that --columns takes
@@ -38,7 +38,6 @@ SYNONYMS = {
 }
 RAGGED = "not the number of fields of the header"
 UNBALANCED = "unbalanced quotes"
-NOT_JSON = "no JSON object"
 KINDS = {"csv": "delimited text", "jsonl": "JSON lines", "parquet": "Parquet", "tensorflow": "a saved dataset"}
 
 
@@ -214,19 +213,22 @@ def read_table(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> P
     """The named columns of a table file as a part: our names, every value the text it was."""
     if found.kind == "parquet":
         table = con.read_parquet(str(path))
-        return Part(path, table.select(**{ours: table[theirs] for ours, theirs in columns.items()}), lines=False)
+        return Part(path, table.select(**{o: table[t] for o, t in columns.items()}, **told(table)), lines=False)
     if found.kind == "jsonl":
         return Part(path, json_lines(con, path, columns), json=True)
     header = 1 if found.names else 0
     if found.spanning:
         table = read_records(con, path, found.names or [str(i) for i in range(found.width)], found.delimiter, header)
-        return Part(path, table.select(**{o: table[t] for o, t in columns.items()}), header, lines=False)
+        return Part(path, table.select(**{o: table[t] for o, t in columns.items()}, **told(table)), header, lines=False)
     return Part(path, delimited(con, path, found, columns), header)
 
 
 def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
     """The named keys of JSON lines; BROKEN where a line is no object or has none of them."""
     wanted = sorted(set(columns.values()))
+    if con.name == "pyspark":
+        table = con.read_objects(path, wanted)
+        return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **told(table))
     types = dict.fromkeys(wanted, "VARCHAR")
     table = con.read_json(str(path), columns=types, format="newline_delimited", ignore_errors=True)
     nothing = ibis.and_(*(table[name].isnull() for name in wanted))
@@ -242,16 +244,22 @@ def delimited(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> An
     table = table.mutate(fields=whole)
     right = table.fields.length() == found.width
     values = {ours: table.fields[i] for ours, i in places.items()}
+    of = told(table)
+    before = [(of[BROKEN].notnull(), of[BROKEN])] if BROKEN in of else []
     if not found.quoted:
-        return table.select(**values, **{BROKEN: ibis.cases((~right, RAGGED), else_=ibis.null().cast("string"))})
-    table = table.select("line", right=right, **values)
+        broken = ibis.cases(*before, (~right, RAGGED), else_=ibis.null().cast("string"))
+        return table.select(**values, **of | {BROKEN: broken})
+    table = table.select("line", right=right, **values, **of)
+    of = told(table)
+    before = [(of[BROKEN].notnull(), of[BROKEN])] if BROKEN in of else []
     open_quote = ibis.or_(*(table[ours].startswith('"') & ~wrapped(table[ours]) for ours in values))
     broken = ibis.cases(
+        *before,
         (~table.right, RAGGED),
         (table.line.contains('"') & open_quote, UNBALANCED),
         else_=ibis.null().cast("string"),
     )
-    return table.select(**{ours: unquoted(table[ours]) for ours in values}, **{BROKEN: broken})
+    return table.select(**{ours: unquoted(table[ours]) for ours in values}, **of | {BROKEN: broken})
 
 
 def _extract_all(text: str, pattern: str, group: int) -> list[str]:  # type: ignore[empty-body]
