@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from amzrec.baselines import DAY
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset, Reviews
 from amzrec.prior import Prior, fit_prior
@@ -69,7 +70,9 @@ class Fit:
     product_edge: Ints  # [n] likewise in the product's history
     period: Rows  # [n] when it was, as a row of the prior
     own_prior: Floats  # [n] log share of its product in that period, this review left out
+    own_trend: Floats  # [n] how much kinder its period was, this review left out
     prior: Prior
+    trend: Floats  # [T] what a period adds to the value, 0 where that did not help on valid
     customers: Side
     products: Side
     candidates: Rows  # [M] product rows to retrieve from
@@ -125,15 +128,59 @@ def fit_rows(dataset: Dataset, reviews: Reviews, config: TrainConfig) -> Fit:
     prior = fit_prior(reviews.product, reviews.timestamp, sizes[1], None)
     return Fit(
         reviews.customer, reviews.product, value, number, edges[0], edges[1],
-        prior.period(reviews.timestamp), prior.own, prior, sides[0], sides[1],
-        candidates, mean, unit, low, high,
+        prior.period(reviews.timestamp), prior.own, np.zeros_like(value), prior, np.zeros(1, np.float32),
+        sides[0], sides[1], candidates, mean, unit, low, high,
     )  # fmt: skip
 
 
 def with_prior(fit: Fit, reviews: Reviews, half_life: float | None) -> Fit:
     """The same rows, started from popularity with this half-life in days (None: of all time)."""
     prior = fit_prior(fit.product, reviews.timestamp, len(fit.products.counts), half_life)
-    return dataclasses.replace(fit, prior=prior, period=prior.period(reviews.timestamp), own_prior=prior.own)
+    none = np.zeros(len(prior.table), np.float32)
+    return dataclasses.replace(
+        fit, prior=prior, period=prior.period(reviews.timestamp), own_prior=prior.own, trend=none
+    )
+
+
+def bias_scale(fit: Fit) -> tuple[float, float]:
+    """What the shrunk biases of customer and product are worth: least squares, each review left out of its own."""
+    rated = fit.rated > 0
+    if rated.sum() < 10:
+        return 1.0, 1.0
+    a = np.stack(biases_without(fit), axis=1)[rated].astype(np.float64)
+    solved = np.linalg.solve(a.T @ a + 1e-6 * np.eye(2), a.T @ fit.value[rated])
+    return float(solved[0]), float(solved[1])
+
+
+def biases_without(fit: Fit) -> tuple[Floats, Floats]:
+    """[n] shrunk biases of each review's customer and product, the review left out of both."""
+    sides = (fit.customers, fit.customer), (fit.products, fit.product)
+    first, second = (
+        (side.total[rows] - fit.value) / (side.number[rows] - fit.rated + side.shrink) for side, rows in sides
+    )
+    return first, second
+
+
+def with_trend(fit: Fit, half_life: float = 180.0, shrink: float = 100.0) -> Fit:
+    """The same rows with the trend of the stars: what the biases leave of each period, spread over time both ways.
+
+    trend_t = Σ_i 2^(−|t − t_i| / half_life) · (value_i − biases) / (Σ 2^(…) + shrink), half_life in days, shrink in
+    reviews; after the last fitted review it is the decayed mean as of the end.
+    """
+    edges, periods = fit.prior.edges, len(fit.prior.table)
+    if periods < 2:
+        return fit
+    width = float(edges[1] - edges[0]) / DAY if len(edges) > 1 else 1.0
+    scale, (customer, product) = bias_scale(fit), biases_without(fit)
+    rest = (fit.value - scale[0] * customer - scale[1] * product) * fit.rated
+    kernel = 0.5 ** (np.abs(np.subtract.outer(np.arange(periods), np.arange(periods))) * (width / half_life))
+    total, number = (
+        kernel @ np.bincount(fit.period, rest, periods),
+        kernel @ np.bincount(fit.period, fit.rated, periods),
+    )
+    own = (total[fit.period] - rest) / (number[fit.period] - fit.rated + shrink)
+    trend = (total / (number + shrink)).astype(np.float32)
+    return dataclasses.replace(fit, trend=trend, own_trend=own.astype(np.float32))
 
 
 def capped(own: Rows, other: Rows, size: int, cap: int, rng: np.random.Generator) -> tuple[Lists, Ints, Ints]:
@@ -223,6 +270,7 @@ def held_out(fit: Fit, reviews: Reviews) -> dict[str, npt.NDArray[Any]]:
         "product_edge": nowhere,
         "period": period,
         "own_prior": fit.prior.table[period, reviews.product],
+        "own_trend": fit.trend[period],
     }
 
 
@@ -235,4 +283,5 @@ COLUMNS = {
     "product_edge": np.int64,
     "period": np.int32,
     "own_prior": np.float32,
+    "own_trend": np.float32,
 }

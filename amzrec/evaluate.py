@@ -161,7 +161,11 @@ def head_products(dataset: Dataset) -> npt.NDArray[np.bool_]:
 
 def query_vectors(recommender: Recommender, test: Reviews) -> tuple[Array, Array]:
     """Retrieval and rating queries [T, ...] of test rows: the one place that says what is known when a row is asked."""
-    return recommender.vectors["retrieval_query"][test.customer], recommender.vectors["rating_query"][test.customer]
+    rating = recommender.vectors["rating_query"][test.customer]
+    trend = recommender.vectors.arrays.get("rating_context")
+    if trend is not None:
+        rating[:, -1] += trend[period_of(recommender.vectors["context_edges"], test.timestamp)]
+    return recommender.vectors["retrieval_query"][test.customer], rating
 
 
 def answer(recommender: Recommender, question: Question) -> Answers:
@@ -358,7 +362,7 @@ def protocol(run: Run, dataset: Dataset, question: Question) -> Figures:
         "candidates": len(question.candidates),
         "unknown_product_rows": int((question.positives.items < 0).sum()),
         "unknown_customer_rows": int(question.slices["unknown_customer"].sum()),
-        "query_context": ["date"] if "context" in run.vectors.arrays else [],
+        "query_context": ["date"] if "context_edges" in run.vectors.arrays else [],
         "unrated_rows": int(np.isnan(question.test.stars).sum()),
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.batches import COLUMNS, LIST, Fit, batch_size, batches, list_order
+from amzrec.batches import COLUMNS, LIST, Fit, batch_size, batches, bias_scale, list_order
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset
 from amzrec.errors import AmzrecError, Progress
@@ -93,12 +93,12 @@ class Learner:
         ]
         return np.concatenate(parts) if parts else np.zeros((0, self.config.dim), np.float32)
 
-    def rate(self, customer: Array, product: Array, x: Array, y: Array) -> Array:
-        """Predicted stars of pairs [n], not clipped, from their tower vectors."""
+    def rate(self, customer: Array, product: Array, period: Array, x: Array, y: Array) -> Array:
+        """Predicted stars of pairs [n] in their periods, not clipped, from their tower vectors."""
         model, c, p = self.model, tf.constant(customer), tf.constant(product)
         bias = model.query_tower.rating_bias(c), model.candidate_tower.rating_bias(p)
         batch = Forward(tf.constant(x), tf.constant(y), *bias, None, None, None, None)
-        return np.asarray(model.rate(c, p, batch)) * self.fit.unit + self.fit.mean
+        return np.asarray(model.rate(c, p, batch, self.fit.trend[period])) * self.fit.unit + self.fit.mean
 
     def retrieval(self, x: Array, y: Array, products: Array) -> tuple[Array, Array]:
         """Query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the retrieval score."""
@@ -153,7 +153,10 @@ class Learner:
         for number, (name, tower, vectors, rows) in enumerate(sides):
             bias = tower.rating_bias(rows).numpy() * unit  # [R] stars
             additive = scale[number] * bias + (tower.offsets(rows).numpy() * unit if tower.full else 0.0)
+            if tower is model.candidate_tower:
+                additive = additive + fit.trend[-1] * unit  # as of now; rating_context tells other times
             out[name] = np.concatenate([vectors, bias[:, None], additive[:, None]], axis=1)
+        out["rating_context"] = (fit.trend - fit.trend[-1]) * unit
         out["rating_weight"] = head.weight.numpy() * unit
         out["product_bias"] = fit.products.bias * unit
         kernels = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
@@ -242,7 +245,8 @@ class Watch:
         x, y = learner.vectors("query", self.customers), learner.vectors("candidate", products)
         if learner.config.rating_weight > 0:
             own = np.searchsorted(self.customers, self.valid.customer), np.searchsorted(products, self.valid.product)
-            stars = learner.rate(self.valid.customer, self.valid.product, x[own[0]], y[own[1]])
+            period = fit.prior.period(self.valid.timestamp)
+            stars = learner.rate(self.valid.customer, self.valid.product, period, x[own[0]], y[own[1]])
             error = (np.clip(stars, fit.low, fit.high) - self.valid.stars)[self.rated]
             out["valid_rmse"] = float(np.sqrt(np.mean(np.square(error)))) if len(error) else float("nan")
             if learner.lists:
@@ -254,6 +258,15 @@ class Watch:
             out["valid_ndcg"] = self.ndcg(query[self.customer_of], candidate, learner.context(fit.candidates))
         learner.swap()
         return out
+
+    def trend_gain(self) -> float:
+        """How much the trend lowers the squared error of the biases on the rated valid reviews, in model units."""
+        fit, valid = self.fit, self.valid
+        value, scale = (valid.stars - fit.mean) / fit.unit, bias_scale(fit)
+        trend = fit.trend[fit.prior.period(valid.timestamp)]
+        rest = value - scale[0] * fit.customers.bias[valid.customer] - scale[1] * fit.products.bias[valid.product]
+        without, with_it = (np.square(rest - t)[self.rated] for t in (0.0, trend))
+        return float(without.mean() - with_it.mean()) if self.rated.any() else 0.0
 
     def prior_figure(self) -> float:
         """valid_ndcg of the prior alone, in the period of each review."""

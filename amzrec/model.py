@@ -52,7 +52,6 @@ class RatingHead(tf_keras.layers.Layer):  # type: ignore[misc]
         self.full, width = not config.shared, config.dim - config.rating_start
         init = tf_keras.initializers
         self.scale = self.add_weight(name="bias_scale", shape=(2,), initializer=init.Constant(start))
-        self.scale_start = start
         self.weight = self.add_weight(
             name="dot_weight", shape=(width,), initializer=init.Constant(1.0 if self.full else 0.0)
         )
@@ -226,21 +225,20 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
 
     def rate_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean squared error over the rated rows of the batch, in model units, or the list loss."""
-        predicted = self.rate(inputs["customer"], inputs["product"], batch)
+        predicted = self.rate(inputs["customer"], inputs["product"], batch, inputs["own_trend"])
         if self.config.rating_loss != "squared":
             shape = [-1, LIST]
             return list_loss(self.config.rating_loss, tf.reshape(inputs["value"], shape), tf.reshape(predicted, shape))
         weight = inputs["rated"] / tf.maximum(tf.reduce_mean(inputs["rated"]), 1e-9)
         return self.rating_task(labels=inputs["value"][:, None], predictions=predicted[:, None], sample_weight=weight)
 
-    def rate(self, customer: Any, product: Any, batch: Forward) -> Any:
-        """Predicted (stars − mean) / unit of the pairs, [B]."""
+    def rate(self, customer: Any, product: Any, batch: Forward, trend: Any) -> Any:
+        """Predicted (stars − mean) / unit of the pairs, [B]; `trend` [B] is what their periods add to the head."""
         start, q, c = self.config.rating_start, self.query_tower, self.candidate_tower
         zero = tf.zeros_like(batch.query_bias)
         offsets = (zero, zero) if self.config.shared else (q.offsets(customer), c.offsets(product))
-        return self.rating_head(
-            batch.x[:, start:], batch.y[:, start:], batch.query_bias, batch.candidate_bias, *offsets
-        )
+        x, y = batch.x[:, start:], batch.y[:, start:]
+        return self.rating_head(x, y, batch.query_bias, batch.candidate_bias, *offsets) + trend
 
     def retrieve_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean cross-entropy of the batch's reviews against the batch's unique candidates or the whole catalogue."""

@@ -49,6 +49,7 @@ ARRAYS: dict[str, tuple[str, int]] = {
 # only where dates tell what is popular when: what a query's period adds to the retrieval scores, 0 in the last one
 OPTIONAL: dict[str, tuple[str, int]] = {
     "context": ("float32", 2),  # [T, N+1]
+    "rating_context": ("float32", 1),  # [T] what a query's period adds to the stars, 0 in the last one
     "context_edges": ("int64", 1),  # [T-1] unix seconds where the periods 1.. begin
 }
 STRINGS = ("customer_ids", "product_ids", "titles")  # each a Strings of [C+1] / [N+1] / [N+1] entries

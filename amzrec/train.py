@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from amzrec import __version__
-from amzrec.batches import SHRINK_CUSTOMER, Fit, fit_rows, with_prior
+from amzrec.batches import SHRINK_CUSTOMER, bias_scale, fit_rows, with_prior, with_trend
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.dataset import Dataset, Reviews, is_dataset, open_dataset, replace_folder
 from amzrec.errors import SILENT, AmzrecError, Progress
@@ -121,6 +121,7 @@ class State:
     best: dict[str, int] = dataclasses.field(default_factory=dict)  # epoch by task, 0: as it started
     figures: dict[str, float] = dataclasses.field(default_factory=dict)  # of the best epochs, by task
     half_life: float | None = None  # days of the popularity prior, None: all time
+    trend: bool = False  # whether the trend of the stars over time lowered the error on valid
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     checkpoint: str = ""
@@ -210,6 +211,9 @@ class Training:
             }
             state.half_life = max(choices, key=lambda days: trials[days].prior_figure())
         fit = with_prior(fit, reviews, state.half_life)
+        if judged and state.epoch == 0 and not config.shared and self.dataset.has_time:
+            state.trend = Watch(self.dataset, with_trend(fit), WATCHED, config.seed).trend_gain() > 0
+        fit = with_trend(fit) if state.trend else fit
         watch = Watch(self.dataset, fit, WATCHED, config.seed) if judged else None
         learner = Learner(config, fit, self.dataset, bias_scale(fit))
         learner.steps(config.batch_size)
@@ -311,6 +315,7 @@ class Training:
             "fit_parts": fit_parts,
             "best_epochs": state.best,
             "half_life": state.half_life,
+            "trend": state.trend,
             "seconds": round(self.before + time.monotonic() - self.started, 1),
             "versions": versions(),
             "finished": time.time(),
@@ -325,19 +330,6 @@ def versions() -> dict[str, str]:
     """What the run was made with."""
     names = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
     return {"amzrec": __version__, "python": platform.python_version()} | {name: version(name) for name in names}
-
-
-def bias_scale(fit: Fit) -> tuple[float, float]:
-    """What the shrunk biases of customer and product are worth: least squares, each review left out of its own."""
-    rated = fit.rated > 0
-    if rated.sum() < 10:
-        return 1.0, 1.0
-    value, columns = fit.value[rated], []
-    for side, rows in ((fit.customers, fit.customer[rated]), (fit.products, fit.product[rated])):
-        columns.append((side.total[rows] - value) / (side.number[rows] - 1 + side.shrink))
-    a = np.stack(columns, axis=1).astype(np.float64)
-    solved = np.linalg.solve(a.T @ a + 1e-6 * np.eye(2), a.T @ value)
-    return float(solved[0]), float(solved[1])
 
 
 def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: list[str]) -> Vectors:
@@ -355,6 +347,8 @@ def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: lis
         arrays[name] = np.concatenate([retrieval[f"retrieval_{name}"], rating[f"rating_{name}"]], axis=1)
     if len(retrieval["edges"]):
         arrays |= {"context": retrieval["context"], "context_edges": retrieval["edges"]}
+    if rating["rating_context"].any():
+        arrays |= {"rating_context": rating["rating_context"], "context_edges": retrieval["edges"]}
     arrays |= {
         "seen_offsets": offsets.astype(np.int64),
         "seen_product": every.product[order],
