@@ -82,7 +82,7 @@ def number(column: Any) -> Any:
 def seconds(column: Any) -> Any:
     """Unix seconds of a column of seconds (milli-, micro-, nanoseconds), ISO or American dates; null for other text."""
     if column.type().is_timestamp() or column.type().is_date():
-        return column.cast("timestamp").epoch_seconds().cast("int64")
+        return column.cast("timestamp").truncate("s").epoch_seconds().cast("int64")
     if not column.type().is_string():
         return scaled(column.try_cast("int64"))
     column = stripped(column)
@@ -93,7 +93,7 @@ def seconds(column: Any) -> Any:
 
 def epoch(column: Any) -> Any:
     """Unix seconds of ISO dates."""
-    return column.try_cast("timestamp").epoch_seconds().cast("int64")
+    return column.try_cast("timestamp").truncate("s").epoch_seconds().cast("int64")
 
 
 def scaled(value: Any) -> Any:

@@ -73,6 +73,11 @@ def working(con: Any, source: str, folder: Path) -> Iterator[None]:
             con.disconnect()
 
 
+def size(table: Any) -> int:
+    """How many rows a table has; unlike `execute`, this does not import pandas."""
+    return int(table.count().to_pyarrow().as_py())
+
+
 def union(tables: list[Any]) -> Any:
     """All rows of tables with the same columns."""
     return functools.reduce(lambda a, b: a.union(b), tables)
