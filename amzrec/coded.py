@@ -7,6 +7,7 @@ from typing import Any
 import ibis
 
 from amzrec.errors import AmzrecError
+from amzrec.sources.engine import size
 
 PAIR = ["customer", "product"]
 
@@ -39,7 +40,7 @@ def unique(con: Any, coded: Any) -> tuple[Any, int, int]:
         order_by=[again.given.desc(), again.timestamp.desc(nulls_first=False), again.stars.desc(nulls_first=False)],
     )
     best = distinct.mutate(place=ibis.row_number().over(window)).filter(lambda t: t.place == 0).drop("place")
-    total, kinds, left = (int(table.count().execute()) for table in (again, distinct, best))
+    total, kinds, left = (size(table) for table in (again, distinct, best))
     return pairs.filter(pairs.n == 1).drop("n").union(best), total - kinds, kinds - left
 
 
@@ -47,7 +48,7 @@ def both(con: Any) -> int:
     """Pairs that stand among the given test reviews and among the others (after `unique`)."""
     again = con.table("again")
     mixed = again.group_by(PAIR).agg(test=again.given.any(), other=(~again.given).any())
-    return int(mixed.filter(mixed.test & mixed.other).count().execute())
+    return size(mixed.filter(mixed.test & mixed.other))
 
 
 def core(con: Any, rows: Any, k: int) -> tuple[Any, int]:
@@ -55,7 +56,7 @@ def core(con: Any, rows: Any, k: int) -> tuple[Any, int]:
 
     Raises AmzrecError where nothing is left.
     """
-    before = left = int(rows.count().execute())
+    before = left = size(rows)
     turn = 0
     while k > 1:
         busy = rows
@@ -63,7 +64,7 @@ def core(con: Any, rows: Any, k: int) -> tuple[Any, int]:
             enough = rows.group_by(name).agg(n=rows.count()).filter(lambda t: t.n >= k)
             busy = busy.semi_join(enough, name)
         rows = con.create_table(f"core_{turn % 2}", busy, overwrite=True)
-        now = int(rows.count().execute())
+        now = size(rows)
         if not now:
             raise AmzrecError(f"--min-reviews {k} leaves none of the {before:,} reviews: take a smaller number")
         if now == left:

@@ -186,7 +186,7 @@ class Preparation:
     def write(self, clean: Any, kept: Any) -> None:
         """The customers, the products, the three parts and dataset.json."""
         from amzrec import vocab
-        from amzrec.sources import catalogue
+        from amzrec.sources import catalogue, engine
 
         self.stage("counting")
         products = catalogue.by_key(self.source.products, self.key)
@@ -200,7 +200,7 @@ class Preparation:
             titled = pq.read_table(self.folder / PRODUCTS, columns=["title"])["title"]
             known = len(titled) - titled.null_count
             self.progress.say(f"{known:,} of {len(titled) - 1:,} products have a title, with {self.config.titles}")
-        self.counts |= {"customers": int(people.count().execute()), "products": int(goods.count().execute())}
+        self.counts |= {"customers": engine.size(people), "products": engine.size(goods)}
         self.stage("writing")
         people = people.select(customer="code", customer_row="row")
         goods = goods.select(product="code", product_row="row")

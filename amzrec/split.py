@@ -8,48 +8,52 @@ import ibis
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
+from amzrec.sources.engine import size
 
 TRAIN, VALID, TEST = 0, 1, 2  # positions in dataset.PARTS
 
 
 def drawn(con: Any, rows: Any, config: PrepareConfig) -> Any:
-    """The reviews with `draw`: 16 hex digits of the md5 of customer id, product id and seed, equal on every engine.
+    """The reviews with `draw`: the hex digits of the md5 of customer id, product id and seed, equal on every engine.
 
     The first 8 decide about test, the next 8 about valid, so that neither row order nor parallelism matters.
     """
     if config.split == "temporal":
         return rows
     named = rows.join(con.table("customer_ids"), "customer").join(con.table("product_ids"), "product")
-    text = named.customer_id.concat("\x1f", named.product_id, "\x1f", str(config.seed))
-    return named.select(*rows.columns, draw=text.hexdigest("md5")[:16])
+    text = named.customer_id.concat("\x1f", named.product_id, f"\x1f{config.seed}")
+    return named.select(*rows.columns, draw=text.hexdigest("md5"))
 
 
 def below(share: float) -> str:
-    """8 hex digits: a uniform draw is below them with probability `share`."""
+    """8 hex digits: uniform ones are below them with probability `share`, and so is a text that begins with those."""
     return f"{min(round(share * 2**32), 2**32 - 1):08x}"
 
 
 def parts(kept: Any, config: PrepareConfig) -> Any:
-    """The reviews with a column `part` (int8: 0 train, 1 valid, 2 test).
+    """The reviews with a column `part` (int8: 0 train, 1 valid, 2 test), without `draw`.
 
     `kept` has customer and product (int), timestamp (int64 or null), given (bool) and, unless temporal, draw (text).
     """
     if config.split in ("temporal", "leave-last-out"):
         check_times(kept, config.split)
-        return temporal(kept, config) if config.split == "temporal" else leave_last_out(kept, config)
+    if config.split == "temporal":
+        return temporal(kept, config)
+    if config.split == "leave-last-out":
+        return leave_last_out(kept, config).drop("draw")
     if config.split == "per-customer":
-        return per_customer(kept, config)
-    valid = ibis.cases((kept.draw[8:16] < below(config.valid), VALID), else_=TRAIN)
-    test = kept.given if config.split == "given" else kept.draw[:8] < below(config.test)
-    return kept.mutate(part=ibis.cases((test, TEST), else_=valid).cast("int8"))
+        return per_customer(kept, config).drop("draw")
+    valid = ibis.cases((kept.draw.substr(8, 8) < below(config.valid), VALID), else_=TRAIN)
+    test = kept.given if config.split == "given" else kept.draw < below(config.test)
+    return kept.mutate(part=ibis.cases((test, TEST), else_=valid).cast("int8")).drop("draw")
 
 
 def check_times(kept: Any, split: str) -> None:
     """Raise AmzrecError where a review has no timestamp, which a split by time needs."""
-    missing, total = kept.timestamp.isnull().sum().execute() or 0, kept.count().execute()
+    missing, total = size(kept.filter(kept.timestamp.isnull())), size(kept)
     if missing:
         raise AmzrecError(
-            f"--split {split} needs the time of every review: {int(missing):,} of {int(total):,} have none. "
+            f"--split {split} needs the time of every review: {missing:,} of {total:,} have none. "
             "Take --split random, or a source with timestamps"
         )
 
@@ -85,14 +89,14 @@ def boundary(times: Any, share: float, what: str) -> int:
         later=table.n.sum().over(ibis.cumulative_window(order_by=table.t.desc()))
     )  # reviews at t or after
     table = table.filter(table.t > table.t.min())
-    total = int(times.count().execute())
-    near = table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1).execute()
-    if len(near) == 0:
+    total = size(times.name("t").as_table())
+    near = table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1).to_pyarrow()
+    if not near.num_rows:
         raise AmzrecError(
             f"--split temporal finds no earlier and later reviews for {what}: all {total:,} have the same time. "
             "Take --split random"
         )
-    return int(near["t"].iloc[0])
+    return int(near["t"][0].as_py())
 
 
 def leave_last_out(kept: Any, config: PrepareConfig) -> Any:
