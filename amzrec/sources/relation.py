@@ -13,7 +13,7 @@ from amzrec.errors import AmzrecError
 # What a relation of reviews may hold; customer_id and product_id always
 RAW = ("customer_id", "product_id", "product_parent", "product_title", "category", "stars", "timestamp")
 BROKEN = "broken"  # one more column of some relations: why the line could not be read, else null
-PLACE, LINE = "file_place", "file_line"  # where a row stands and its text, of readers that tell (Spark)
+PLACE, LINE = "amzrec:place", "amzrec:line"  # where a row stands and its text, of readers that tell (Spark)
 NOT_UTF8 = "not UTF-8"
 NOT_JSON = "no JSON object"
 BAD_RECORD = "quotes or number of fields do not fit"

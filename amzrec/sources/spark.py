@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from ibis.backends.pyspark import Backend
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -25,7 +25,7 @@ from amzrec.errors import AmzrecError
 from amzrec.sources.relation import BAD_RECORD, BROKEN, LINE, NOT_JSON, NOT_UTF8, PLACE, is_gzip, open_bytes
 from amzrec.sources.sparksql import SparkSQL
 
-CORRUPT = "amzrec_corrupt"  # the reader's column for records that it cannot read
+CORRUPT = "amzrec:corrupt"  # the reader's column for records that it cannot read
 ELSEWHERE = ("SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "MASTER")
 # Of a session on this machine only, where nobody set up Spark; a cluster has its own spark-defaults.conf
 LOCAL = {
@@ -55,7 +55,9 @@ class Spark(Backend):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.numbers = itertools.count()
         self.frames: dict[Path, DataFrame] = {}  # file → its rows with PLACE, none left out
+        self.headers: dict[Path, int] = {}  # file → its records that are not in its frame
         self.folders: dict[str, Path] = {}  # table → its Parquet
+        self.views: list[str] = []
 
     def frame(self, table: Any) -> DataFrame:
         """An expression or an Arrow table as a data frame."""
@@ -67,6 +69,7 @@ class Spark(Backend):  # type: ignore[misc]
     def view(self, frame: DataFrame) -> Any:
         """A data frame as an Ibis table."""
         name = f"view_{next(self.numbers)}"
+        self.views.append(name)
         frame.createOrReplaceTempView(name)
         return self.table(name)
 
@@ -174,15 +177,16 @@ class Spark(Backend):  # type: ignore[misc]
             sep=delimiter, quote='"', escape='"', header=header, multiLine=True, columnNameOfCorruptRecord=CORRUPT,
         )  # fmt: skip
         frame = self.frames[path] = placed(frame)
+        self.headers[path] = int(header)
         broken = F.when(frame[CORRUPT].isNotNull(), BAD_RECORD)
-        return self.view(frame.select(*names, PLACE, frame[CORRUPT].alias(LINE), broken.alias(BROKEN)))
+        return self.view(frame.select(*map(named, names), PLACE, frame[CORRUPT].alias(LINE), broken.alias(BROKEN)))
 
     def positions(self, path: Path) -> dict[int, int]:
         """Rows of the file before each of the pieces in which Spark read it, by the piece's number in PLACE."""
         frame = self.frames[path]
         found = frame.groupBy(F.shiftright(frame[PLACE], 33).alias("piece")).count().toArrow()
         sizes = dict(zip(found["piece"].to_pylist(), found["count"].to_pylist(), strict=True))
-        starts = itertools.accumulate((sizes[piece] for piece in sorted(sizes)), initial=0)
+        starts = itertools.accumulate((sizes[piece] for piece in sorted(sizes)), initial=self.headers.get(path, 0))
         return dict(zip(sorted(sizes), starts, strict=False))
 
     def refused(self, file: Path, reviews: Any, reasons: dict[int, str]) -> Iterator[tuple[int, str, str]]:
@@ -202,8 +206,13 @@ class Spark(Backend):  # type: ignore[misc]
         if self.owned:
             self._session.stop()
         else:
-            for name in self._session.catalog.listTables():
-                self._session.catalog.dropTempView(name.name)
+            for name in [*self.views, *self.folders]:
+                self._session.catalog.dropTempView(name)
+
+
+def named(column: str) -> Column:
+    """The column of this very name, dots and all."""
+    return F.col("`" + column.replace("`", "``") + "`")
 
 
 def placed(frame: DataFrame) -> DataFrame:

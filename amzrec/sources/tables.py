@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.errors import AmzrecError
-from amzrec.sources.relation import BROKEN, NOT_JSON, RAW, Part, first_lines, read_lines, read_records, told
+from amzrec.sources.relation import BROKEN, NOT_JSON, RAW, Part, first_lines, is_gzip, read_lines, read_records, told
 
 DELIMITERS = ("\t", "::", ";", "|", ",")
 OURS = {  # the names that --columns takes
@@ -230,7 +230,8 @@ def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
         table = con.read_objects(path, wanted)
         return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **told(table))
     types = dict.fromkeys(wanted, "VARCHAR")
-    table = con.read_json(str(path), columns=types, format="newline_delimited", ignore_errors=True)
+    packing = "gzip" if is_gzip(path) else "none"
+    table = con.read_json(str(path), columns=types, format="newline_delimited", ignore_errors=True, compression=packing)
     nothing = ibis.and_(*(table[name].isnull() for name in wanted))
     broken = ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))
     return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **{BROKEN: broken})

@@ -1,0 +1,303 @@
+"""Spark gives the dataset folder that DuckDB gives: literal files with all their dirt, each split, the real files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from amzrec.config import PrepareConfig
+from amzrec.dataset import CUSTOMERS, PARTS, PRODUCTS, REJECTS
+from amzrec.errors import AmzrecError
+from amzrec.prepare import prepare
+from amzrec.sources import checks, engine
+from test_sources import US_REVIEWS
+
+TABLES = [f"{part}.parquet" for part in PARTS] + [CUSTOMERS, PRODUCTS, REJECTS]
+QUICK = {  # small data: what takes the time is Java compiling each query
+    "spark.log.level": "ERROR",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.shuffle.partitions": "2",
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.driver.memory": "1g",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+NO_PYSPARK = "pyspark is not installed: pip install 'amzrec[spark]'"
+NO_JAVA = "there is no Java: install 17 or 21"
+
+
+def need_spark() -> None:
+    """Skip, saying why, where pyspark or Java is not there."""
+    pytest.importorskip("pyspark", reason=NO_PYSPARK)
+    if not shutil.which("java") and not os.environ.get("JAVA_HOME"):
+        pytest.skip(NO_JAVA)
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The one Spark session of the tests, on two cores of this machine."""
+    need_spark()
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[2]")
+    for name, value in QUICK.items():
+        builder = builder.config(name, value)
+    session = builder.config("spark.local.dir", str(tmp_path_factory.mktemp("spark"))).getOrCreate()
+    yield session
+    session.stop()
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def same_on_both(source: Path | str, folder: Path, **settings: Any) -> dict[str, Any]:
+    """The counts of a source, after both engines gave the same six tables and the same dataset.json."""
+    duckdb, spark = (
+        prepare(source, folder / f"by-{name}", PrepareConfig(engine=name, **settings)) for name in ("duckdb", "spark")
+    )
+    for table in TABLES:
+        ours, theirs = pq.read_table(duckdb.path / table), pq.read_table(spark.path / table)
+        assert theirs.schema.equals(ours.schema), table
+        assert theirs.equals(ours), table
+    assert spark.info == duckdb.info
+    assert {p.name for p in spark.path.iterdir()} == {p.name for p in duckdb.path.iterdir()}
+    return dict(spark.info["counts"])
+
+
+DIRTY = [
+    b"\xef\xbb\xbfuser,item,rating,time,title,category",
+    *(b"u%d,p%d,%d,%d,Title %d,C%d" % (i % 7, i % 11, i % 5 + 1, i % 3, i % 4, i % 2) for i in range(60)),
+    b"u1,p1,2,1,Title 1,C1",  # again, exactly, with other stars, later
+    b"u1,p1,2,1,Title 1,C1",
+    b"u1,p1,3,1,Title 1,C1",
+    b"u1,p1,1,2015-08-31T00:00:05.9Z,Title 1,C1",
+    b"",
+    b'007,"p,1 ""x""",4.5,8/31/2015,"Salt &amp; Pepper",',
+    b" 7 ,\tp1\x0b,5.0,1440979200000,NA,null",
+    b'vv,ff,1e0,yesterday,"it\'s | \\ $1",\xc3\xa9',
+    b"u9,p9",  # refused from here on
+    b"u9,p9,5,1,a,b,c",
+    b",p9,5,1,a,b",
+    b"u9,  ,5,1,a,b",
+    b"u9,p9,5f,1,a,b",
+    b"u9,p9,1e400,1,a,b",
+    b"u9,p9,NaN,1,a,b",
+    b'u9,"p9,5,1,a,b',
+    b"u9,p\xff9,5,1,a,b",
+    b"user,item,rating,time,title,category",
+    b"\r",
+    b"",
+]
+
+
+def columns(*names: str) -> str:
+    return ",".join(f"{name}={theirs}" for name, theirs in zip(names[::2], names[1::2], strict=True))
+
+
+ALL = columns(
+    "customer", "user", "product", "item", "stars", "rating", "timestamp", "time",
+    "title", "title", "category", "category",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_csv_with_every_kind_of_dirt_is_the_same_also_its_rejects(spark: Any, tmp_path: Path) -> None:
+    file = write(tmp_path / "_a b[1].csv", b"\n".join(DIRTY))
+    counts = same_on_both(file, tmp_path, columns=ALL, max_rejects=1)
+    assert sum(counts["rejected"].values()) == 10
+    assert counts["rejected"]["not UTF-8"] == 1
+    assert counts["repeats"] > 0
+    assert counts["duplicates"] > 0
+
+
+@pytest.mark.slow
+def test_the_amazon_tsv_with_a_k_core_by_title_per_customer(spark: Any, tmp_path: Path) -> None:
+    row = 'US\tc{}\tR\tp{}\tq{}\tit"s {}\tBaby\t{}\t0\t0\tN\tY\t"h\tb\t2015-08-{:02}\n'
+    rows = [row.format(i % 9, i % 13, i % 13 % 6, i % 13 % 6, i % 5 + 1, i % 28 + 1) for i in range(120)]
+    rows += [row.format("rare", i, i, "", 5, 1) for i in range(2)]
+    file = write(tmp_path / "reviews.tsv", US_REVIEWS + "".join(rows))
+    counts = same_on_both(file, tmp_path, min_reviews=3, product_key="title", split="per-customer", max_rejects=0.2)
+    assert counts["filtered"] == 1
+    counts = same_on_both(file, tmp_path / "core", min_reviews=5, split="per-customer", seed=7)
+    assert counts["filtered"] == 2
+
+
+@pytest.mark.slow
+def test_json_lines_in_milliseconds_with_metadata_split_by_time(spark: Any, tmp_path: Path) -> None:
+    lines = [
+        {"user_id": f"u{i % 5}", "asin": f"b{i % 7}", "parent_asin": f"p{i % 7}", "rating": i % 5 + 1.0,
+         "timestamp": 1602133857705 + 86_400_000 * (i // 2), "text": 'a "b" {c}'}
+        for i in range(70)
+    ]  # fmt: skip
+    text = [json.dumps(line).encode() for line in lines]
+    text[3:3] = [b"", b"not json", b'["u"]', b'{"other": 1}', b'{"user_id": "cut', b"{'user_id': 'u'}"]
+    text += [b'{"user_id": "u\xff", "asin": "b", "parent_asin": "p", "rating": 1}', b'{"user_id": "u"} more']
+    text += [b'{"user_id": 12, "asin": null, "parent_asin": "p9", "rating": "4.0", "timestamp": 1602133857}']
+    file = tmp_path / "reviews"  # a gzip file of another name
+    file.write_bytes(gzip.compress(b"\n".join(text)))
+    titles = write(tmp_path / "meta.jsonl", '{"parent_asin": "p1", "title": "One &amp; all", "main_category": "M"}\n')
+    counts = same_on_both(file, tmp_path, split="temporal", titles=str(titles), max_rejects=1)
+    assert counts["rejected"] == {"no JSON object": 7}
+
+
+@pytest.mark.slow
+def test_movielens_1m_with_the_last_review_left_out(spark: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "ml"
+    folder.mkdir()
+    rows = [f"{i % 8}::{(i * 5) % 17}::{i % 5 + 1}::{978300760 + i // 3}" for i in range(90)]
+    write(folder / "ratings.dat", "\n".join(rows))
+    write(folder / "movies.dat", "1::Café Müller (1975)::Drama|War\n99::Unseen (1999)::\n".encode("latin-1"))
+    write(folder / "users.dat", "1::F::1::10::48067\n")
+    counts = same_on_both(folder, tmp_path, split="leave-last-out", catalogue="all")
+    assert (counts["test"], counts["valid"]) == (8, 8)
+
+
+@pytest.mark.slow
+def test_a_given_test_file_and_reviews_in_both(spark: Any, tmp_path: Path) -> None:
+    base = write(tmp_path / "base.csv", "user,item,rating\n" + "".join(f"u{i % 5},p{i},{i % 5}\n" for i in range(40)))
+    test = write(tmp_path / "test.csv", "user,item,rating\nu1,p1,1\nu2,p2,5\nnew,new,3\n")
+    counts = same_on_both(base, tmp_path, split="given", test_source=str(test))
+    assert counts["test"] == 3
+
+
+@pytest.mark.slow
+def test_quoted_text_over_lines_and_a_quote_that_is_never_closed(spark: Any, tmp_path: Path) -> None:
+    rows = [f'u{i % 20},"two\nlines, ""{i}""",p{i % 9},{i % 5 + 1}' for i in range(100)]
+    file = write(tmp_path / "a.csv", "user,text,item,rating\n" + "\n".join(rows) + "\n")
+    assert same_on_both(file, tmp_path)["read"] == 100
+    file = write(tmp_path / "b.csv", "user,text,item,rating\n" + "\n".join([*rows, 'u9,"never,p9,3', "u1,x,p1,5"]))
+    counts = prepare(file, tmp_path / "out", PrepareConfig(engine="spark")).info["counts"]
+    assert counts["rejected"] == {"quotes or number of fields do not fit": 1}
+    (reject,) = pq.read_table(tmp_path / "out" / REJECTS).to_pylist()
+    assert (reject["line"], reject["text"][:9]) == (102, 'u9,"never')
+
+
+@pytest.mark.slow
+def test_a_folder_of_parquet_files_of_clicks_with_numbers_for_ids(spark: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for part in range(2):
+        users = [float(i % 6) * 10_000_000 for i in range(40)]
+        table = {"user": [*users, None], "item": [*range(part, 40 + part), 7], "file_place": ["x"] * 41}
+        times = pa.array([10**18 + 10**9 * i for i in range(40)] + [None], pa.timestamp("ns"))
+        pq.write_table(pa.table(table | {"timestamp": times}), folder / f"{part}.parquet")
+    counts = same_on_both(folder, tmp_path, max_rejects=1)
+    assert counts["rejected"] == {"no customer": 2}
+    customers = pq.read_table(tmp_path / "by-spark" / CUSTOMERS)["customer_id"].to_pylist()
+    assert "10000000.0" in customers
+
+
+@pytest.mark.slow
+def test_text_becomes_numbers_and_times_as_on_duckdb(spark: Any, tmp_path: Path) -> None:
+    texts = [
+        "1", "1.0", "5f", "5d", "1e3", " 5", "5 ", "+5", "-5", "--5", ".5", "5.", "1e400", "1e-50", "4,5", "", "1e",
+        "e1", "005", "4.6", "4.5", "-4.5", "0.5", "9223372036854775807", "9223372036854775808", "1.3934e9", "true",
+        "\x0bv\x0cf", "1365811200.0", "1602133857705", "2015-08-31", "2015-8-1", "2015-08", "2015",
+        "2015-08-31 00:00:05", "2015-08-31T00:00:05Z", "2015-08-31 00:00:05 UTC", "2015-08-31T00:00:05+02:00",
+        "2015-08-31 00:00:05.999999999",
+        "2015-08-31 0:0:5", "2015-08-31 00", "2015-08-31T", "2015-08-31 23:59:60", "2015-02-30", "2015-13-01",
+        "1969-12-31 23:59:59.5", "0001-01-01", "2015/08/31", "2015-08/31", "2015 08 31", "8/31/2015", "08 31, 2015",
+        "31/31/2015", "2015-008-31", "20150831T000005", "5" * 40,
+    ]  # fmt: skip
+    found = []
+    for name in ("duckdb", "spark"):
+        scratch = tmp_path / name
+        scratch.mkdir()
+        con = engine.connect(scratch, PrepareConfig(engine=name))
+        table = con.create_table("texts", pa.table({"n": range(len(texts)), "text": texts}))
+        stars, seconds = checks.number(table.text), checks.seconds(table.text)
+        stars = stars.nullif(float("inf"))
+        table = table.select(
+            "text", "n", stars=stars, seconds=seconds, stripped=table.text.strip(), cut=table.text[1:3]
+        )
+        found.append(table.order_by("n").to_pyarrow().to_pylist())
+        con.disconnect()
+    assert found[1] == found[0]
+
+
+@pytest.mark.slow
+def test_too_much_dirt_stops_with_the_same_words(spark: Any, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "user,item,rating\n" + "u,p,5\n" * 9 + "\nu,p,bad\n")
+    said = []
+    for name in ("duckdb", "spark"):
+        with pytest.raises(AmzrecError) as error:
+            prepare(file, tmp_path / "out", PrepareConfig(engine=name))
+        said.append(str(error.value))
+    assert said[1] == said[0]
+    assert "line 12: 'u,p,bad'" in said[1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_spark_starts_as_spark_is_set_up_and_leaves_the_terminal_alone(tmp_path: Path) -> None:
+    need_spark()
+    file = write(tmp_path / "a.csv", "user,item,rating\n" + "".join(f"u{i % 5},p{i},3\n" for i in range(40)))
+    lines = "".join(f"{name} {value}\n" for name, value in (QUICK | {"spark.master": "local[1]"}).items())
+    write(tmp_path / "spark-defaults.conf", lines)
+    command = ["amzrec", "prepare", str(file), "--out", str(tmp_path / "out"), "--engine", "spark", "--json"]
+    environment = os.environ | {"SPARK_CONF_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["kept"] == 40
+    assert "WARN" not in done.stderr
+    assert "log4j" not in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "out", "spark-defaults.conf"]
+
+
+def test_without_pyspark_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in sys.modules if n == "amzrec.sources.spark" or n.partition(".")[0] == "pyspark"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    monkeypatch.delattr("amzrec.sources.spark", raising=False)
+    with pytest.raises(AmzrecError, match=r"needs pyspark.*pip install 'amzrec\[spark\]'"):
+        engine.connect(tmp_path, PrepareConfig(engine="spark"))
+
+
+def test_without_java_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyspark", reason=NO_PYSPARK)
+    from amzrec.sources import spark
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(AmzrecError, match=r"needs Java 17 or 21.*apt-get install"):
+        spark.started(tmp_path, None)
+
+
+REAL: list[tuple[str, dict[str, Any]]] = [
+    ("amazon_us_reviews/amazon_reviews_us_MCM2020.tsv", {"product_key": "title"}),
+    ("amazon_us_reviews/saved_ratings", {"split": "temporal"}),
+    ("ml-100k/u1.base", {"split": "given", "test_source": "ml-100k/u1.test"}),
+    ("ml-100k", {"split": "leave-last-out"}),
+    ("amazon_2014/ratings_Electronics.csv", {"split": "temporal"}),
+    ("amazon_2018/Magazine_Subscriptions.csv", {"min_reviews": 3}),
+    ("amazon_2018/Magazine_Subscriptions_5.json.gz", {"titles": "amazon_2018/meta_Magazine_Subscriptions.json.gz"}),
+    ("amazon_2023/Subscription_Boxes.jsonl.gz", {"split": "per-customer"}),
+    ("amazon_2023/Electronics_sample.parquet", {"split": "leave-last-out"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.real
+@pytest.mark.parametrize(("source", "settings"), REAL, ids=[source for source, _ in REAL])
+def test_a_real_file_is_the_same(
+    spark: Any, real_data: Path, tmp_path: Path, source: str, settings: dict[str, Any]
+) -> None:
+    files = {name: str(real_data / settings[name]) for name in ("test_source", "titles") if name in settings}
+    counts = same_on_both(real_data / source, tmp_path, **settings | files)
+    assert counts["kept"] > 1_000
