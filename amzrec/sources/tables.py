@@ -230,7 +230,7 @@ def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
         table = con.read_objects(path, wanted)
         return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **told(table))
     types = dict.fromkeys(wanted, "VARCHAR")
-    packing = "gzip" if is_gzip(path) else "none"
+    packing = "gzip" if is_gzip(path) else "uncompressed"
     table = con.read_json(str(path), columns=types, format="newline_delimited", ignore_errors=True, compression=packing)
     nothing = ibis.and_(*(table[name].isnull() for name in wanted))
     broken = ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))
