@@ -280,15 +280,11 @@ def test_without_java_the_error_says_what_to_install(tmp_path: Path, monkeypatch
 
 
 REAL: list[tuple[str, dict[str, Any]]] = [
-    ("amazon_us_reviews/amazon_reviews_us_MCM2020.tsv", {"product_key": "title"}),
-    ("amazon_us_reviews/saved_ratings", {"split": "temporal"}),
+    ("amazon_us_reviews/amazon_reviews_us_MCM2020.tsv", {"product_key": "title", "split": "temporal"}),
     ("ml-100k/u1.base", {"split": "given", "test_source": "ml-100k/u1.test"}),
-    ("ml-100k", {"split": "leave-last-out"}),
-    ("amazon_2014/ratings_Electronics.csv", {"split": "temporal"}),
-    ("amazon_2018/Magazine_Subscriptions.csv", {"min_reviews": 3}),
+    ("amazon_2018/Magazine_Subscriptions.csv", {"min_reviews": 3, "split": "leave-last-out"}),
     ("amazon_2018/Magazine_Subscriptions_5.json.gz", {"titles": "amazon_2018/meta_Magazine_Subscriptions.json.gz"}),
     ("amazon_2023/Subscription_Boxes.jsonl.gz", {"split": "per-customer"}),
-    ("amazon_2023/Electronics_sample.parquet", {"split": "leave-last-out"}),
 ]
 
 
