@@ -112,6 +112,28 @@ def prepare(
 
 
 @command
+@with_settings(prepare=PrepareConfig)
+def describe(
+    source: SourceOrDataset = None,
+    *,
+    out: Annotated[Path | None, typer.Option(help="picture to draw (PNG)")] = None,
+    json: Json = False,
+    prepare: PrepareConfig | None,
+) -> None:
+    """What reviews hold, before anything is learned.
+
+    Counts, reviews per customer and product, stars, time, cold test rows, and what the baselines reach.
+    """
+    from amzrec import report
+    from amzrec.describe import describe as verb
+
+    voice = speaking()
+    found = verb(source, prepare, out=out, progress=voice)
+    voice.close()
+    show(found, json, lambda: report.description(found))
+
+
+@command
 @with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
 def train(
     source: SourceOrDataset = None,
@@ -221,10 +243,12 @@ def recommend(
     if all:
         if customer_id is not None or out is None:
             raise AmzrecError("--all needs --out FILE and no CUSTOMER_ID: amzrec recommend --all --out recs.parquet")
+        if liked or exclude or json:
+            raise AmzrecError("--liked, --exclude and --json are for one customer: leave them out with --all")
         from amzrec.recommend import recommend_all
 
         voice = speaking()
-        recommend_all(run, out, k=k, overwrite=overwrite, progress=voice)
+        recommend_all(run, out, k=k, include_seen=include_seen, sort=sort, overwrite=overwrite, progress=voice)
         voice.close()
         return
     if out is not None:

@@ -99,8 +99,9 @@ class Recommender:
 
         `liked` are product rows, `stars` what was given to each (NaN or None: a click, which adds no residual).
         x = base + (sum of bags + sum of residual * residual vectors) / sqrt(n + 1) over the n fitted and liked
-        reviews: what the towers compute (RECIPE), so nothing new gives the stored query. Products that are in the
-        history already are not counted twice. AmzrecError where the run has no histories (--features ids).
+        reviews (Koren 2008, SVD++, eq. 15, with residuals beside the clicks): what the towers compute, so nothing new
+        gives the stored query. Products that are in the history already are not counted twice. AmzrecError where the
+        run has no histories (--features ids).
         """
         v, head = self.vectors, self.vectors.head
         if len(liked) and not np.any(v["history_bag"][: SHORTLIST + 1]):

@@ -62,6 +62,21 @@ def test_an_unknown_customer_is_told_where_the_answer_comes_from(parity: Path) -
     assert "most popular" in done.stdout
 
 
+def test_everyone_is_answered_as_the_flags_say(parity: Path, tmp_path: Path) -> None:
+    out = tmp_path / "all.csv"
+    for words, first in (("", "p00"), ("--include-seen", "p01"), ("--include-seen --sort stars", "p01")):
+        done = run("recommend", "--all", "--out", out, "--run", parity, "-k", 1, "--overwrite", *words.split())
+        assert done.exit_code == 0, done.output
+        told = {line.split(",")[0]: line.split(",")[2] for line in out.read_text().replace('"', "").splitlines()}
+        assert told["u05"] == first
+
+
+def test_flags_for_one_customer_are_refused_with_all(parity: Path, tmp_path: Path) -> None:
+    done = run("recommend", "--all", "--out", tmp_path / "all.csv", "--run", parity, "--liked", "p01")
+    assert done.exit_code == 1
+    assert "--liked" in done.stderr
+
+
 def test_rate_lists_the_best_first(parity: Path) -> None:
     done = run("rate", "u07", "p02", "p09", "--run", parity, "--json")
     assert [entry["product_id"] for entry in json.loads(done.stdout)["ratings"]] == ["p09", "p02"]

@@ -111,3 +111,23 @@ def test_the_best_of_a_wide_row_with_two_finite_scores_are_those_two() -> None:
 
 def test_the_best_of_a_constant_row_are_its_first_columns() -> None:
     assert best(np.ones((1, 9000), np.float32), 3).tolist() == [[0, 1, 2]]
+
+
+def test_a_score_that_is_no_number_is_never_recommended_and_stands_last() -> None:
+    scores = np.full((1, 9000), np.nan, np.float32)
+    scores[0, [17, 8000]] = [1, 2]
+    assert best(scores, 3).tolist() == [[8000, 17, -1]]
+    assert best(scores[:, :20], 3).tolist() == [[17, -1, -1]]
+    candidates = np.array([[3], [np.nan], [1]], np.float32)
+    found = rank(np.ones((1, 1), np.float32), candidates, np.array([0]), pairs((0, 1), owners=1), pairs(owners=1), k=3)
+    assert (found.above.tolist(), found.top.tolist()) == ([2], [[0, 2, -1]])
+
+
+def test_the_prior_of_the_period_of_a_query_is_added_to_its_scores() -> None:
+    queries, candidates = np.array([[1.0], [1.0]], np.float32), np.array([[3.0], [2.0], [1.0]], np.float32)
+    prior = np.array([[0, 0, 5], [0, 0, 0]], np.float32)
+    found = rank(
+        queries, candidates, np.array([0, 1]), pairs((0, 2), (1, 2), owners=2), pairs(owners=2), 3, prior, [0, 1]
+    )
+    assert found.above.tolist() == [0, 2]
+    assert found.top.tolist() == [[2, 0, 1], [0, 1, 2]]

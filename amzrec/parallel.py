@@ -1,0 +1,45 @@
+"""Blocks of numpy work on all cores, the results in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """work(item) of each item in order, by one thread per core; no more than one result per core waits to be taken.
+
+    numpy lets go of the interpreter while it computes. Each thread multiplies its matrices alone: threads that each
+    start BLAS threads get in each other's way.
+    """
+    threads = min(cores(), len(items))
+    if threads < 2:
+        yield from map(work, items)
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        waiting = deque(pool.submit(work, item) for item in items[: threads + 1])
+        following = iter(items[threads + 1 :])
+        try:
+            while waiting:
+                done = waiting.popleft().result()
+                waiting.extend(pool.submit(work, item) for item in islice(following, 1))
+                yield done
+        finally:
+            pool.shutdown(cancel_futures=True)
