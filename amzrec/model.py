@@ -177,7 +177,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         """[B, Dr + 1 + T] whose inner product with `candidate_vectors` is the retrieval score in the query's period."""
         query = x[:, : self.config.retrieval_dims] / tf.exp(self.log_temperature)
         period = tf.zeros_like(inputs["period"]) if self.config.shared else inputs["period"]
-        return tf.concat([query, tf.ones([len(x), 1]), tf.one_hot(period, len(self.prior))], axis=1)
+        return tf.concat([query, tf.ones_like(x[:, :1]), tf.one_hot(period, len(self.prior))], axis=1)
 
     def candidate_vectors(self, rows: Any, y: Any) -> Any:
         """[n, Dr + 1 + T] of product rows: their retrieval dimensions, b, and the prior by period."""

@@ -69,7 +69,9 @@ def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def product(dense: Any) -> Any:
         def grad(upstream: Any) -> Any:
-            return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=upstream, transpose_a=True)
+            # not transpose_a=True: its threads add up in any order, so that the same seed would not be the same run
+            back = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
+            return tf.raw_ops.SparseMatrixMatMul(a=back, b=upstream)
 
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense), grad
 
@@ -79,8 +81,11 @@ def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) 
 def kept(edge: Any, seed: Any, dropout: float) -> Any:
     """1 for the reviews that this step keeps in its histories, 0 for those it drops: a hash of position and seed.
 
-    The same review gets the same answer wherever it is asked for in a step, which leaving it out relies on.
+    The same review gets the same answer wherever it is asked for in a step, which leaving it out relies on. Without a
+    seed (outside training) none is dropped.
     """
+    if seed is None or dropout == 0:
+        return tf.cast(edge >= 0, tf.float32)
     mixed = tf.cast(edge, tf.int64) + tf.cast(seed, tf.int64) * -7046029254386353131  # splitmix64's constants
     for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
         mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, tf.constant(shift, tf.int64))) * factor
@@ -184,9 +189,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
     def sums(self, rows: Any, partner: Tower, seed: Any = None) -> Sums:
         """Histories of (unique) rows added up over the partner tower's vectors; with a seed some are dropped."""
         segment, position = self.history.of(rows)
-        weight = tf.ones_like(position, tf.float32)
-        if seed is not None and self.config.history_dropout > 0:
-            weight = kept(position, seed, self.config.history_dropout)
+        weight = kept(position, seed, self.config.history_dropout)
         entries, column = tf.unique(tf.gather(self.history.entries, position))
         bags, residuals = tf.gather(partner.bag, entries), tf.gather(partner.residual, entries)
         n = tf.size(rows)
@@ -205,7 +208,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def without(self, sums: Sums, target: Target, seed: Any) -> Sums:
         """The sums less the target review, where this step kept it."""
-        weight = kept(target.edge, seed, self.config.history_dropout if seed is not None else 0.0)
+        weight = kept(target.edge, seed, self.config.history_dropout)
         own = weight * target.rated
         return Sums(
             sums.bag - weight[:, None] * target.bag,
