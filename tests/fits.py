@@ -1,0 +1,93 @@
+"""Small datasets in memory, and models on them: a few reviews with stars, clicks, dates, features and title words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from amzrec.batches import COLUMNS, Fit, fit_rows, with_prior
+from amzrec.config import TrainConfig
+from amzrec.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews
+
+DAY = 86_400
+CUSTOMERS, PRODUCTS = 12, 9  # the last of each is never reviewed in train
+
+
+def reviews_of(rows: list[tuple[int, int, float]], days: list[float] | None = None) -> Reviews:
+    """Reviews from (customer row, product row, stars; NaN for a click), on these days."""
+    customer, product, stars = (np.array(column) for column in zip(*rows, strict=True))
+    time = np.full(len(rows), NO_TIME) if days is None else (np.array(days) * DAY).astype(np.int64)
+    return Reviews(customer.astype(np.int32), product.astype(np.int32), stars.astype(np.float32), time)
+
+
+def dataset_of(train: Reviews, valid: Reviews | None = None, catalogue: str = "train") -> Dataset:
+    """A dataset in memory with customers c1 .. c12 and products p1 .. p9, the odd ones of both described."""
+    described = [["age=30", "kind=odd"] if row % 2 else [] for row in range(20)]
+    customers = {
+        "row": range(CUSTOMERS + 1),
+        "customer_id": ["", *(f"c{row}" for row in range(1, CUSTOMERS + 1))],
+        "count": np.bincount(train.customer, minlength=CUSTOMERS + 1),
+        "features": described[: CUSTOMERS + 1],
+    }
+    products = {
+        "row": range(PRODUCTS + 1),
+        "product_id": ["", *(f"p{row}" for row in range(1, PRODUCTS + 1))],
+        "title": [None, *(f"Product {row}" for row in range(1, PRODUCTS + 1))],
+        "count": np.bincount(train.product, minlength=PRODUCTS + 1),
+        "features": described[: PRODUCTS + 1],
+        "tokens": [[], *([100, 200 + row // 4] for row in range(1, PRODUCTS + 1))],
+    }
+    info = {"protocol": {"catalogue": catalogue}, "stars": {"min": 1.0, "max": 5.0}}
+    tables = (
+        pa.table({name: list(column) for name, column in table.items()}, schema)
+        for table, schema in ((customers, CUSTOMER_SCHEMA), (products, PRODUCT_SCHEMA))
+    )
+    dataset = Dataset(Path("memory"), info, *tables)
+    none = train.take(np.zeros(0, np.int64))
+    dataset.__dict__.update(train=train, valid=none if valid is None else valid, test=none)
+    return dataset
+
+
+def random_reviews(seed: int = 0, clicks: bool = True, dates: bool = True) -> Reviews:
+    """Some 45 reviews of 11 customers and 8 products, no pair twice; every fifth a click."""
+    rng = np.random.default_rng(seed)
+    pairs = [(c, p) for c in range(1, CUSTOMERS) for p in range(1, PRODUCTS) if rng.random() < 0.5]
+    stars = [np.nan if clicks and i % 5 == 4 else float(rng.integers(1, 6)) for i in range(len(pairs))]
+    rows = [(c, p, s) for (c, p), s in zip(pairs, stars, strict=True)]
+    return reviews_of(rows, list(rng.uniform(0, 400, len(rows))) if dates else None)
+
+
+def model_of(config: TrainConfig, fit: Fit, dataset: Dataset, noise: float = 0.3) -> Any:
+    """A MultitaskModel on these rows whose every weight was moved at random, so that nothing is zero by chance."""
+    from amzrec.legacy import import_tensorflow
+    from amzrec.model import MultitaskModel
+
+    tf: Any = import_tensorflow()
+    ids = dataset.customers["customer_id"], dataset.products["product_id"]
+    model = MultitaskModel(config, fit, *ids, (0.7, 0.9))
+    model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
+    rng = np.random.default_rng(5)
+    for variable in model.trainable_variables if noise else ():
+        variable.assign_add(tf.constant(rng.normal(0, noise, variable.shape), tf.float32))
+    return model
+
+
+def small(half_life: float | None = None, noise: float = 0.3, **settings: Any) -> tuple[Fit, Any]:
+    """The fitted rows of random_reviews and a model on them."""
+    config = TrainConfig.of(**{"dim": 6, "head": (4,), "own_vector": 3, "batch_size": 64} | settings)
+    reviews = random_reviews()
+    dataset = dataset_of(reviews)
+    fit = with_prior(fit_rows(dataset, reviews, config), reviews, half_life)
+    return fit, model_of(config, fit, dataset, noise)
+
+
+def batch_of(fit: Fit, index: Any = None) -> dict[str, Any]:
+    """All fitted reviews (or those at these positions) as one batch of tensors."""
+    from amzrec.legacy import import_tensorflow
+
+    tf: Any = import_tensorflow()
+    index = slice(None) if index is None else index
+    return {name: tf.constant(getattr(fit, name)[index], kind) for name, kind in COLUMNS.items()}

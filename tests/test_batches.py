@@ -1,0 +1,154 @@
+"""Fitted rows: histories of exactly the reviews, biases and residuals by hand, batches in fresh order every epoch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from amzrec.batches import HELD_OUT, batch_size, batches, fit_rows, held_out
+from amzrec.config import TrainConfig
+from fits import dataset_of, random_reviews, reviews_of
+
+NAN = float("nan")
+FULL = TrainConfig(own_vector=1)
+
+
+def test_values_biases_and_residuals_are_those_worked_by_hand() -> None:
+    reviews = reviews_of([(1, 1, 5.0), (1, 2, 2.0), (2, 1, 4.0), (2, 2, NAN), (3, 2, 1.0)])
+    fit = fit_rows(dataset_of(reviews), reviews, FULL)
+    assert (fit.mean, fit.unit, fit.low, fit.high) == (3.0, 1.0, 1.0, 5.0)
+    np.testing.assert_array_equal(fit.value, [2, -1, 1, 0, -2])
+    np.testing.assert_array_equal(fit.rated, [1, 1, 1, 0, 1])
+    # customers are shrunk by 10 reviews, products by 5; a click is no rated review
+    np.testing.assert_allclose(fit.customers.bias[:4], [0, 1 / 12, 1 / 11, -2 / 11], rtol=1e-6)
+    np.testing.assert_allclose(fit.products.bias[:3], [0, 3 / 7, -3 / 7], rtol=1e-6)
+    residual = fit.customers.residual[fit.customer_edge]  # value − bias of the product, 0 for the click
+    np.testing.assert_allclose(residual, [2 - 3 / 7, -1 + 3 / 7, 1 - 3 / 7, 0, -2 + 3 / 7], rtol=1e-6)
+    residual = fit.products.residual[fit.product_edge]
+    np.testing.assert_allclose(residual, [2 - 1 / 12, -1 - 1 / 12, 1 - 1 / 11, 0, -2 + 2 / 11], rtol=1e-6)
+
+
+def test_histories_hold_exactly_the_reviews_and_every_review_knows_its_place() -> None:
+    reviews = random_reviews()
+    fit = fit_rows(dataset_of(reviews), reviews, FULL)
+    sides = (
+        (fit.customers, fit.customer, fit.product, fit.customer_edge),
+        (fit.products, fit.product, fit.customer, fit.product_edge),
+    )
+    for side, own, partner, edge in sides:
+        for row in range(len(side.counts)):
+            listed = side.history.entries[side.history.offsets[row] : side.history.offsets[row + 1]]
+            assert sorted(listed) == sorted(partner[own == row])
+            assert side.counts[row] == len(listed)
+        np.testing.assert_array_equal(side.history.entries[edge], partner)
+        np.testing.assert_array_equal(side.rated[edge], fit.rated)
+        assert sorted(edge) == list(range(len(fit)))
+
+
+def test_a_capped_history_holds_as_many_reviews_as_allowed_drawn_from_the_seed() -> None:
+    reviews = random_reviews()
+    dataset = dataset_of(reviews)
+    fit, again, other = (fit_rows(dataset, reviews, FULL.replace(history_cap=2, seed=seed)) for seed in (1, 1, 2))
+    full = fit_rows(dataset, reviews, FULL)
+    for own, side in ((fit.customer, fit.customers), (fit.product, fit.products)):
+        reviewed = np.bincount(own, minlength=len(side.counts))
+        np.testing.assert_array_equal(np.diff(side.history.offsets), np.minimum(reviewed, 2))
+    inside = fit.customer_edge >= 0
+    assert inside.sum() == np.minimum(fit.customers.counts, 2).sum()
+    np.testing.assert_array_equal(fit.customers.history.entries[fit.customer_edge[inside]], fit.product[inside])
+    assert (fit.customer_edge[~inside] == -1).all()
+    np.testing.assert_array_equal(fit.customers.history.entries, again.customers.history.entries)
+    assert (fit.customers.history.entries != other.customers.history.entries).any()
+    np.testing.assert_array_equal(fit.customers.total, full.customers.total)  # biases are of all reviews
+
+
+def test_only_rows_with_enough_reviews_have_a_vector_of_their_own() -> None:
+    reviews = reviews_of([(1, 1, 5.0), (1, 2, 2.0), (2, 1, 4.0)])
+    own = fit_rows(dataset_of(reviews), reviews, TrainConfig(own_vector=2)).customers.own
+    assert own.tolist()[:4] == [0, 1, 0, 0]
+    for config in (TrainConfig(own_vector=0), TrainConfig(own_vector=9, features="ids")):
+        own = fit_rows(dataset_of(reviews), reviews, config).customers.own
+        assert own.tolist()[:4] == [0, 1, 2, 0], "a row without reviews has none, the reference's towers have all"
+
+
+def test_features_and_title_words_become_attributes_unless_only_one_row_has_them() -> None:
+    reviews = random_reviews()
+    products = fit_rows(dataset_of(reviews), reviews, FULL).products
+    # age=30 and kind=odd on the odd rows, word 100 on all, words 200, 201 and 202 on rows 1..3, 4..7 and 8..9
+    assert products.n_attributes == 2 + 1 + 3
+    lists = [products.attributes.entries[slice(*products.attributes.offsets[[r, r + 1]])].tolist() for r in range(10)]
+    assert lists[0] == []
+    assert [len(entries) for entries in lists[1:]] == [4, 2, 4, 2, 4, 2, 4, 2, 4]
+    assert set(lists[1]) == set(lists[3])
+    assert set(lists[2]) < set(lists[3])
+    assert len(set(lists[8]) & set(lists[4])) == 1
+    assert sorted({entry for entries in lists for entry in entries}) == list(range(6))
+
+
+def test_a_scale_of_ten_points_is_four_model_units_wide() -> None:
+    reviews = reviews_of([(1, 1, 10.0), (2, 1, 0.0)])
+    dataset = dataset_of(reviews)
+    dataset.info["stars"] = {"min": 0.0, "max": 10.0}
+    fit = fit_rows(dataset, reviews, FULL)
+    np.testing.assert_allclose(fit.value * fit.unit + fit.mean, [10.0, 0.0])
+    assert fit.value.tolist() == [2.0, -2.0]
+
+
+def test_reviews_that_are_held_out_are_on_the_scale_of_the_fitted_rows_and_leave_nothing_out() -> None:
+    reviews = reviews_of([(1, 1, 5.0), (2, 2, 1.0)])
+    columns = held_out(fit_rows(dataset_of(reviews), reviews, FULL), reviews_of([(1, 2, 4.0), (3, 9, NAN)]))
+    assert columns["value"].tolist() == [1.0, 0.0]
+    assert columns["rated"].tolist() == [1.0, 0.0]
+    assert (columns["customer_edge"] == HELD_OUT).all()
+    assert columns["own_prior"][0] > columns["own_prior"][1]  # product 2 has a review, product 9 none
+
+
+# --- batches
+
+
+@pytest.mark.parametrize("rows", [1, 9, 10, 255, 300, 2559, 2560, 2561, 100_000])
+@pytest.mark.parametrize("most", [1, 100, 8192])
+def test_an_epoch_leaves_out_fewer_reviews_than_it_has_steps_and_none_is_longer_than_asked(
+    rows: int, most: int
+) -> None:
+    size, steps = batch_size(rows, most)
+    assert 1 <= size <= most
+    assert 0 <= rows - size * steps < steps
+    assert steps >= min(10, rows // 256)
+
+
+def test_every_review_comes_once_per_epoch() -> None:
+    reviews = random_reviews()
+    fit = fit_rows(dataset_of(reviews), reviews, FULL)
+    size, steps = 4, len(fit) // 4
+    pairs = [
+        pair
+        for batch in batches(fit, size, steps, [42, 0, 1])
+        for pair in zip(batch["customer"], batch["product"], strict=True)
+    ]
+    assert len(pairs) == len(set(pairs)) == size * steps
+    assert set(pairs) <= set(zip(fit.customer, fit.product, strict=True))
+
+
+def test_the_columns_of_a_batch_belong_together() -> None:
+    reviews = random_reviews()
+    fit = fit_rows(dataset_of(reviews), reviews, FULL)
+    known = {(c, p): i for i, (c, p) in enumerate(zip(fit.customer, fit.product, strict=True))}
+    for batch in batches(fit, 5, 3, [1]):
+        index = [known[pair] for pair in zip(batch["customer"], batch["product"], strict=True)]
+        for name, column in batch.items():
+            np.testing.assert_array_equal(column, getattr(fit, name)[index], err_msg=name)
+
+
+def test_trap_6_every_epoch_has_other_batches_and_the_same_seed_the_same() -> None:
+    reviews = random_reviews()
+    fit = fit_rows(dataset_of(reviews), reviews, FULL)
+
+    def epoch(*seed: int) -> list[set[tuple[int, int]]]:
+        """The reviews of each batch, whose products are each other's negatives."""
+        drawn = batches(fit, 8, len(fit) // 8, list(seed))
+        return [set(zip(b["customer"].tolist(), b["product"].tolist(), strict=True)) for b in drawn]
+
+    assert epoch(42, 0, 1) == epoch(42, 0, 1)
+    for other in (epoch(42, 0, 2), epoch(42, 1, 1), epoch(43, 0, 1)):
+        assert not any(batch in other for batch in epoch(42, 0, 1))
