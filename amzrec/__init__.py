@@ -1,8 +1,8 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
-Every command is a function of the same name: amzrec.prepare, train, evaluate, compare, recommend, recommend_all, rate,
-similar, export, doctor; amzrec.load opens a trained run and answers with pandas DataFrames. Importing is light: a verb
-is imported when it is first used.
+Every command is a function of the same name: amzrec.prepare, describe, train, evaluate, compare, recommend,
+recommend_all, rate, similar, export, doctor; amzrec.load opens a trained run and answers with pandas DataFrames.
+Importing is light: a verb is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from amzrec.compare import compare as compare
     from amzrec.config import PrepareConfig as PrepareConfig
     from amzrec.config import TrainConfig as TrainConfig
+    from amzrec.describe import describe as describe
     from amzrec.doctor import doctor as doctor
     from amzrec.errors import AmzrecError as AmzrecError
     from amzrec.evaluate import evaluate as evaluate
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from amzrec.recommend import similar as similar
     from amzrec.train import train as train
 
-VERBS = ("prepare", "train", "evaluate", "compare", "recommend", "export", "doctor")  # module and function in one
+# module and function in one
+VERBS = ("prepare", "describe", "train", "evaluate", "compare", "recommend", "export", "doctor")
 MEMBERS = {
     "rate": "recommend",
     "similar": "recommend",

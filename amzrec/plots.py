@@ -21,14 +21,14 @@ DPI = 150
 Array = npt.NDArray[Any]
 
 
-def canvas(columns: int, width: float, height: float) -> tuple[Any, Any]:
-    """A figure with `columns` axes in a row, drawn without a display; axes come as a flat list."""
+def canvas(columns: int, width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
+    """A figure with `columns` axes in each of the rows, drawn without a display; axes come as a flat list."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(QUIET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Any
 
 Figures = dict[str, Any]
@@ -139,6 +140,48 @@ def prepared(info: Figures) -> str:
     rows += [(label, counts[key]) for key, label in LOST.items() if counts.get(key)]
     rows += [(name, counts[name]) for name in ("kept", "train", "valid", "test", "customers", "products")]
     return table(["reviews", "number"], rows)
+
+
+def description(document: Figures) -> str:
+    """The document of `describe`: where the rows went, who has how many reviews, stars, time, cold rows, baselines."""
+    sides = (document[f"reviews_per_{who}"]["histogram"] for who in ("customer", "product"))
+    bins = []
+    for both in zip_longest(*sides):
+        part = both[0] or both[1]
+        name = f"{part['from']:,}" if part["from"] == part["to"] else f"{part['from']:,} to {part['to']:,}"
+        bins.append([name, *(side[key] if side else 0 for side in both for key in ("count", "reviews"))])
+    header = ["reviews each", "customers", "their reviews", "products", "their reviews"]
+    parts = [prepared({"counts": document["rows"] | {n: document[n] for n in ("customers", "products")}})]
+    parts += [table(header, bins), facts(document)]
+    if document["stars"]:
+        stars = document["stars"]["histogram"]
+        total = sum(part["reviews"] for part in stars)
+        names = [f"{s['from']:g}" if s["from"] == s["to"] else f"{s['from']:.3g} to {s['to']:.3g}" for s in stars]
+        rows = [[n, s["reviews"], f"{100 * s['reviews'] / total:.1f}"] for n, s in zip(names, stars, strict=True)]
+        parts.append(table(["stars", "reviews", "%"], rows))
+    if document["baselines"]:
+        parts.append(systems_table({plain(name): found for name, found in document["baselines"].items()}))
+    return "\n\n".join([*parts, *([f"picture: {document['picture']}"] if document["picture"] else [])])
+
+
+def facts(document: Figures) -> str:
+    """The single figures of `describe`, a line each."""
+    lines = [f"density: {100 * document['density']:.3g} % of all pairs of a customer and a product"]
+    for who in ("customer", "product"):
+        found = document[f"reviews_per_{who}"]
+        lines.append(f"reviews per {who}: mean {found['mean']:.2f}, median {found['median']:g}, most {found['most']:,}")
+    if document["stars"]:
+        lines.append(f"stars: mean {document['stars']['mean']:.3f}, deviation {document['stars']['deviation']:.3f}")
+    if document["time"]:
+        lines.append(f"time: {document['time']['first']} to {document['time']['last']}")
+    if document["cold"]:
+        unknown = {name: f"{100 * share:.1f} %" for name, share in document["cold"].items()}
+        lines.append(
+            f"cold under the {document['protocol']['split']} split, of the test reviews: {unknown['customer']} have an "
+            f"unknown customer, {unknown['product']} an unknown product, {unknown['either']} either"
+        )
+    lines.append(f"titles: {document['titled_products']:,} products have one")
+    return "\n".join([*lines, *document["warnings"]])
 
 
 LOST = {"duplicates": "exact duplicates", "repeats": "same customer and product", "filtered": "under --min-reviews"}

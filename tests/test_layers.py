@@ -28,7 +28,7 @@ LAYERS = [  # a module imports only from lines above its own
     "learner",
     "train export",
     # no TensorFlow
-    "plots",
+    "plots question",
     "evaluate recommend",
     "compare describe",
     "doctor",
