@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ class Preparation:
 
     def run(self) -> None:
         """All stages; the folder then holds the dataset."""
-        from amzrec import coded
+        from amzrec import coded, vocab
         from amzrec.sources import engine
 
         self.con = engine.connect(self.scratch, self.config)
@@ -111,12 +112,13 @@ class Preparation:
             self.open()
             clean = self.clean()
             self.stage("encoding")
-            rows, duplicates, repeats = coded.unique(self.con, coded.encode(self.con, clean))
+            told = [name for name in vocab.TOLD.values() if name in self.source.has]
+            rows, duplicates, repeats = coded.unique(self.con, coded.encode(self.con, clean, told))
             if self.tests and (both := coded.both(self.con)):
                 self.warnings.append(f"{both:,} reviews are also among the test reviews and left out of train")
             self.counts |= {"duplicates": duplicates, "repeats": repeats}
             rows, self.counts["filtered"] = coded.core(self.con, rows, self.config.min_reviews)
-            self.write(clean, self.split(rows))
+            self.write(self.split(rows))
         shutil.rmtree(self.scratch)
 
     def open(self) -> None:
@@ -167,9 +169,11 @@ class Preparation:
     def split(self, rows: Any) -> Any:
         """The kept reviews with their part."""
         from amzrec import split
+        from amzrec.sources import engine
 
         self.stage("splitting")
         kept = self.con.create_table("kept", split.parts(split.drawn(self.con, rows, self.config), self.config))
+        engine.drop(self.con, "pairs", "again", "core_0", "core_1")
         found = kept.group_by("part").agg(n=kept.count()).to_pyarrow().to_pylist()
         sizes = {PARTS[row["part"]]: row["n"] for row in found}
         self.counts |= {"kept": sum(sizes.values())} | {part: sizes.get(part, 0) for part in PARTS}
@@ -183,25 +187,38 @@ class Preparation:
                 self.warnings.append(f"the {part} part is empty: there are too few reviews for its share")
         return kept
 
-    def write(self, clean: Any, kept: Any) -> None:
-        """The customers, the products, the three parts and dataset.json."""
+    def write(self, kept: Any) -> None:
+        """The products, the customers, the three parts and dataset.json."""
         from amzrec import vocab
         from amzrec.sources import catalogue, engine
 
         self.stage("counting")
         products = catalogue.by_key(self.source.products, self.key)
-        customers = {**(self.tests.customers if self.tests else {}), **self.source.customers}
         everyone = not self.config.min_reviews
-        people = vocab.numbered(self.con, kept, "customer", list(customers) if everyone else [])
         goods = vocab.numbered(self.con, kept, "product", list(products) if everyone else [])
-        vocab.write_customers(self.folder / CUSTOMERS, people, customers)
-        vocab.write_products(self.folder / PRODUCTS, vocab.described(goods, clean, self.source.has), products)
+        self.counts["products"] = engine.size(goods)
+        self.stage("writing")
+        with ThreadPoolExecutor(1) as pool:  # the engine sorts reviews while Python reads titles
+            others = pool.submit(self.write_reviews, engine.beside(self.con), everyone)
+            described = vocab.described(goods, self.con.table("product_told"))
+            vocab.write_products(self.folder / PRODUCTS, described, products)
+            others.result()
         if self.config.titles:
             titled = pq.read_table(self.folder / PRODUCTS, columns=["title"])["title"]
             known = len(titled) - titled.null_count
             self.progress.say(f"{known:,} of {len(titled) - 1:,} products have a title, with {self.config.titles}")
-        self.counts |= {"customers": engine.size(people), "products": engine.size(goods)}
-        self.stage("writing")
+        self.write_info(kept)
+
+    def write_reviews(self, con: Any, everyone: bool) -> None:
+        """The customers, of all that the source lists or of those with reviews, and the three parts."""
+        from amzrec import vocab
+        from amzrec.sources import engine
+
+        kept, goods = con.table("kept"), con.table("product_rows")
+        customers = {**(self.tests.customers if self.tests else {}), **self.source.customers}
+        people = vocab.numbered(con, kept, "customer", list(customers) if everyone else [])
+        self.counts["customers"] = engine.size(people)
+        vocab.write_customers(self.folder / CUSTOMERS, people, customers)
         people = people.select(customer="code", customer_row="row")
         goods = goods.select(product="code", product_row="row")
         coded = kept.join(people, "customer").join(goods, "product")
@@ -209,8 +226,7 @@ class Preparation:
         for number, part in enumerate(PARTS):
             rows = coded.filter(coded.part == number).select("customer", "product", "stars", "timestamp")
             rows = rows.order_by([rows.customer, rows.timestamp.asc(nulls_first=True), rows.product])
-            self.con.to_parquet(rows, str(self.folder / f"{part}.parquet"))
-        self.write_info(kept)
+            con.to_parquet(rows, str(self.folder / f"{part}.parquet"))
 
     def write_info(self, kept: Any) -> None:
         """dataset.json."""

@@ -18,6 +18,7 @@ from amzrec.sources.relation import Facts
 WORD = re.compile(r"\w+")
 ASCII = bytes(byte if WORD.match(chr(byte)) else ord(" ") for byte in range(128)) + bytes(128)  # WORD without re
 CHUNK = 100_000
+TOLD = {"title": "product_title", "category": "category"}  # what reviews tell of products → the column of RAW
 UNKNOWN: tuple[str | None, list[str]] = (None, [])  # the facts of an id that the catalogue does not have
 
 
@@ -75,15 +76,15 @@ def write_products(path: Path, rows: Any, facts: Facts) -> None:
             write(writer, PRODUCT_SCHEMA, values)
 
 
-def described(rows: Any, clean: Any, has: tuple[str, ...]) -> Any:
-    """`rows` of products with the commonest title and category of their reviews (ties: the first in the alphabet)."""
+def described(rows: Any, told: Any) -> Any:
+    """`rows` of products with the commonest title and category of their reviews (ties: the first in the alphabet).
+
+    `told` has product_id, n, and those columns of TOLD that the reviews have.
+    """
     import ibis
 
-    columns = {"title": "product_title", "category": "category"}
-    there = {ours: theirs for ours, theirs in columns.items() if theirs in has}
-    told = clean.group_by(["product_id", *there.values()]).agg(n=clean.count()) if there else clean
-    for name, column in columns.items():
-        if name not in there:
+    for name, column in TOLD.items():
+        if column not in told.columns:
             rows = rows.mutate(**{name: ibis.null().cast("string")})
             continue
         each = told.filter(told[column].notnull()).group_by(["product_id", column]).agg(n=lambda t: t.n.sum())

@@ -24,7 +24,7 @@ def con() -> Any:
 
 def parts_of(con: Any, rows: Rows, split_name: str, **settings: Any) -> dict[tuple[str, str], int]:
     """(customer, product) → part of the split of these reviews."""
-    for table in ("customer_ids", "product_ids", "coded", "customer_rows"):
+    for table in ("product_told", "customer_ids", "product_ids", "coded"):
         con.drop_table(table, force=True)
     columns = list(zip(*rows, strict=True))
     clean = ibis.memtable(
@@ -39,7 +39,7 @@ def parts_of(con: Any, rows: Rows, split_name: str, **settings: Any) -> dict[tup
         )
     )
     config = PrepareConfig(split=split_name, **settings)
-    reviews = split.drawn(con, coded.encode(con, clean), config)
+    reviews = split.drawn(con, coded.encode(con, clean, []), config)
     done = split.parts(reviews, config).join(con.table("customer_ids"), "customer")
     done = done.join(con.table("product_ids"), "product").select("customer_id", "product_id", "part")
     return {(r["customer_id"], r["product_id"]): r["part"] for r in con.to_pyarrow(done).to_pylist()}

@@ -78,6 +78,18 @@ def size(table: Any) -> int:
     return int(table.count().to_pyarrow().as_py())
 
 
+def drop(con: Any, *tables: str) -> None:
+    """Give back the memory of tables that are no longer needed (those of Spark are files of the scratch folder)."""
+    if con.name == "duckdb":
+        for table in tables:
+            con.drop_table(table, force=True)
+
+
+def beside(con: Any) -> Any:
+    """A connection to the same tables, for another thread."""
+    return ibis.duckdb.from_connection(con.con.cursor()) if con.name == "duckdb" else con
+
+
 def union(tables: list[Any]) -> Any:
     """All rows of tables with the same columns."""
     return functools.reduce(lambda a, b: a.union(b), tables)
