@@ -9,7 +9,7 @@ import pytest
 
 from amzrec import losses
 from amzrec.legacy import import_tensorflow, import_tfrs
-from amzrec.losses import candidate_bias, softmax_loss
+from amzrec.losses import candidate_bias, list_loss, softmax_loss
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
@@ -123,6 +123,28 @@ def test_the_sum_of_tfrs_divided_by_the_batch_is_our_mean_where_the_original_is_
     assert float(mean) == pytest.approx(float(original) / 5, abs=1e-5)
 
 
+def test_with_log_counts_in_the_positive_too_it_is_tfrs_with_repeats_but_for_a_constant() -> None:
+    rng = np.random.default_rng(3)
+    product = np.array([1, 3, 1, 0, 1])
+    query = tf.constant(rng.normal(size=(5, 3)), tf.float32)
+    table = tf.Variable(rng.normal(size=(4, 3)), dtype=tf.float32)
+    rows, place, counts = tf.unique_with_counts(tf.constant(product))
+    bias = candidate_bias(tf.zeros(len(rows)), None, tf.cast(counts, tf.float32))
+    found = []
+    for ours in (False, True):
+        with tf.GradientTape() as tape:
+            batch = tf.gather(table, product)
+            if ours:
+                own = tf.reduce_sum(query * batch, 1) + tf.gather(bias, place)
+                loss = softmax_loss(query, tf.gather(table, rows), bias, own, place)
+            else:
+                loss = tfrs.tasks.Retrieval()(query, batch) / 5
+        found.append((float(loss), tf.convert_to_tensor(tape.gradient(loss, table))))
+    constant = float(tf.reduce_mean(tf.gather(bias, place)))  # the hits of a product are its own positives
+    assert found[1][0] + constant == pytest.approx(found[0][0], abs=1e-5)
+    np.testing.assert_allclose(found[1][1], found[0][1], atol=1e-5)
+
+
 def test_trap_2_the_same_rows_twice_do_not_double_the_retrieval_loss() -> None:
     query, candidate, bias, positive, target = random_inputs(6)
     twice = [tf.concat([x, x], axis=0) for x in (query, positive, target)]
@@ -202,3 +224,83 @@ def test_list_losses_raise_the_better_and_lower_the_worse(kind: str) -> None:
 
 def test_a_list_of_equal_stars_teaches_pairs_nothing() -> None:
     assert float(losses.list_loss("pairwise-hinge", tf.constant([[3.0, 3.0]]), tf.constant([[0.0, 9.0]]))) == 0.0
+
+
+# --- candidates left out
+
+
+def test_hidden_candidates_are_no_negatives_and_get_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "BLOCK", 2)
+    query, candidate, bias, positive, target = random_inputs(3, candidates=4)
+    lists = [[1, 2], [], [0]]
+    hidden = tf.constant([0, 2, 2, 3]), tf.constant([1, 2, 0])
+    with tf.GradientTape() as tape:
+        tape.watch(candidate)
+        loss = softmax_loss(query, candidate, bias, positive, target, None, None, hidden)
+    known = 0.0
+    for i, out in enumerate(lists):
+        scores = (candidate.numpy() @ query[i].numpy()) + bias.numpy()
+        left = [scores[j] for j in range(4) if j != int(target[i]) and j not in out]
+        known += np.log(np.exp([float(positive[i]), *left]).sum()) - float(positive[i])
+    assert float(loss) == pytest.approx(known / 3, abs=1e-5)
+    alone = [tf.constant([0, 2]), tf.constant([1, 2])]
+    with tf.GradientTape() as tape:
+        tape.watch(candidate)
+        loss = softmax_loss(query[:1], candidate, bias, positive[:1], tf.constant([3]), None, None, tuple(alone))
+    gradient = np.abs(tape.gradient(loss, candidate).numpy()).sum(1)
+    assert (gradient[[1, 2, 3]] == 0).all()
+    assert gradient[0] > 0
+
+
+def test_a_positive_that_is_hidden_as_a_known_product_is_still_the_positive() -> None:
+    inputs = random_inputs(1, candidates=3)
+    everything = tf.constant([0, 3]), tf.constant([0, 1, 2])
+    assert float(softmax_loss(*inputs, None, None, everything)) == pytest.approx(0, abs=1e-6)
+
+
+def test_only_the_hardest_negatives_count() -> None:
+    query, candidate = tf.constant([[1.0]]), tf.constant([[0.0], [3.0], [1.0], [2.0]])
+    inputs = query, candidate, tf.zeros(4), tf.constant([0.5]), tf.constant([0])
+    known = np.log(np.exp([0.5, 3.0, 2.0]).sum()) - 0.5
+    assert float(softmax_loss(*inputs, hardest=2)) == pytest.approx(known, abs=1e-6)
+    assert float(softmax_loss(*inputs, hardest=99)) == pytest.approx(float(softmax_loss(*inputs)), abs=1e-6)
+
+
+# --- lists of stars
+
+STARS = [[5.0, 3.0, 1.0], [2.0, 2.0, 4.0]]
+SCORES = [[2.0, 1.5, 3.0], [0.0, 1.0, 0.5]]
+MARGINS = np.array([0.5, -1.0, -1.5, 0.5, -0.5])  # of the pairs with more stars first: 5>3, 5>1, 3>1; 4>2, 4>2
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [
+        ("pairwise-hinge", np.maximum(0, 1 - MARGINS).mean()),
+        ("pairwise-logistic", np.log1p(np.exp(-MARGINS)).mean()),
+        # in the order 5, 3, 1 and in the order 4, 2, 2: log Σ exp of what is left, less what is drawn
+        (
+            "listmle",
+            np.mean(
+                [
+                    np.log(np.exp([2, 1.5, 3]).sum()) - 2 + np.log(np.exp([1.5, 3]).sum()) - 1.5,
+                    np.log(np.exp([0.5, 0, 1]).sum()) - 0.5 + np.log(np.exp([0, 1]).sum()) - 0,
+                ]
+            ),
+        ),
+    ],
+)
+def test_losses_of_lists_worked_by_hand(kind: str, known: float) -> None:
+    assert float(list_loss(kind, tf.constant(STARS), tf.constant(SCORES))) == pytest.approx(known, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["pairwise-hinge", "pairwise-logistic"])
+def test_a_list_of_equal_stars_has_no_pair_and_no_loss(kind: str) -> None:
+    assert float(list_loss(kind, tf.constant([[3.0, 3.0]]), tf.constant([[0.0, 9.0]]))) == 0
+
+
+@pytest.mark.parametrize("kind", ["pairwise-hinge", "pairwise-logistic", "listmle"])
+def test_the_same_lists_twice_do_not_double_the_loss(kind: str) -> None:
+    once = list_loss(kind, tf.constant(STARS), tf.constant(SCORES))
+    twice = list_loss(kind, tf.constant(STARS * 2), tf.constant(SCORES * 2))
+    assert float(twice) == pytest.approx(float(once), rel=1e-6)
