@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import json
 import os
 import shutil
@@ -141,9 +142,10 @@ def whole_folder(out: Path, overwrite: bool, what: str, remedy: str = "--overwri
     """A temporary sibling of `out` to write into, renamed to `out` at the end: a folder is whole or absent.
 
     Refuses an existing `out` unless `overwrite`; any OSError (full disk, read-only place) becomes an AmzrecError
-    and what stood at `out` before stays.
+    and what stood at `out` before stays. What a process that was killed left beside `out` is removed first.
     """
     out = Path(out)
+    tidy(out)
     if out.exists() and not overwrite:
         raise AmzrecError(f"{what} {out} exists already: choose another place, or add {remedy} to replace it")
     partial = out.parent / f".{out.name}.{os.getpid()}.partial"
@@ -160,6 +162,29 @@ def whole_folder(out: Path, overwrite: bool, what: str, remedy: str = "--overwri
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def tidy(out: Path) -> None:
+    """Remove the unfinished folders that killed processes left beside `out`, and put back an `out` they had moved."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
+        process, _, kind = left.name[len(out.name) + 2 :].partition(".")
+        if not process.isdigit() or kind not in ("partial", "old") or is_running(int(process)):
+            continue
+        if kind == "old" and not out.exists():
+            left.rename(out)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def replace_folder(new: Path, out: Path) -> None:

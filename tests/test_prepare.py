@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ from hypothesis import strategies as st
 
 from amzrec import vocab
 from amzrec.config import PrepareConfig
-from amzrec.dataset import NO_TIME, Dataset, open_dataset
+from amzrec.dataset import NO_TIME, Dataset, is_dataset, open_dataset, tidy
 from amzrec.errors import AmzrecError
 from amzrec.prepare import cached, prepare
 from amzrec.sources import catalogue
+from conftest import ROOT
 
 ALL_TRAIN: Any = {"valid": 0, "test": 1e-9}  # nothing held out
 HEAD = "customer,product,stars,timestamp,product_title,product_category\n"
@@ -276,6 +280,56 @@ def test_an_existing_folder_is_refused_without_overwrite_and_a_failure_leaves_it
         prepare(tmp_path / "gone.csv", tmp_path / "out", overwrite=True)
     assert len(open_dataset(tmp_path / "out").train) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "reviews.csv"]
+
+
+def test_a_killed_prepare_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.csv"
+    file.write_text("user,item\n" + "".join(f"u{i % 9},p{i % 7}\n" for i in range(60)))
+    code = (
+        "import time\n"
+        "from amzrec.prepare import prepare\n"
+        "class Voice:\n"
+        "    def say(self, line): pass\n"
+        "    def step(self, label, done, total, note=''):\n"
+        "        if label.endswith('writing'): print(label, flush=True); time.sleep(60)\n"
+        f"prepare({str(file)!r}, {str(tmp_path / 'out')!r}, overwrite=True, progress=Voice())\n"
+    )
+    for _ in range(2):  # the second time, an older dataset is there
+        before = (tmp_path / "out").exists()
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"prepare: writing\n"
+        process.kill()
+        process.communicate()
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {"reviews.csv", f".out.{process.pid}.partial"} | ({"out"} if before else set())
+        assert not is_dataset(tmp_path / f".out.{process.pid}.partial")
+        if before:
+            assert len(open_dataset(tmp_path / "out").train) > 0
+        prepare(file, tmp_path / "out", overwrite=True)
+        assert {path.name for path in tmp_path.iterdir()} == {"reviews.csv", "out"}
+
+
+def test_what_a_killed_process_moved_aside_is_put_back_and_what_lives_is_left_alone(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / f".out.{gone.pid}.old").mkdir()
+    (tmp_path / f".out.{gone.pid}.old" / "dataset.json").touch()
+    for name in (f".out.{os.getppid()}.partial", ".out.notes", f".out2.{gone.pid}.partial"):
+        (tmp_path / name).mkdir()
+    tidy(tmp_path / "out")
+    kept = [".out.notes", f".out.{os.getppid()}.partial", f".out2.{gone.pid}.partial", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+    assert (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_an_unfinished_dataset_inside_the_folder_of_the_source_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("user,item\nu,p\nv,q\n")
+    left = tmp_path / ".mine.1.partial"
+    left.mkdir()
+    (left / "train.csv").write_text("user,item\nw,r\n")
+    dataset = prepare(tmp_path, tmp_path / "mine", PrepareConfig(**ALL_TRAIN))
+    assert dataset.info["counts"]["read"] == 2
 
 
 def test_the_cache_is_by_content_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

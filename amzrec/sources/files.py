@@ -55,7 +55,7 @@ def in_folder(source: str, folder: Path) -> Place:
             return Place(source, saved=inner)
         if ratings := movielens.reviews_file(inner):
             return Place(source, (ratings,))
-    files = tuple(p for p in sorted(folder.rglob("*")) if p.is_file() and is_table(p))
+    files = tuple(p for p in sorted(folder.rglob("*")) if p.is_file() and is_table(p.relative_to(folder)))
     if not files:
         names = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise AmzrecError(
@@ -66,8 +66,9 @@ def in_folder(source: str, folder: Path) -> Place:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file name is one of a table, and not hidden."""
-    return path.name.lower().removesuffix(".gz").endswith(TABLES) and not path.name.startswith((".", "_"))
+    """Whether the path of a file in a folder is one of a table, and neither hidden nor in a hidden folder."""
+    hidden = any(name.startswith((".", "_")) for name in path.parts)
+    return path.name.lower().removesuffix(".gz").endswith(TABLES) and not hidden
 
 
 def unpacked(path: Path, scratch: Path) -> Path:
