@@ -148,13 +148,9 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             retrieval = self.retrieve_batch(inputs, batch)
             self.retrieval_loss.update_state(retrieval)
             loss += self.config.retrieval_weight * retrieval
-            if not training:
-                query, candidate = (
-                    self.query_vectors(inputs, batch.x),
-                    self.candidate_vectors(inputs["product"], batch.y),
-                )
-                for metric in self.retrieval_task.factorized_metrics:
-                    metric.update_state(query, candidate, true_candidate_ids=inputs["product"])
+            for metric in () if training else self.retrieval_task.factorized_metrics:
+                vectors = self.query_vectors(inputs, batch.x), self.candidate_vectors(inputs["product"], batch.y)
+                metric.update_state(*vectors, true_candidate_ids=inputs["product"])
         return loss
 
     def measure_top_k(self, ks: tuple[int, ...] = (1, 5, 10, 50, 100)) -> None:
@@ -196,16 +192,17 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             rows, place = tf.unique(product, out_idx=tf.int64)
         q, c, config = self.query_tower, self.candidate_tower, self.config
         zero = tf.zeros_like(inputs["value"])
-        if config.shared:
-            return Forward(q(customer), c(product), zero, zero, c(rows), rows, place, 0.0)
         seed = tf.cast(self.optimizer.iterations, tf.int64) * 2 + config.seed * 1_000_003 if training else None
+        draw = tf.random.stateless_uniform([tf.size(customer)], tf.stack([seed, 1])) if training else zero + 1.0
+        if config.shared:
+            masked = tf.where(draw < config.mask, 0, customer)
+            return Forward(q(masked), c(product), zero, zero, c(rows), rows, place, 0.0)
         unique, index = tf.unique(customer)
         target = q.target(c, product, inputs["value"], inputs["rated"], inputs["customer_edge"])
         query_bias = q.bias_without(customer, target)
         history = q.without(q.sums(unique, c, seed).take(index), target, seed)
         own = q.base(customer)
         nobody = tf.gather(q.embedding, tf.zeros_like(customer))
-        draw = tf.random.stateless_uniform([tf.size(customer)], tf.stack([seed, 1])) if training else zero + 1.0
         base = tf.where((draw < config.mask)[:, None], nobody + q.words(customer), own)  # known by history alone
         x = q.compose(base, history, query_bias)
         unknown = draw < config.mask / 2
