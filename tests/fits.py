@@ -68,7 +68,7 @@ def model_of(config: TrainConfig, fit: Fit, dataset: Dataset, noise: float = 0.3
     tf: Any = import_tensorflow()
     ids = dataset.customers["customer_id"], dataset.products["product_id"]
     model = MultitaskModel(config, fit, *ids, (0.7, 0.9))
-    model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1))
+    model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1), run_eagerly=True)
     rng = np.random.default_rng(5)
     for variable in model.trainable_variables if noise else ():
         variable.assign_add(tf.constant(rng.normal(0, noise, variable.shape), tf.float32))
