@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from amzrec.dataset import NO_TIME
+
 SHRINK_PRODUCT = 5.0  # reviews' worth of belief in the mean, for products
 SHRINK_CUSTOMER = 10.0  # the same for customers
 DAY = 86_400.0  # seconds
 HALF_LIVES = (7, 14, 30, 60, 90, 180, 365, 730, 1460)  # days that recent popularity chooses from
-MOMENTS = 500  # most dates that popularity is computed as of
 HALF_LIFE = 90  # days, where there is no valid part to choose on
 
 Array = npt.NDArray[Any]
@@ -56,28 +57,35 @@ def recent_popularity(product: Array, timestamp: Array, half_life: float, produc
     return np.asarray(np.bincount(product, weights, products), np.float64)
 
 
-def moments(timestamp: Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """When it was asked: up to MOMENTS dates (unix seconds, ascending), and the one of each time [n].
+def asked_days(fitted: Array, asked: Array) -> npt.NDArray[np.int64]:
+    """Days since 1970 of the unix seconds `asked` [T]; never after the day that follows the latest fitted review.
 
-    Days, or longer stretches where there are more days than that; the date is the start of the stretch, so that
-    nothing as of it is from later than the time itself.
+    From then on nothing new is known, and decay changes no order. NO_TIME means now, which is after the end.
     """
-    start = int(timestamp.min())
-    width = max(DAY, (int(timestamp.max()) - start + 1) / MOMENTS)
-    stretch, of = np.unique(((timestamp - start) // width).astype(np.int64), return_inverse=True)
-    return (start + stretch * width).astype(np.int64), of
+    last = int(fitted.max()) // int(DAY)
+    return np.where(asked == NO_TIME, last + 1, np.minimum(asked // int(DAY), last + 1))
 
 
 def dated_popularity(
-    product: Array, timestamp: Array, moments: Array, half_life: float, products: int
-) -> Iterator[Doubles]:
-    """Reviews per product row [products] before each of the ascending moments, decayed with this half-life in days."""
+    product: Array, timestamp: Array, half_life: float, products: int, days: Array
+) -> Callable[[int, int, npt.NDArray[np.float32]], None]:
+    """A function (start, stop, scores) that writes popularity as of the begin of days[start:stop] into scores [b, M].
+
+    Only reviews of earlier days count, each half as much per `half_life` days. `product` [n] < `products` = M,
+    `timestamp` [n] unix seconds, `days` [U] days since 1970, ascending.
+    """
     order = np.argsort(timestamp, kind="stable")
-    ends = np.searchsorted(timestamp[order], moments, side="left")
-    score, done, last = np.zeros(products), 0, moments[0] if len(moments) else 0
-    for moment, end in zip(moments, ends, strict=True):
-        score = score * 0.5 ** ((moment - last) / (half_life * DAY))
-        fresh = order[done:end]
-        score += np.bincount(product[fresh], 0.5 ** ((moment - timestamp[fresh]) / (half_life * DAY)), products)
-        done, last = end, moment
-        yield score
+    column, day = product[order], timestamp[order] // int(DAY)
+
+    def fill(start: int, stop: int, scores: npt.NDArray[np.float32]) -> None:
+        now = days[start]
+        known = np.searchsorted(day, now)
+        total = np.bincount(column[:known], 0.5 ** ((now - day[:known]) / half_life), products).astype(np.float64)
+        for line, today in enumerate(days[start:stop]):
+            new = slice(known, np.searchsorted(day, today))
+            total *= 0.5 ** ((today - now) / half_life)
+            np.add.at(total, column[new], 0.5 ** ((today - day[new]) / half_life))
+            scores[line] = total
+            now, known = today, new.stop
+
+    return fill

@@ -13,32 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from amzrec import baselines, metrics
-from amzrec.dataset import Dataset, Reviews, open_dataset
+from amzrec.dataset import Dataset, open_dataset
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.prior import period_of
-from amzrec.ranks import Lists, Ranks, rank
+from amzrec.question import Question, ask, by_time
+from amzrec.ranks import Lists, Ranks, inner_products, rank_scores
 from amzrec.recommender import Recommender
 from amzrec.run import METRICS, PLOTS, Run, open_run
 
 Array = npt.NDArray[Any]
 Figures = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """What every system is asked: the test rows by customer, the candidates, and what each customer has seen."""
-
-    test: Reviews  # [T], customers ascending, the reviews of each by time
-    fit: Reviews  # what the model and the baselines were fitted on
-    owner: npt.NDArray[np.int64]  # [T] position of the customer among `customers`
-    customers: Array  # [G] customer rows that are tested, ascending
-    candidates: Array  # [M] product rows, ascending
-    positives: Lists  # the product of each test row as position among the candidates, -1 for none
-    seen: Lists  # positions in train and valid of each of the G customers
-    relevant: npt.NDArray[np.bool_]  # [T] rows that count for the ranking metrics
-    slices: dict[str, npt.NDArray[np.bool_]]  # [T] each
-    scale: tuple[float, float] | None  # lowest and highest stars, None where there are none
-    lists: npt.NDArray[np.int64]  # [L, 5] positions of test rows, for ndcg@5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,109 +91,29 @@ def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
     return dataset
 
 
-def ask(run: Run, dataset: Dataset) -> Question:
-    """Line up the test rows of a dataset with the candidates and the fitted rows of a run."""
-    vectors = run.vectors
-    test = dataset.test.take(np.lexsort((dataset.test.timestamp, dataset.test.customer)))
-    fit = Reviews.concat([getattr(dataset, part) for part in run.info.get("fit_parts", ["train", "valid"])])
-    customers, owner = np.unique(test.customer, return_inverse=True)
-    candidates = np.asarray(vectors["candidates"])
-    place = np.full(dataset.products.num_rows, -1, np.int64)
-    place[candidates] = np.arange(len(candidates))
-    history = Reviews.concat([dataset.train, dataset.valid])
-    of_customer = np.full(dataset.customers.num_rows, -1, np.int64)
-    of_customer[customers] = np.arange(len(customers))
-    kept = (of_customer[history.customer] >= 0) & (place[history.product] >= 0)
-    seen = Lists.of(of_customer[history.customer[kept]], place[history.product[kept]], len(customers))
-    scale = dataset.info.get("stars")
-    rng = np.random.default_rng(dataset.protocol["seed"])
-    rated = np.flatnonzero(~np.isnan(test.stars))
-    known = np.bincount(fit.customer, minlength=dataset.customers.num_rows)[test.customer] > 0
-    head = head_products(dataset)[test.product]
-    slices = {
-        "known_customer": known,
-        "unknown_customer": ~known,
-        "head_product": head,
-        "tail_product": ~head,
-    }
-    if scale:
-        slices["top_rated"] = test.stars == scale["max"]
-    return Question(
-        test=test,
-        fit=fit,
-        owner=owner,
-        customers=customers,
-        candidates=candidates,
-        positives=Lists.of(owner, place[test.product], len(customers)),
-        seen=seen,
-        relevant=np.isnan(test.stars) | (test.stars >= dataset.protocol["min_stars"]),
-        slices=slices,
-        scale=(float(scale["min"]), float(scale["max"])) if scale else None,
-        lists=rated[metrics.draw_lists(test.customer[rated], rng)],
-    )
-
-
-def head_products(dataset: Dataset) -> npt.NDArray[np.bool_]:
-    """[N + 1] the most reviewed products that together make up half of the train rows."""
-    counts = baselines.popularity(dataset.train.product, dataset.products.num_rows)
-    order = np.argsort(-counts, kind="stable")
-    before = np.cumsum(counts[order]) - counts[order]
-    head = np.zeros(len(counts), np.bool_)
-    head[order] = (2 * before < counts.sum()) & (counts[order] > 0)
-    return head
-
-
-def query_vectors(recommender: Recommender, test: Reviews) -> tuple[Array, Array]:
-    """Retrieval and rating queries [T, ...] of test rows: the one place that says what is known when a row is asked."""
-    rating = recommender.vectors["rating_query"][test.customer]
-    trend = recommender.vectors.arrays.get("rating_context")
-    if trend is not None:
-        rating[:, -1] += trend[period_of(recommender.vectors["context_edges"], test.timestamp)]
-    return recommender.vectors["retrieval_query"][test.customer], rating
-
-
 def answer(recommender: Recommender, question: Question) -> Answers:
-    """What the model answers: stars of every test row, ranks over the whole catalogue."""
-    retrieval, rating = query_vectors(recommender, question.test)
-    first = np.searchsorted(question.owner, np.arange(len(question.customers)))
-    per_customer = np.ascontiguousarray(retrieval[first])  # [G, Dr + 1]
-    # customers without a history share one query, which is ranked once
-    bits = per_customer.view(np.dtype((np.void, per_customer.shape[1] * per_customer.itemsize)))[:, 0]
-    _, unique, query_of = np.unique(bits, return_index=True, return_inverse=True)
-    queries, candidates = per_customer[unique], recommender.candidate_vectors
-    context = recommender.vectors.arrays.get("context")
-    if context is None:
-        ranks = rank(queries, candidates, query_of, question.positives, question.seen)
-    else:
-        period = period_of(recommender.vectors["context_edges"], question.test.timestamp)
-        ranks = dated_ranks(question, queries, candidates, query_of, context[:, question.candidates], period)
+    """What the model answers as of the date of each test row: its stars, its rank in the whole catalogue."""
+    vectors, test = recommender.vectors, question.test
+    context, trend = (vectors.arrays.get(name) for name in ("context", "rating_context"))
+    dated = "context_edges" in vectors.arrays
+    period = period_of(vectors["context_edges"], test.timestamp) if dated else np.zeros(len(test), np.int32)
+    asked = by_time(question, period if context is not None else None)
+    queries = vectors["retrieval_query"][question.customers[asked.owner]]  # [Q, Dr + 1]
+    # customers without a history share one query, which is ranked once for each period
+    key = np.concatenate([queries.view(np.int32), asked.when[:, None].astype(np.int32)], axis=1)
+    _, unique, query_of = np.unique(
+        key.view(np.dtype((np.void, key.shape[1] * key.itemsize)))[:, 0], return_index=True, return_inverse=True
+    )
+    prior = None if context is None else context[:, recommender.candidate_rows]  # [P, M]
+    scores = inner_products(queries[unique], recommender.candidate_vectors, prior, asked.when[unique])
+    ranks = asked.ranks(scores, len(unique), len(question.candidates), query_of)
     stars = None
     if question.scale:
-        stars = recommender.rate(rating, question.test.product, clip=False).astype(np.float64)
+        rating = vectors["rating_query"][test.customer]
+        if trend is not None:
+            rating[:, -1] += trend[period]
+        stars = recommender.rate(rating, test.product, clip=False).astype(np.float64)
     return Answers(stars, ranks)
-
-
-def dated_ranks(
-    question: Question, queries: Array, candidates: Array, query_of: Array, prior: Array, period: Array
-) -> Ranks:
-    """Ranks where scores depend on when it is asked: prior [P, M] is added by the period [T] of each test row.
-
-    Each test product is ranked as of its own date (`above`). The list of a customer is one list, as of the first of
-    its test rows (`above_unseen`, `top`): what stands in two lists would not be one ranking.
-    """
-    first = np.searchsorted(question.owner, np.arange(len(question.customers)))
-
-    def ask(customer: Array, when: Array, positives: Lists, seen: Lists, k: int) -> Ranks:
-        (query, asked), place = np.unique(np.stack([query_of[customer], when]), axis=1, return_inverse=True)
-        return rank(queries[query], candidates, place, positives, seen, k, prior, asked)
-
-    everyone = np.arange(len(question.customers))
-    lists = ask(everyone, period[first], question.positives, question.seen, metrics.CUT)
-    starts = np.flatnonzero(np.diff(question.owner, prepend=-1) | np.diff(period, prepend=-1))
-    offsets = np.append(starts, len(period))
-    nothing = Lists(np.zeros(len(starts) + 1, np.int64), np.zeros(0, np.int64))
-    rows = ask(question.owner[starts], period[starts], Lists(offsets, question.positives.items), nothing, 1)
-    return Ranks(rows.above, lists.above_unseen, lists.top)
 
 
 def baseline_answers(dataset: Dataset, question: Question) -> tuple[dict[str, Answers], dict[str, Any]]:
@@ -222,56 +126,55 @@ def baseline_answers(dataset: Dataset, question: Question) -> tuple[dict[str, An
         found["global_mean"] = Answers(mean)
         found["product_bias"] = Answers(mean + biases.product[test.product])
         found["customer_product_bias"] = Answers(mean + biases.product[test.product] + biases.customer[test.customer])
-    found["popularity"] = Answers(ranks=by_score(question, baselines.popularity(fit.product, products)))
+    found["popularity"] = by_score(question, baselines.popularity(fit.product, products))
     if dataset.has_time and len(fit):
-        facts["half_life_days"] = choose_half_life(dataset)
+        facts = {"half_life_days": choose_half_life(dataset), "dated_half_life_days": choose_half_life(dataset, True)}
         recent = baselines.recent_popularity(fit.product, fit.timestamp, facts["half_life_days"], products)
-        found["recent_popularity"] = Answers(ranks=by_score(question, recent))
-        facts["dated_half_life_days"] = choose_half_life(dataset, dated=True)
-        found["dated_popularity"] = Answers(ranks=by_date(question, facts["dated_half_life_days"], products))
+        found["recent_popularity"] = by_score(question, recent)
+        found["dated_popularity"] = by_date(question, facts["dated_half_life_days"])
     return found, facts
 
 
-def by_score(question: Question, score: Array) -> Ranks:
+def by_score(question: Question, score: Array) -> Answers:
     """Ranks where every customer is answered with the same score [N + 1] of each product: a model of width 1."""
-    column = score[question.candidates, None].astype(np.float32)
-    everyone = np.zeros(len(question.customers), np.int64)
-    return rank(np.ones((1, 1), np.float32), column, everyone, question.positives, question.seen)
+    asked, one = by_time(question), np.ones((1, 1), np.float32)
+    scores = inner_products(one, score[question.candidates, None].astype(np.float32))
+    return Answers(ranks=asked.ranks(scores, 1, len(question.candidates), np.zeros(len(asked.owner), np.int64)))
 
 
-def by_date(question: Question, half_life: int, products: int) -> Ranks:
-    """Ranks by popularity decayed as of each test row's date, from fitted reviews before it."""
-    moments, period = baselines.moments(question.test.timestamp)
-    scores = baselines.dated_popularity(question.fit.product, question.fit.timestamp, moments, half_life, products)
-    prior = np.stack([score[question.candidates] for score in scores]).astype(np.float32)
-    nothing = np.zeros((1, 1), np.float32), np.zeros((len(question.candidates), 1), np.float32)
-    return dated_ranks(question, *nothing, np.zeros(len(question.customers), np.int64), prior, period)
+def by_date(question: Question, half_life: float) -> Answers:
+    """Ranks where every customer is answered with what was popular before the day of the test row."""
+    fit, place, width = question.fit, question.place[question.fit.product], len(question.candidates)
+    asked = by_time(question, baselines.asked_days(fit.timestamp, question.test.timestamp))
+    days, query_of = np.unique(asked.when, return_inverse=True)
+    scores = baselines.dated_popularity(place[place >= 0], fit.timestamp[place >= 0], half_life, width, days)
+    return Answers(ranks=asked.ranks(scores, len(days), width, query_of))
 
 
 def choose_half_life(dataset: Dataset, dated: bool = False) -> int:
     """Days of half-life with the best mean top_k on valid when fitted on train; ties go to the longer one.
 
-    `dated`: of the popularity as of each valid row's date, instead of as of the end of train.
+    `dated`: of the popularity before the day of each valid row, instead of as of the end of train.
     """
-    train, valid, products = dataset.train, dataset.valid, dataset.products.num_rows
+    train, valid = dataset.train, dataset.valid
     if not len(valid):
         return baselines.HALF_LIFE
-    moments, period = baselines.moments(valid.timestamp) if dated else (None, np.zeros(len(valid), np.int64))
-    found = {}
-    for days in baselines.HALF_LIVES:
-        if moments is None:
-            scores = iter([baselines.recent_popularity(train.product, train.timestamp, days, products)])
+    products, column = np.unique(train.product, return_inverse=True)
+    place = np.full(dataset.products.num_rows, -1, np.int64)
+    place[products] = np.arange(len(products))
+    when = baselines.asked_days(train.timestamp, valid.timestamp) if dated else np.zeros(len(valid), np.int64)
+    days, owner = np.unique(when, return_inverse=True)
+    positives, one, found = Lists.of(owner, place[valid.product], len(days)), np.ones((1, 1), np.float32), {}
+    nothing = Lists(np.zeros(len(days) + 1, np.int64), np.zeros(0, np.int64))
+    for half_life in baselines.HALF_LIVES:
+        if dated:
+            scores = baselines.dated_popularity(column, train.timestamp, half_life, len(products), days)
         else:
-            scores = baselines.dated_popularity(train.product, train.timestamp, moments, days, products)
-        above = np.full(len(valid), metrics.MISS)
-        for number, score in enumerate(scores):
-            mine = np.flatnonzero(period == number)
-            score = score.astype(np.float32)
-            wanted = score[valid.product[mine]]
-            known = np.sort(score[score > 0])
-            above[mine] = np.where(wanted > 0, len(known) - 1 - np.searchsorted(known, wanted), metrics.MISS)
-        found[days] = sum(metrics.top_k(above).values())
-    return max(found, key=lambda days: (found[days], days))
+            recent = baselines.recent_popularity(column, train.timestamp, half_life, len(products))
+            scores = inner_products(one, recent[:, None].astype(np.float32))
+        ranks = rank_scores(scores, len(days), len(products), np.arange(len(days)), positives, nothing, 0)
+        found[half_life] = sum(metrics.top_k(ranks.above).values())
+    return max(found, key=lambda half_life: (found[half_life], half_life))
 
 
 def figures(question: Question, answers: Answers, counts: Array) -> Figures:

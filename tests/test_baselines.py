@@ -7,6 +7,7 @@ import pytest
 
 from amzrec import baselines
 from amzrec.baselines import DAY
+from amzrec.dataset import NO_TIME
 
 
 def test_biases_are_shrunk_means_products_first_then_customers() -> None:
@@ -55,3 +56,20 @@ def test_an_endless_half_life_is_plain_popularity() -> None:
     product, times = rng.integers(1, 9, 100), rng.integers(0, 10**9, 100)
     found = baselines.recent_popularity(product, times, 1e12, 9)
     assert found == pytest.approx(baselines.popularity(product, 9), rel=1e-6)
+
+
+def test_dated_popularity_halves_per_half_life_and_knows_only_the_days_before() -> None:
+    product, times = np.array([1, 0, 0]), (np.array([10.9, 0, 0.5]) * DAY).astype(np.int64)
+    days = np.array([0, 1, 10, 11, 21])
+    expected = np.array([[0, 0], [2 * 0.5**0.1, 0], [1, 0], [2 * 0.5**1.1, 0.5**0.1], [2 * 0.5**2.1, 0.5**1.1]])
+    fill = baselines.dated_popularity(product, times, 10, 2, days)
+    for start, stop in ((0, 5), (0, 1), (2, 4), (3, 5)):
+        scores = np.empty((stop - start, 2), np.float32)
+        fill(start, stop, scores)
+        assert scores == pytest.approx(expected[start:stop], rel=1e-6)
+
+
+def test_after_the_last_review_every_day_is_the_same_day() -> None:
+    fitted = np.array([0, 5 * DAY + 7], np.int64)
+    asked = np.array([-1, 5 * DAY, 6 * DAY, 900 * DAY, NO_TIME], np.int64)
+    assert baselines.asked_days(fitted, asked).tolist() == [-1, 5, 6, 6, 6]

@@ -13,7 +13,8 @@ import pytest
 
 from amzrec.dataset import REVIEW_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
 from amzrec.errors import AmzrecError
-from amzrec.evaluate import evaluate, head_products
+from amzrec.evaluate import evaluate
+from amzrec.question import head_products
 from amzrec.run import Run
 from conftest import write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
@@ -190,6 +191,74 @@ def test_recent_popularity_knows_what_is_bought_now(tmp_path: Path) -> None:
     assert found["baselines"]["recent_popularity"]["retrieval"]["top_1"] == 1
     # every half-life below 1000 days puts product 2 first, the longest of the equally good ones is taken
     assert found["protocol"]["half_life_days"] == 730
+
+
+def dated_run(folder: Path, *, context: list[tuple[int, int, float]], trend: float = 0.0) -> Run:
+    """20 products that nobody tested has seen, scored by row (the lowest first) plus the (period, product, value).
+
+    Period 1 begins on day 100. The stars of period 0 are `trend` above those of period 1, which are 5 for everybody.
+    """
+    write_checkerboard(folder / "dataset")
+    change(folder / "dataset", "train", [(20, row, 5.0, 0) for row in range(1, 21)])
+    change(folder / "dataset", "valid", [(19, 1, 5.0, 0)])
+    rows = [(1, 5, 4.0, 99 * DAY), (1, 6, 5.0, 100 * DAY), (2, 5, 5.0, 300 * DAY), (3, 5, 5.0, None)]
+    change(folder / "dataset", "test", rows[::-1])
+    dataset = open_dataset(folder / "dataset")
+    vectors = parity_vectors(dataset)
+    vectors.arrays["retrieval_query"][:, :-1] = 0
+    vectors.arrays["rating_query"][:] = [0, 0, 0, 4]
+    added = np.zeros((2, 21), np.float32)
+    for period, product, value in context:
+        added[period, product] = value
+    vectors.arrays["context"], vectors.arrays["context_edges"] = added, np.array([100 * DAY])
+    vectors.arrays["rating_context"] = np.array([trend, 0], np.float32)
+    return write_run(folder / "run", dataset, vectors)
+
+
+def test_a_review_is_ranked_as_of_its_own_date_and_a_list_as_of_its_first_review(tmp_path: Path) -> None:
+    found = evaluate(dated_run(tmp_path, context=[(0, 5, 1.0), (0, 6, -1.0)]))
+    # in period 0 product 5 is first and 6 last; in period 1, and now (no date), 4 stand before 5 and 5 before 6
+    assert found["model"]["retrieval"] == {"top_1": 0.25, "top_5": 0.75, "top_10": 1, "top_50": 1, "top_100": 1}
+    # customer 1 is asked in period 0: 5 at rank 1, 6 at rank 20; customers 2 and 3 find it at rank 5
+    ranking = found["model"]["ranking"]
+    assert ranking["mrr"] == pytest.approx((1 + 1 / 5 + 1 / 5) / 3)
+    assert ranking["recall@10"] == pytest.approx((1 / 2 + 1 + 1) / 3)
+    assert found["protocol"]["query_context"] == ["date"]
+
+
+def test_without_anything_to_add_dates_change_nothing(tmp_path: Path) -> None:
+    run = dated_run(tmp_path, context=[])
+    dated = evaluate(run)
+    for name in ("context", "rating_context", "context_edges"):
+        del run.vectors.arrays[name]
+    plain = evaluate(run)
+    assert plain["protocol"].pop("query_context") == []
+    assert dated["protocol"].pop("query_context") == ["date"]
+    assert dated == plain
+
+
+def test_stars_are_those_of_the_date(tmp_path: Path) -> None:
+    found = evaluate(dated_run(tmp_path, context=[], trend=-1.0))
+    assert found["model"]["rating"]["rmse"] == pytest.approx(0, abs=1e-6)
+
+
+def test_dated_popularity_knows_what_was_bought_then_from_the_days_before(tmp_path: Path) -> None:
+    folder = write_checkerboard(tmp_path / "d")
+    old = [(c, 1, 5.0, 0) for c in range(1, 6)] + [(6, 2, 5.0, 0)]
+    new = [(c, 2, 5.0, 1000 * DAY) for c in range(7, 17)]
+    change(folder, "train", old + new)
+    change(folder, "valid", [(17, 1, 5.0, DAY), (17, 2, 5.0, 1001 * DAY)])
+    # on day 1 product 1 leads, and still on day 1000, since what is sold on that day is not known when it begins
+    tested = [(18, 1, 5.0, DAY), (19, 1, 5.0, 1000 * DAY + 3600), (20, 2, 5.0, 1001 * DAY)]
+    change(folder, "test", [*tested, (1, 2, 5.0, -1)])  # nothing is known before the first day
+    dataset = open_dataset(folder)
+    run = write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(0)), fit_parts=["train"])
+    found = evaluate(run)
+    assert found["baselines"]["popularity"]["retrieval"]["top_1"] == 0.5
+    assert found["baselines"]["recent_popularity"]["retrieval"]["top_1"] == 0.5
+    assert found["baselines"]["dated_popularity"]["retrieval"]["top_1"] == 0.75
+    assert found["protocol"]["dated_half_life_days"] == 1460
+    assert "top_1" in found["differences"]["dated_popularity"]["retrieval"]
 
 
 def test_clicks_alone_are_evaluated_without_any_rating(tmp_path: Path) -> None:
