@@ -1,0 +1,198 @@
+"""Training end to end on the checkerboard, and what must never leak into a prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import amzrec.train
+from amzrec.batches import COLUMNS, fit_rows, with_prior
+from amzrec.config import TrainConfig
+from amzrec.dataset import Dataset, Reviews, open_dataset
+from amzrec.errors import AmzrecError, Silent
+from amzrec.learner import Learner, tf
+from amzrec.recommender import Recommender
+from amzrec.run import Run
+
+SMALL = TrainConfig(
+    dim=12, epochs=20, patience=20, head=(8,), learning_rate=0.05, average=0.5, l2=0.01, l2_history=0.01, mask=0.0
+)
+TINY = SMALL.replace(epochs=3, patience=3)
+
+
+class Told(Silent):
+    """A progress that remembers, and may stop the training after some line."""
+
+    def __init__(self, stop_at: str = "") -> None:
+        self.lines: list[str] = []
+        self.stop_at = stop_at
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+        if self.stop_at and line.startswith(self.stop_at):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The checkerboard as a dataset."""
+    from conftest import write_checkerboard
+
+    return open_dataset(write_checkerboard(tmp_path_factory.mktemp("board") / "data"))
+
+
+@pytest.fixture(scope="module")
+def no_valid(board: Dataset) -> Dataset:
+    """The same, valid among train: trained for the epochs that are asked for."""
+    whole = dataclasses.replace(board)
+    vars(whole)["train"] = Reviews.concat([board.train, board.valid])
+    vars(whole)["valid"] = board.valid.take(np.zeros(0, np.int64))
+    return whole
+
+
+@pytest.fixture(scope="module")
+def joint(board: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A joint training on it."""
+    return amzrec.train(board, tmp_path_factory.mktemp("runs") / "joint", SMALL)
+
+
+def same_vectors(one: Run, two: Run) -> bool:
+    """Whether two runs learned exactly the same."""
+    return all(np.array_equal(array, two.vectors[name], equal_nan=True) for name, array in one.vectors.arrays.items())
+
+
+def forward(dataset: Dataset, reviews: Reviews, mean: float, config: TrainConfig, example: int) -> Any:
+    """What the model computes for one train review in a training step, the mean stars frozen."""
+    fit = with_prior(fit_rows(dataset, reviews, config), reviews, None)
+    moved = fit.value + np.float32((fit.mean - mean) / fit.unit)  # values against the frozen mean
+    totals = [np.bincount(rows, moved, len(side.total)) for rows, side in
+              ((fit.customer, fit.customers), (fit.product, fit.products))]  # fmt: skip
+    sides = []
+    for side, total, other_total, other in (
+        (fit.customers, totals[0], totals[1], fit.products),
+        (fit.products, totals[1], totals[0], fit.customers),
+    ):
+        bias = (other_total / (other.number + other.shrink)).astype(np.float32)
+        edge = fit.customer_edge if side is fit.customers else fit.product_edge
+        partner = fit.product if side is fit.customers else fit.customer
+        residual = np.zeros_like(side.residual)
+        residual[edge] = moved - bias[partner]
+        sides.append(dataclasses.replace(side, total=total.astype(np.float32), residual=residual))
+    fit = dataclasses.replace(fit, value=moved, mean=mean, customers=sides[0], products=sides[1])
+    learner = Learner(config, fit, dataset, (1.0, 1.0))
+    batch = {name: tf.constant(getattr(fit, name)[[example]]) for name in COLUMNS}
+    found = learner.model.forward(batch, True)
+    return [np.asarray(part) for part in (found.x, found.y, found.query_bias, found.candidate_bias)], fit.own_prior
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_planted_target_does_not_change_its_own_prediction(board: Dataset, dropout: float) -> None:
+    config, train, example = SMALL.replace(history_dropout=dropout), board.train, 7
+    planted = train.take(np.arange(len(train)))
+    planted.stars[example] = 1.0 if train.stars[example] == 5.0 else 5.0
+    before, prior = forward(board, train, 4.0, config, example)
+    after, planted_prior = forward(board, planted, 4.0, config, example)
+    for one, two in zip(before, after, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+    assert prior[example] == planted_prior[example]
+
+
+def test_the_planted_target_changes_what_others_see(board: Dataset) -> None:
+    train, example = board.train, 7
+    planted = train.take(np.arange(len(train)))
+    planted.stars[example] = 1.0 if train.stars[example] == 5.0 else 5.0
+    other = int(np.flatnonzero((train.customer == train.customer[example]) & (np.arange(len(train)) != example))[0])
+    before, _ = forward(board, train, 4.0, SMALL, other)
+    after, _ = forward(board, planted, 4.0, SMALL, other)
+    assert np.abs(before[2] - after[2]).max() > 0.01  # the bias of the same customer, seen from another review
+
+
+def test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(joint: Run) -> None:
+    recommender = Recommender(joint.vectors)
+    found = [
+        int(recommender.retrieve(recommender.query(u).retrieval[None], 1, [recommender.seen(u, [0, 1])[0]])[0][0, 0])
+        for u in range(1, 21)
+    ]
+    assert np.mean(np.array(found) % 2 == np.arange(1, 21) % 2) > 0.9  # of the own parity; the only one left is u's
+
+
+def liked_and_disliked(run: Run) -> tuple[Any, Any]:
+    """Predicted stars, not clipped, of each customer for the withheld product and for one of the other parity."""
+    recommender, rows = Recommender(run.vectors), np.arange(1, 21, dtype=np.int32)
+    queries = recommender.vectors["rating_query"][rows]
+    return tuple(recommender.rate(queries, products, clip=False) for products in (rows, np.roll(rows, -1)))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("loss", ["squared", "pairwise-hinge", "listmle"])
+def test_the_stars_of_the_checkerboard_are_learned(no_valid: Dataset, tmp_path: Path, loss: str) -> None:
+    # with plain towers: all customers and products have the same means here, so that a mean which leaves the target
+    # out tells the target (it is higher by just what is missing), and the full features would learn only that
+    config = SMALL.replace(features="ids", rating_loss=loss, retrieval_weight=0.0, epochs=60)
+    liked, disliked = liked_and_disliked(amzrec.train(no_valid, tmp_path / loss, config))
+    assert np.mean(liked > disliked + 0.5) > 0.9
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Dataset, tmp_path: Path) -> None:
+    one, two, three = (
+        amzrec.train(board, tmp_path / name, TINY.replace(seed=seed))
+        for name, seed in (("one", 1), ("two", 1), ("three", 2))
+    )
+    assert same_vectors(one, two)
+    assert not same_vectors(one, three)
+
+
+@pytest.mark.parametrize("stop_at", ["epoch 2: rmse", "epoch 1: fitted"])
+def test_a_stopped_training_goes_on_where_it_was(
+    board: Dataset, tmp_path: Path, stop_at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amzrec.train, "CHECKPOINT_SECONDS", 0.0)
+    whole = amzrec.train(board, tmp_path / "whole", TINY)
+    with pytest.raises(KeyboardInterrupt):
+        amzrec.train(board, tmp_path / "stopped", TINY, progress=Told(stop_at))
+    assert not (tmp_path / "stopped").exists()
+    with pytest.raises(AmzrecError, match="--resume"):
+        amzrec.train(board, tmp_path / "stopped", TINY)
+    with pytest.raises(AmzrecError, match="other settings"):
+        amzrec.train(board, tmp_path / "stopped", TINY.replace(dim=6), resume=True)
+    told = Told()
+    resumed = amzrec.train(board, tmp_path / "stopped", TINY, resume=True, progress=told)
+    assert any(line.startswith("going on after epoch") for line in told.lines)
+    assert same_vectors(whole, resumed)
+
+
+def test_reviews_without_stars_train_retrieval_only(board: Dataset, tmp_path: Path) -> None:
+    clicks = dataclasses.replace(board, info=board.info | {"stars": None})
+    for part in ("train", "valid", "test"):
+        rows = getattr(board, part)
+        vars(clicks)[part] = dataclasses.replace(rows, stars=np.full(len(rows), np.nan, np.float32))
+    run = amzrec.train(clicks, tmp_path / "clicks", TINY)
+    assert run.info["trained"] == ["retrieval"]
+    assert run.vectors.head["mean"] is None
+
+
+def test_a_run_that_exists_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(AmzrecError, match="--overwrite"):
+        amzrec.train("no such file", tmp_path / "there", TINY)
+
+
+def test_the_towers_of_the_reference_train_and_answer(board: Dataset, tmp_path: Path) -> None:
+    config = TINY.replace(features="ids", optimizer="adagrad", dim=8, negatives="batch", refit=False)
+    run = amzrec.train(board, tmp_path / "ids", config)
+    assert not run.vectors["history_bag"].any()
+    assert run.info["best_epochs"].keys() == {"rating", "retrieval"}
+
+
+def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tmp_path: Path) -> None:
+    for name, settings in {
+        "batch": {"negatives": "batch", "hard_negatives": 5},
+        "hidden": {"mask_positives": True},
+    }.items():
+        run = amzrec.train(no_valid, tmp_path / name, SMALL.replace(rating_weight=0.0, epochs=15, **settings))
+        scores = run.vectors["retrieval_query"][1:] @ run.vectors["retrieval_candidate"][1:].T
+        own = (np.arange(20)[:, None] % 2) == (np.arange(20) % 2)
+        assert scores[own].mean() > scores[~own].mean(), name
