@@ -373,3 +373,15 @@ def test_the_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path) -> N
     assert files.fingerprint_of(str(tmp_path / "two" / "a.csv")) == first
     write(tmp_path / "two" / "a.csv", "user,item\nu,q\n")
     assert files.fingerprint_of(str(tmp_path / "two" / "a.csv")) != first
+
+
+def test_blank_lines_before_the_header_are_no_header(con: Any, tmp_path: Path) -> None:
+    _, rows = opened(con, write(tmp_path / "a.csv", "\n\nuser,item,rating\nu1,p1,4\n\nu2,p2,5\n"))
+    assert {brief(row)[:3] for row in rows} == {("u1", "p1", 4.0), ("u2", "p2", 5.0)}
+    assert {row["reason"] for row in rows} == {None}
+
+
+def test_a_gzip_file_of_another_name_is_read_as_one(con: Any, tmp_path: Path) -> None:
+    line = {"reviewerID": "A1", "asin": "0001", "overall": 4.0, "unixReviewTime": 1393372800}
+    _, rows = opened(con, write(tmp_path / "reviews", gzip.compress(json.dumps(line).encode())))
+    assert [brief(row) for row in rows] == [("A1", "0001", 4.0, 1393372800)]

@@ -101,6 +101,7 @@ DIRTY = [
     b'u9,"p9,5,1,a,b',
     b"u9,p\xff9,5,1,a,b",
     b"user,item,rating,time,title,category",
+    b"  ",
     b"\r",
     b"",
 ]
@@ -120,7 +121,7 @@ ALL = columns(
 def test_a_csv_with_every_kind_of_dirt_is_the_same_also_its_rejects(spark: Any, tmp_path: Path) -> None:
     file = write(tmp_path / "_a b[1].csv", b"\n".join(DIRTY))
     counts = same_on_both(file, tmp_path, columns=ALL, max_rejects=1)
-    assert sum(counts["rejected"].values()) == 10
+    assert sum(counts["rejected"].values()) == 11
     assert counts["rejected"]["not UTF-8"] == 1
     assert counts["repeats"] > 0
     assert counts["duplicates"] > 0
@@ -146,7 +147,7 @@ def test_json_lines_in_milliseconds_with_metadata_split_by_time(spark: Any, tmp_
         for i in range(70)
     ]  # fmt: skip
     text = [json.dumps(line).encode() for line in lines]
-    text[3:3] = [b"", b"not json", b'["u"]', b'{"other": 1}', b'{"user_id": "cut', b"{'user_id': 'u'}"]
+    text[3:3] = [b"", b" \t", b"not json", b'["u"]', b'{"other": 1}', b'{"user_id": "cut', b"{'user_id': 'u'}"]
     text += [b'{"user_id": "u\xff", "asin": "b", "parent_asin": "p", "rating": 1}', b'{"user_id": "u"} more']
     text += [b'{"user_id": 12, "asin": null, "parent_asin": "p9", "rating": "4.0", "timestamp": 1602133857}']
     file = tmp_path / "reviews"  # a gzip file of another name

@@ -86,7 +86,7 @@ def lines_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
     with open_bytes(part.file) as file:
         for number, whole in enumerate(file, start=1):
             for line in whole.rstrip(b"\n").split(b"\r"):
-                if not line:
+                if not (line.strip() if part.json else line):
                     continue
                 text = line.decode("utf-8", "replace")[:LONGEST]
                 if not part.json and not is_utf8(line):

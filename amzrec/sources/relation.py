@@ -70,6 +70,7 @@ def read_lines(con: Any, path: Path, header: bool) -> Any:
         header=header,
         auto_detect=False,
         columns={"line": "VARCHAR"},
+        skip=blank_lines(path),
         nullstr="\x02\x03",
         strict_mode=False,
         compression="gzip" if is_gzip(path) else "none",
@@ -112,6 +113,12 @@ def is_gzip(path: Path) -> bool:
 def open_bytes(path: Path) -> Any:
     """A plain or gzip file, opened for reading bytes."""
     return gzip.open(path, "rb") if is_gzip(path) else path.open("rb")
+
+
+def blank_lines(path: Path) -> int:
+    """How many blank lines stand before the first other one."""
+    with open_bytes(path) as file:
+        return next((number for number, line in enumerate(file) if line.strip(b"\r\n\xef\xbb\xbf")), 0)
 
 
 def check_gzip(path: Path) -> None:

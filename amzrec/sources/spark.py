@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
 from amzrec.errors import AmzrecError
-from amzrec.sources.relation import BAD_RECORD, BROKEN, LINE, NOT_JSON, NOT_UTF8, PLACE, is_gzip, open_bytes
+from amzrec.sources.relation import BAD_RECORD, BROKEN, LINE, NOT_JSON, NOT_UTF8, PLACE, blank_lines, is_gzip
 from amzrec.sources.sparksql import SparkSQL
 
 CORRUPT = "amzrec:corrupt"  # the reader's column for records that it cannot read
@@ -146,7 +146,7 @@ class Spark(Backend):  # type: ignore[misc]
         self.frames[path] = whole
         good = F.call_function("is_valid_utf8", whole[LINE])
         text = F.when(good, whole[LINE]).otherwise(F.call_function("make_valid_utf8", whole[LINE]))
-        return whole.filter(F.trim(F.rtrim(whole[LINE])) != "").select(text.alias(LINE), PLACE, good.alias("good"))
+        return whole.filter(whole[LINE] != "").select(text.alias(LINE), PLACE, good.alias("good"))
 
     def read_lines(self, path: Path, header: bool) -> Any:
         """The non-blank lines of a text file after the header: line, LINE, PLACE, BROKEN where it is not UTF-8."""
@@ -159,6 +159,7 @@ class Spark(Backend):  # type: ignore[misc]
     def read_objects(self, path: Path, names: list[str]) -> Any:
         """The named keys of JSON lines as text, with LINE, PLACE, and BROKEN where a line is no object or has none."""
         frame = self.lines(path)
+        frame = frame.filter(~frame[LINE].rlike(r"^\s*$"))
         schema = StructType([StructField(name, StringType()) for name in [*names, CORRUPT]])
         options = {"columnNameOfCorruptRecord": CORRUPT, "allowSingleQuotes": "false"}
         frame = frame.withColumn("value", F.from_json(frame[LINE], schema, options))
@@ -223,12 +224,6 @@ def placed(frame: DataFrame) -> DataFrame:
 def address(path: Path) -> str:
     """A local path for Spark, whatever its default file system is."""
     return f"file://{path.absolute()}"
-
-
-def blank_lines(path: Path) -> int:
-    """How many blank lines stand before the first line with text."""
-    with open_bytes(path) as file:
-        return next((number for number, line in enumerate(file) if line.strip(b"\r\n\xef\xbb\xbf \t")), 0)
 
 
 def connect(scratch: Path, master: str | None) -> Spark:
