@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from amzrec import metrics
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.dataset import Dataset
 from amzrec.errors import SILENT, AmzrecError, Progress
@@ -28,8 +29,9 @@ def compare(
     """Train the three models of MODELS into `root` and measure them on the same rows.
 
     `config` gives every other setting; its weights are those of the joint model where both are above 0. Returns and
-    writes {"protocol", "models": {name: figures}, "baselines", "differences": {name: …}, "runs", "picture"}, each
-    part as in metrics.json. Runs that are in the way are refused before anything is trained, unless `overwrite`.
+    writes {"protocol", "models": {name: figures}, "baselines", "differences": {name: …}, "untrained": {name: …},
+    "runs", "picture"}, each part as in metrics.json; the picture leaves out what was not trained. Runs that are in
+    the way are refused before anything is trained, unless `overwrite`.
     """
     from amzrec.train import resolve, train
 
@@ -49,16 +51,18 @@ def compare(
     joint = found["joint"]
     document = {
         "protocol": joint["protocol"],
-        "models": {name: metrics["model"] for name, metrics in found.items()},
+        "models": {name: figures["model"] for name, figures in found.items()},
         "baselines": joint["baselines"],
-        "differences": {name: metrics["differences"] for name, metrics in found.items()},
+        "differences": {name: figures["differences"] for name, figures in found.items()},
+        "untrained": {name: figures["untrained"] for name, figures in found.items()},
         "runs": runs,
         "picture": str(root / PICTURE),
     }
     from amzrec import plots
 
     try:
-        plots.draw_comparison(document, root / PICTURE)
+        shown = {name: metrics.learned(found[name]["model"], found[name]["untrained"]) for name in found}
+        plots.draw_comparison(document | {"models": shown}, root / PICTURE)
     except OSError as error:
         raise AmzrecError(f"cannot draw {root / PICTURE}: {error.strerror or error}. Free some space") from error
     write_json(root / COMPARISON, document)

@@ -124,9 +124,7 @@ class TrainConfig(Config):
     mask_positives: bool = False  # leave a customer's other products out of the negatives
     log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
-    rating_loss: str = (
-        "squared"  # squared, or over lists of 5 of one customer: pairwise-hinge, pairwise-logistic, listmle
-    )
+    rating_loss: str = "squared"  # squared; over lists of 5 of a customer: pairwise-hinge, pairwise-logistic, listmle
     retrieval_loss: str = "softmax"  # softmax over products, or dot: squared error of q·v against the stars as 0..1
     refit: bool = True  # train again on train + valid for the epochs found best
     seed: int = 42  # of weights, batches and masks

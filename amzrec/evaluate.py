@@ -60,6 +60,7 @@ def evaluate(
         "model": figures(question, model, counts),
         "baselines": {name: figures(question, rival, counts) for name, rival in rivals.items()},
         "differences": compared(question, model, rivals, rng),
+        "untrained": untrained(run),
     }
     write_json(run.path / METRICS, document)
     draw(run, question, {"model": model, **rivals})
@@ -268,6 +269,15 @@ def protocol(run: Run, dataset: Dataset, question: Question) -> Figures:
         "query_context": ["date"] if "context_edges" in run.vectors.arrays else [],
         "unrated_rows": int(np.isnan(question.test.stars).sum()),
     }
+
+
+def untrained(run: Run) -> list[str]:
+    """The tasks that this run was not trained for: their figures are those of its start, biases or popularity.
+
+    With --features ids the towers are shared, so that training one task moves the other: those figures count.
+    """
+    shared = run.info.get("config", {}).get("features") == "ids"
+    return [] if shared else [task for task in metrics.GROUPS_OF if task not in run.info.get("trained", [task])]
 
 
 def write_json(path: Path, document: Figures) -> None:

@@ -21,6 +21,17 @@ Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
+GROUPS_OF = {"rating": ("rating",), "retrieval": ("retrieval", "ranking")}  # what is measured of each task
+
+
+def learned(figures: dict[str, Any], untrained: list[str]) -> dict[str, Any]:
+    """The figures of a system, slices too, without those of tasks that it was not trained for."""
+    hidden = [group for task in untrained for group in GROUPS_OF[task]]
+    kept = {name: value for name, value in figures.items() if name not in hidden}
+    if "slices" in kept:
+        kept["slices"] = {name: part and learned(part, untrained) for name, part in kept["slices"].items()}
+    return kept
+
 
 def top_k(above: Ints, ks: tuple[int, ...] = TOP) -> dict[str, float]:
     """Share of all rows [T] whose product has fewer than k others at or above its score (MISS: never)."""

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from amzrec import metrics
+
 Figures = dict[str, Any]
 COLUMNS = {  # heading: (group, metric, digits) of metrics.json
     "RMSE": ("rating", "rmse", 4),
@@ -59,18 +61,29 @@ def figure(figures: Figures, group: str, metric: str, digits: int) -> str | None
 
 def evaluation(document: Figures, name: str = "model") -> str:
     """metrics.json: the protocol, the model beside its baselines, the slices, and what the intervals say."""
-    systems = {name: document["model"], **{plain(key): value for key, value in document["baselines"].items()}}
-    parts = [protocol(document["protocol"]), systems_table(systems), slices(document["model"].get("slices") or {})]
-    return "\n\n".join(part for part in [*parts, verdicts(document)] if part)
+    untrained = document["untrained"]
+    model = metrics.learned(document["model"], untrained)
+    systems = {name: model, **{plain(key): value for key, value in document["baselines"].items()}}
+    parts = [protocol(document["protocol"]), systems_table(systems), note({name: untrained})]
+    return "\n\n".join(part for part in [*parts, slices(model.get("slices") or {}), verdicts(document)] if part)
 
 
 def comparison(document: Figures) -> str:
     """The document of `compare`: the three models and the baselines, what the intervals say, where the picture is."""
-    systems = {MODELS.get(name, name): found for name, found in document["models"].items()}
+    untrained = {MODELS.get(name, name): tasks for name, tasks in document["untrained"].items()}
+    models = {MODELS.get(name, name): found for name, found in document["models"].items()}
+    systems = {name: metrics.learned(found, untrained[name]) for name, found in models.items()}
     systems |= {plain(key): value for key, value in document["baselines"].items()}
-    gaps = verdicts({"differences": document["differences"].get("joint", {})})
-    parts = [protocol(document["protocol"]), systems_table(systems), f"The joint model:\n{gaps}" if gaps else ""]
+    gaps = verdicts({"differences": document["differences"]["joint"], "untrained": document["untrained"]["joint"]})
+    parts = [protocol(document["protocol"]), systems_table(systems), note(untrained)]
+    parts.append(f"The joint model:\n{gaps}" if gaps else "")
     return "\n\n".join(part for part in [*parts, f"picture: {document['picture']}"] if part)
+
+
+def note(untrained: dict[str, list[str]]) -> str:
+    """Why figures of a model are missing, where they are."""
+    tasks = ", ".join(f"{name}: {' and '.join(found)}" for name, found in untrained.items() if found)
+    return f"Not trained, so not shown ({tasks}); the JSON has what the untrained start does." if tasks else ""
 
 
 def systems_table(systems: dict[str, Figures]) -> str:
@@ -98,9 +111,11 @@ def verdicts(document: Figures) -> str:
     """One row per baseline: the gap of the main metrics, with its paired 95 % interval."""
     wanted = {"RMSE": ("rating", "rmse"), "top-100": ("retrieval", "top_100"), "recall@10": ("ranking", "recall@10")}
     rows = []
-    for baseline, groups in document.get("differences", {}).items():
+    for baseline, found in document["differences"].items():
+        groups = metrics.learned(found, document["untrained"])
         gaps = [groups.get(group, {}).get(metric) for group, metric in wanted.values()]
-        rows.append([plain(baseline), *(interval(gap) if gap else None for gap in gaps)])
+        if any(gaps):
+            rows.append([plain(baseline), *(interval(gap) if gap else None for gap in gaps)])
     used = [i for i in range(len(wanted) + 1) if any(row[i] is not None for row in rows)]
     header = ["difference to (95 % interval)", *wanted]
     return table([header[i] for i in used], [[row[i] for i in used] for row in rows]) if rows else ""

@@ -94,6 +94,17 @@ def test_evaluate_prints_the_model_beside_the_baselines(parity: Path) -> None:
     assert {"model", "product bias", "popularity", "global mean"} <= set(names)
 
 
+def test_what_a_run_was_not_trained_for_is_not_shown(checkerboard: Path, tmp_path: Path) -> None:
+    board = dataset.open_dataset(checkerboard)
+    facts = {"trained": ["rating"], "config": {"features": "full"}}
+    write_run(tmp_path / "rating", board, parity_vectors(board), **facts)
+    lines = run("evaluate", tmp_path / "rating").stdout.splitlines()
+    model = next(line.split() for line in lines if line.startswith("model"))
+    assert model[1:] == ["0.0000", "0.0000", *["-"] * 7]
+    assert any(line.startswith("Not trained, so not shown (model: retrieval)") for line in lines)
+    assert not any(line.startswith("popularity") and "(" in line for line in lines)
+
+
 def test_evaluate_json_is_one_document_and_nothing_else(parity: Path) -> None:
     done = run("evaluate", parity, "--json")
     assert done.exit_code == 0, done.output

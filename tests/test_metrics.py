@@ -132,3 +132,10 @@ def test_the_difference_of_an_rmse_is_taken_after_the_root() -> None:
     pair = Pair(np.array([4.0, 4.0]), np.array([9.0, 9.0]), np.array([0, 1]), np.sqrt)
     (gap,) = metrics.differences([pair], 2, np.random.default_rng(0))
     assert gap == {"difference": -1.0, "low": -1.0, "high": -1.0}
+
+
+def test_figures_of_a_task_that_was_not_trained_are_left_out_with_those_of_the_slices() -> None:
+    figures = {"rating": 1, "retrieval": 2, "ranking": 3, "slices": {"head": {"rating": 4, "retrieval": 5}, "no": None}}
+    assert metrics.learned(figures, ["retrieval"]) == {"rating": 1, "slices": {"head": {"rating": 4}, "no": None}}
+    assert metrics.learned(figures, []) == figures
+    assert set(figures) == {"rating", "retrieval", "ranking", "slices"}
