@@ -12,7 +12,7 @@ from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset
 from amzrec.errors import AmzrecError, Progress
 from amzrec.legacy import import_tensorflow
-from amzrec.metrics import draw_lists, list_ndcg
+from amzrec.metrics import MISS, draw_lists, list_ndcg
 from amzrec.model import Forward, MultitaskModel
 from amzrec.optimizer import LazyAdam
 from amzrec.ranks import Lists, rank
@@ -178,14 +178,21 @@ class Learner:
         return out | {"low": np.array(fit.low), "high": np.array(fit.high), "a_customer": np.array(scale[0])}
 
     def save(self, prefix: Path) -> None:
-        """Write weights and optimizer."""
-        tf.train.Checkpoint(model=self.model, optimizer=self.optimizer).write(str(prefix))
+        """Write weights and optimizer; OSError where that fails."""
+        try:
+            tf.train.Checkpoint(model=self.model, optimizer=self.optimizer).write(str(prefix))
+        except tf.errors.OpError as error:
+            raise OSError(error.message) from error
 
     def restore(self, prefix: Path) -> None:
-        """Read them back; AmzrecError is the caller's to raise."""
-        tf.train.Checkpoint(model=self.model, optimizer=self.optimizer).read(
-            str(prefix)
-        ).assert_existing_objects_matched()
+        """Read them back; AmzrecError where they are missing, damaged or of another model."""
+        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer)
+        try:
+            checkpoint.read(str(prefix)).assert_existing_objects_matched()
+        except (tf.errors.OpError, ValueError, AssertionError) as error:
+            raise AmzrecError(
+                f"the checkpoint {prefix} cannot be read ({str(error).splitlines()[0]}): begin again with --overwrite"
+            ) from error
 
 
 class Steps(tf.keras.callbacks.Callback):  # type: ignore[misc]
@@ -278,5 +285,6 @@ class Watch:
         """Mean over the valid reviews of 1 / log2(1 + rank)."""
         questions = np.arange(len(query))
         ranks = rank(query, candidate, questions, self.positives, self.seen, 1, prior, self.period)
-        gains = 1.0 / np.log2(np.minimum(ranks.above_unseen, 1 << 40) + 2.0)
+        above = ranks.above_unseen
+        gains = np.where(above == MISS, 0.0, 1.0 / np.log2(np.minimum(above, MISS - 2) + 2.0))
         return float(gains.mean()) if len(gains) else float("nan")

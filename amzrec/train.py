@@ -17,16 +17,17 @@ import numpy as np
 
 from amzrec import __version__
 from amzrec.batches import SHRINK_CUSTOMER, bias_scale, fit_rows, with_prior, with_trend
-from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.config import PrepareConfig, TrainConfig, flag
 from amzrec.dataset import Dataset, Reviews, is_dataset, open_dataset, replace_folder
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.prepare import cached
 from amzrec.prior import HALF_LIVES
-from amzrec.run import CHECKPOINTS, HISTORY, RUN, RUNS, Run, Strings, Vectors, open_run, write_vectors
+from amzrec.run import CHECKPOINTS, HISTORY, RUN, RUNS, VECTORS, Run, Strings, Vectors, open_run, write_vectors
 
 WATCHED = 20_000  # most valid reviews that an epoch is judged by
 CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
 STATE = "state.json"
+TASKS = ("rating", "retrieval")
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -46,7 +47,8 @@ def train(
 
     The default `run` is runs/joint, runs/rating or runs/retrieval by the weights, with a number where that is taken.
     `prepare` says how a source is prepared on the fly. `resume` goes on with an unfinished training of that name.
-    Raises AmzrecError for data without anything to learn from, and where `run` exists and `overwrite` is not given.
+    Raises AmzrecError for data without anything to learn from, and where `run` exists and `overwrite` is not given or
+    it is no run folder.
     """
     config = config or TrainConfig()
     folder = Path(run) if run is not None else free_name(config, resume)
@@ -54,12 +56,17 @@ def train(
         raise AmzrecError(
             f"the run folder {folder} exists already: choose another --run, or add --overwrite to replace it"
         )
+    if folder.exists() and not (folder / RUN).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise AmzrecError(
+            f"{folder} is not a run folder (it has no {RUN}), so it is not replaced: choose another --run"
+        )
     dataset = resolve(source, prepare, progress)
     check(dataset, config)
     work = folder.parent / f".{folder.name}.training"
     try:
         Training(dataset, config, work, resume, overwrite, tensorboard, progress).run()
         replace_folder(work, folder)
+        tidy(folder)
     except OSError as error:
         kept = "What was reached is kept: go on with --resume" if (work / STATE).exists() else "Nothing was left there"
         raise AmzrecError(
@@ -74,19 +81,26 @@ def train(
 
 def free_name(config: TrainConfig, resume: bool) -> Path:
     """runs/joint, or joint-2, joint-3 … where that is taken; with `resume` the newest unfinished one."""
-    name = (
-        "joint"
-        if config.rating_weight and config.retrieval_weight
-        else "rating"
-        if config.rating_weight
-        else "retrieval"
-    )
+    tasks = tasks_of(config)
+    name = "joint" if len(tasks) > 1 else tasks[0]
     if resume:
         unfinished = sorted(RUNS.glob(f".{name}*.training/{STATE}"), key=lambda file: file.stat().st_mtime)
         if unfinished:
             return RUNS / unfinished[-1].parent.name[1 : -len(".training")]
     names = [name, *(f"{name}-{number}" for number in range(2, 10_000))]
     return next(RUNS / n for n in names if not (RUNS / n).exists())
+
+
+def tasks_of(config: TrainConfig) -> list[str]:
+    """The tasks with a weight."""
+    return [task for task in TASKS if getattr(config, f"{task}_weight") > 0]
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a finished run what only resuming needs."""
+    for name in (*(f"{task}.npz" for task in TASKS), STATE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def resolve(source: str | Path | Dataset | None, prepare: PrepareConfig | None, progress: Progress) -> Dataset:
@@ -127,6 +141,23 @@ class State:
     checkpoint: str = ""
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # configuration and fingerprint, to be equal
 
+    @classmethod
+    def read(cls, file: Path) -> State:
+        """The state of an unfinished training; AmzrecError where it is damaged or of another version."""
+        try:
+            return cls(**json.loads(file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise AmzrecError(
+                f"the unfinished training in {file.parent} cannot be read ({error}): begin again with --overwrite"
+            ) from error
+
+    def changed(self, settings: dict[str, Any]) -> list[str]:
+        """What is not as it was; epochs and patience may change as long as epochs are being chosen."""
+        free = ("epochs", "patience") if self.phase == "select" else ()
+        old, new = self.settings["config"], settings["config"]
+        flags = [flag(name) for name in new if name not in free and old.get(name) != new[name]]
+        return flags + [name for name in ("fingerprint", "protocol") if self.settings[name] != settings[name]]
+
 
 class Training:
     """One training in its working folder."""
@@ -143,7 +174,7 @@ class Training:
     ) -> None:
         self.dataset, self.config, self.work, self.progress = dataset, config, work, progress
         self.tensorboard = tensorboard
-        self.tasks = [t for t in ("rating", "retrieval") if getattr(config, f"{t}_weight") > 0]
+        self.tasks = tasks_of(config)
         if np.isnan(dataset.train.stars).all():
             self.tasks = ["retrieval"]
         self.started = time.monotonic()
@@ -160,18 +191,17 @@ class Training:
         """A fresh working folder, or the state of the unfinished training that is there."""
         file = self.work / STATE
         if file.exists() and resume:
-            state = State(**json.loads(file.read_text()))
-            if state.settings != settings:
+            state = State.read(file)
+            if changed := state.changed(settings):
                 raise AmzrecError(
-                    f"the unfinished training in {self.work} had other settings or data: repeat its command with "
-                    "--resume, or begin again with --overwrite"
+                    f"the unfinished training in {self.work} had other settings or data ({', '.join(changed)}): "
+                    "repeat its command with --resume, or begin again with --overwrite"
                 )
             self.progress.say(f"going on after epoch {state.epoch} of {state.phase}")
-            return state
+            return dataclasses.replace(state, settings=settings)
         if file.exists() and not overwrite:
-            epoch = json.loads(file.read_text()).get("epoch")
             raise AmzrecError(
-                f"an unfinished training is in {self.work} (epoch {epoch}): go on with --resume, "
+                f"an unfinished training is in {self.work} (epoch {State.read(file).epoch}): go on with --resume, "
                 "or begin again with --overwrite"
             )
         if resume:
@@ -229,8 +259,9 @@ class Training:
                 self.keep(learner, task)
 
     def tired(self) -> bool:
-        """Whether no task has improved for `patience` epochs."""
-        return self.state.epoch - max(self.state.best.values()) >= self.config.patience
+        """Whether no task that valid can judge has improved for `patience` epochs."""
+        best = [self.state.best[task] for task, figure in self.state.figures.items() if math.isfinite(figure)]
+        return bool(best) and self.state.epoch - max(best) >= self.config.patience
 
     def epoch(self, learner: Any, watch: Any, epochs: int, snapshots: bool) -> None:
         """One pass over the rows, then its row of the history and perhaps a checkpoint."""
@@ -258,16 +289,18 @@ class Training:
         for task in self.tasks if watch else ():
             stars = figures.get("valid_ndcg@5", -figures.get("valid_rmse", math.nan))
             figure = stars if task == "rating" else figures["valid_ndcg"]
-            if task not in state.best or (math.isfinite(figure) and figure > state.figures[task]):
-                state.best[task], state.figures[task] = number, figure if math.isfinite(figure) else -math.inf
+            figure, known = figure if math.isfinite(figure) else -math.inf, state.figures.get(task, -math.inf)
+            if figure > known or figure == known == -math.inf:  # what valid cannot judge is kept as it is at the end
+                state.best[task], state.figures[task] = number, figure
                 if snapshots:
                     self.keep(learner, task)
         if state.phase == "refit":
             for task in self.tasks:
                 if state.best[task] == number:
                     self.keep(learner, task)
-        other = {"rating", "retrieval"} - set(self.tasks)
-        for task in other:  # not trained: as it started, or with shared dimensions as the other task left it
+        for task in set(TASKS) - set(
+            self.tasks
+        ):  # not trained: as it started, or with shared dimensions as the other task left it
             if snapshots and (number == 0 or (self.config.shared and number == state.best.get(self.tasks[0]))):
                 self.keep(learner, task)
         if number:
@@ -296,9 +329,10 @@ class Training:
         self.saved = time.monotonic()
 
     def finish(self, fit_parts: list[str]) -> None:
-        """Assemble vectors/, history.csv and run.json, and remove what only resuming needs."""
+        """Assemble vectors/, history.csv and run.json."""
         state, dataset = self.state, self.dataset
-        rating, retrieval = (dict(np.load(self.work / f"{task}.npz")) for task in ("rating", "retrieval"))
+        rating, retrieval = (dict(np.load(self.work / f"{task}.npz")) for task in TASKS)
+        shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
         write_vectors(self.work, assemble(dataset, rating, retrieval, fit_parts))
         columns = list(dict.fromkeys(key for row in state.history for key in row))
         with (self.work / HISTORY).open("w", newline="") as file:
@@ -320,9 +354,6 @@ class Training:
             "versions": versions(),
             "finished": time.time(),
         }
-        for name in ("rating.npz", "retrieval.npz", STATE):
-            (self.work / name).unlink(missing_ok=True)
-        shutil.rmtree(self.work / CHECKPOINTS)
         (self.work / RUN).write_text(json.dumps(info, indent=1))
 
 
