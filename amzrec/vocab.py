@@ -17,7 +17,7 @@ from amzrec.sources.relation import Facts
 
 WORD = re.compile(r"\w+")
 ASCII = bytes(byte if WORD.match(chr(byte)) else ord(" ") for byte in range(128)) + bytes(128)  # WORD without re
-CHUNK = 100_000
+CHUNK = 50_000  # rows that are Python objects at one time
 TOLD = {"title": "product_title", "category": "category"}  # what reviews tell of products → the column of RAW
 UNKNOWN: tuple[str | None, list[str]] = (None, [])  # the facts of an id that the catalogue does not have
 

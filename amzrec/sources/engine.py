@@ -14,7 +14,7 @@ import ibis
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 
-MEMORY = 3 << 30  # bytes that DuckDB may hold before it spills; less on a small machine
+MEMORY = 5 << 29  # bytes that DuckDB may hold before it spills, of 4 GB for all; less on a small machine
 
 
 def connect(scratch: Path, config: PrepareConfig | None = None) -> Any:
