@@ -1,0 +1,232 @@
+"""Trainings that do not go well: interrupted, out of disk, damaged, in each other's way. Nothing half-made is a run."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import amzrec.train
+from amzrec.config import TrainConfig
+from amzrec.dataset import Dataset
+from amzrec.errors import AmzrecError, Silent
+from amzrec.run import Run, finished_runs, open_run
+from amzrec.train import STATE, train
+from fits import dataset_of, random_reviews, reviews_of
+
+CONFIG = TrainConfig(dim=6, head=(), own_vector=3, epochs=2, patience=9, retrieval_weight=0.0, refit=False)
+
+
+class Stop(Silent):
+    """Interrupts, as Ctrl-C does, when some line is said."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def say(self, line: str) -> None:
+        if line.startswith(self.line):
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _eagerly_and_with_every_checkpoint() -> Iterator[None]:
+    """Without a graph, whose tracing would take longer than these trainings; a checkpoint after each epoch."""
+    from amzrec.learner import tf
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(amzrec.train, "CHECKPOINT_SECONDS", 0.0)
+        tf.config.run_functions_eagerly(True)
+        yield
+        tf.config.run_functions_eagerly(False)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    """A few reviews with a valid part."""
+    return dataset_of(random_reviews(), reviews_of([(1, 1, 2.0), (4, 3, 4.0)], [10.0, 350.0]))
+
+
+@pytest.fixture(scope="module")
+def interrupted(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working folder of a training that was interrupted in its second epoch."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        train(data, folder / "run", CONFIG, progress=Stop("epoch 2"))
+    return folder / ".run.training"
+
+
+@pytest.fixture
+def unfinished(interrupted: Path, tmp_path: Path) -> Path:
+    """The place of such a training."""
+    shutil.copytree(interrupted, tmp_path / ".run.training")
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def done(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same training, not interrupted."""
+    return train(data, tmp_path_factory.mktemp("done") / "run", CONFIG)
+
+
+def left(folder: Path) -> list[str]:
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def same(one: Run, two: Run) -> bool:
+    """Whether two runs learned the same to the last bit."""
+    first, second = one.vectors.arrays, two.vectors.arrays
+    return first.keys() == second.keys() and all(
+        np.array_equal(first[name], second[name], equal_nan=True) for name in first
+    )
+
+
+def test_a_finished_run_holds_its_answers_and_nothing_that_only_resuming_needs(done: Run) -> None:
+    assert left(done.path.parent) == ["run"]
+    assert left(done.path) == ["history.csv", "run.json", "vectors"]
+    assert done.info["trained"] == ["rating"]
+
+
+def test_interrupted_before_the_first_checkpoint_nothing_is_left(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amzrec.train, "CHECKPOINT_SECONDS", 999.0)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "run", CONFIG, progress=Stop("epoch 1"))
+    assert left(tmp_path) == []
+
+
+def test_a_run_that_cannot_be_written_at_the_end_is_resumed_and_is_the_same(
+    data: Dataset, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(folder: Path, vectors: Any) -> None:
+        (folder / "vectors").mkdir()
+        (folder / "vectors" / "half.npy").write_text("half of it")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(amzrec.train, "write_vectors", full)
+        with pytest.raises(AmzrecError, match=r"No space left.*--resume"):
+            train(data, tmp_path / "run", CONFIG)
+    assert not (tmp_path / "run").exists()
+    assert finished_runs(tmp_path) == []
+    run = train(data, tmp_path / "run", CONFIG, resume=True)
+    assert same(run, done)
+    assert left(run.path / "vectors") == left(done.path / "vectors")
+    assert left(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_like_a_run(
+    data: Dataset, tmp_path: Path, checkpoints: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amzrec.train, "CHECKPOINT_SECONDS", 0.0 if checkpoints else 999.0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
+    try:
+        with pytest.raises(AmzrecError, match=r"cannot write the run folder .*Nothing was left there"):
+            train(data, tmp_path / "run", CONFIG)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left(tmp_path) == []
+
+
+def test_a_file_where_the_run_should_go_is_one_clear_error(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(AmzrecError, match="cannot write the run folder"):
+        train(data, tmp_path / "file" / "run", CONFIG)
+    with pytest.raises(AmzrecError, match="not a run folder"):
+        train(data, tmp_path / "file", CONFIG, overwrite=True)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# --- going on
+
+
+def test_going_on_may_ask_for_more_epochs(data: Dataset, unfinished: Path) -> None:
+    run = train(data, unfinished, CONFIG.replace(epochs=3, patience=4), resume=True)
+    assert len((run.path / "history.csv").read_text().splitlines()) == 1 + 3
+    assert run.info["config"]["epochs"] == 3
+
+
+def test_going_on_with_other_settings_or_data_names_what_differs(data: Dataset, unfinished: Path) -> None:
+    with pytest.raises(AmzrecError, match=r"--dim, --seed.*--overwrite"):
+        train(data, unfinished, CONFIG.replace(dim=9, seed=1, epochs=9), resume=True)
+    other = dataset_of(data.train, data.valid)
+    other.info["fingerprint"] = "another"
+    with pytest.raises(AmzrecError, match="fingerprint"):
+        train(other, unfinished, CONFIG, resume=True)
+    assert json.loads((unfinished.parent / ".run.training" / STATE).read_text())["epoch"] == 1
+
+
+def test_what_was_reached_is_not_thrown_away_unasked(data: Dataset, unfinished: Path) -> None:
+    with pytest.raises(AmzrecError, match=r"epoch 1.*--resume"):
+        train(data, unfinished, CONFIG)
+    train(data, unfinished, CONFIG.replace(epochs=1), overwrite=True)
+    assert left(unfinished.parent) == ["run"]
+
+
+@pytest.mark.parametrize("damage", ["state", "version", "checkpoint"])
+def test_a_damaged_unfinished_training_is_one_clear_error(data: Dataset, unfinished: Path, damage: str) -> None:
+    work = unfinished.parent / ".run.training"
+    if damage == "checkpoint":
+        for file in (work / "checkpoints").iterdir():
+            file.unlink()
+    else:
+        (work / STATE).write_text('{"phase": "sel' if damage == "state" else '{"stage": 3}')
+    with pytest.raises(AmzrecError, match=r"cannot be read .*--overwrite"):
+        train(data, unfinished, CONFIG, resume=True)
+
+
+def test_with_nothing_to_go_on_with_it_begins_at_the_start(data: Dataset, tmp_path: Path) -> None:
+    assert train(data, tmp_path / "run", CONFIG.replace(epochs=1), resume=True).info["best_epochs"]
+
+
+# --- names and places
+
+
+def test_the_default_name_tells_the_tasks_and_is_never_taken_twice(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = CONFIG.replace(epochs=1)
+    assert train(data, config=short).path == Path("runs/rating")
+    with pytest.raises(KeyboardInterrupt):
+        train(data, config=CONFIG, progress=Stop("epoch 2"))
+    assert left(Path("runs")) == [".rating-2.training", "rating"]
+    assert train(data, config=CONFIG, resume=True).path == Path("runs/rating-2")
+    assert open_run().path == Path("runs/rating-2"), "the latest"
+
+
+def test_an_interrupted_replacement_keeps_the_old_run(data: Dataset, tmp_path: Path) -> None:
+    short = CONFIG.replace(epochs=1)
+    before = train(data, tmp_path / "run", short).info
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "run", short.replace(seed=7), overwrite=True, progress=Stop("epoch 1"))
+    assert open_run(tmp_path / "run").info == before
+    after = train(data, tmp_path / "run", short.replace(seed=7), overwrite=True).info
+    assert after["config"]["seed"] == 7
+    assert left(tmp_path) == ["run"]
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("cat")
+    with pytest.raises(AmzrecError, match="not a run folder"):
+        train(data, tmp_path / "photos", CONFIG, overwrite=True)
+    assert left(tmp_path / "photos") == ["cat.jpg"]
+
+
+def test_a_loss_that_is_no_number_is_one_clear_error(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(AmzrecError, match=r"no longer a number.*--learning-rate"):
+        train(data, tmp_path / "run", CONFIG.replace(learning_rate=1e30, epochs=3))
+    assert not (tmp_path / "run").exists()
