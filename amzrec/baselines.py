@@ -80,12 +80,12 @@ def dated_popularity(
     def fill(start: int, stop: int, scores: npt.NDArray[np.float32]) -> None:
         now = days[start]
         known = np.searchsorted(day, now)
-        total = np.bincount(column[:known], 0.5 ** ((now - day[:known]) / half_life), products).astype(np.float64)
-        for line, today in enumerate(days[start:stop]):
-            new = slice(known, np.searchsorted(day, today))
-            total *= 0.5 ** ((today - now) / half_life)
-            np.add.at(total, column[new], 0.5 ** ((today - day[new]) / half_life))
-            scores[line] = total
-            now, known = today, new.stop
+        scores[0] = np.bincount(column[:known], 0.5 ** ((now - day[:known]) / half_life), products)
+        for line in range(1, stop - start):
+            now, last = days[start + line], days[start + line - 1]
+            new = slice(known, np.searchsorted(day, now))
+            np.multiply(scores[line - 1], 0.5 ** ((now - last) / half_life), out=scores[line])
+            np.add.at(scores[line], column[new], 0.5 ** ((now - day[new]) / half_life))
+            known = new.stop
 
     return fill

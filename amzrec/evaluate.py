@@ -21,6 +21,8 @@ from amzrec.ranks import Lists, Ranks, inner_products, rank_scores
 from amzrec.recommender import Recommender
 from amzrec.run import METRICS, PLOTS, Run, open_run
 
+JUDGED = 3000  # most valid reviews that a half-life is chosen on
+
 Array = npt.NDArray[Any]
 Figures = dict[str, Any]
 
@@ -105,7 +107,7 @@ def answer(recommender: Recommender, question: Question) -> Answers:
     _, unique, query_of = np.unique(
         key.view(np.dtype((np.void, key.shape[1] * key.itemsize)))[:, 0], return_index=True, return_inverse=True
     )
-    prior = None if context is None else context[:, recommender.candidate_rows]  # [P, M]
+    prior = None if context is None else context[:, question.candidates]  # [P, M]
     scores = inner_products(queries[unique], recommender.candidate_vectors, prior, asked.when[unique])
     ranks = asked.ranks(scores, len(unique), len(question.candidates), query_of)
     stars = None
@@ -160,6 +162,7 @@ def choose_half_life(dataset: Dataset, dated: bool = False) -> int:
     train, valid = dataset.train, dataset.valid
     if not len(valid):
         return baselines.HALF_LIFE
+    valid = valid.take(np.linspace(0, len(valid) - 1, min(len(valid), JUDGED)).astype(np.int64))
     products, column = np.unique(train.product, return_inverse=True)
     place = np.full(dataset.products.num_rows, -1, np.int64)
     place[products] = np.arange(len(products))

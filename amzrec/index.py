@@ -21,7 +21,7 @@ Rows = npt.NDArray[np.int32]
 Columns = npt.NDArray[np.intp]
 Exclude = Sequence[npt.NDArray[np.int32]]
 
-BLOCK_BYTES = 32 << 20  # of scores held at once by the exact search; smaller blocks starve the matrix product
+BLOCK_BYTES = 64 << 20  # of scores held at once by the exact search; smaller blocks starve the matrix product
 EXACT_UNTIL = 100_000  # candidates: below, exact search takes 1 to 2 ms a query and an index does not pay (measured)
 BRUTE_UNTIL = 20_000  # candidates: below, ScaNN's authors advise its own brute force; its tree loses products there
 TREE_FROM = 100_000  # candidates: between the two, hashing without a tree (advice of ScaNN's authors)
@@ -62,14 +62,19 @@ class ExactIndex:
         score = np.full((len(queries), k), -np.inf, np.float32)
         if not len(self.rows):
             return top, score
-        step = max(1, BLOCK_BYTES // (4 * len(self.rows)))
+        step = min(max(1, BLOCK_BYTES // (4 * len(self.rows))), max(1, len(queries)))
+        block = np.empty((step, len(self.rows)), np.float32)
         for start in range(0, len(queries), step):
-            scores = queries[start : start + step] @ self.candidates.T  # [b, M]
-            if exclude is not None:
-                for line, gone in zip(scores, exclude[start : start + step], strict=True):
-                    line[positions(self.rows, gone)] = -np.inf
+            part = slice(start, start + step)
+            asked = queries[part]
+            scores = np.matmul(asked, self.candidates.T, out=block[: len(asked)])  # [b, M]
+            if exclude is not None and len(asked):
+                gone = exclude[part]
+                line = np.repeat(np.arange(len(gone)), [len(rows) for rows in gone])
+                place, found = find(self.rows, np.concatenate(gone))
+                scores[line[found], place[found]] = -np.inf
             place = best(scores, k)
-            found, part = place >= 0, slice(start, start + step)
+            found = place >= 0
             top[part] = np.where(found, self.rows[place], 0)
             score[part] = np.where(found, np.take_along_axis(scores, place, axis=1), -np.inf)
         return top, score
@@ -83,12 +88,18 @@ def check_candidates(candidates: Floats, rows: Rows) -> None:
         raise ValueError("rows must ascend strictly: candidates are unique")
 
 
+def find(rows: Rows, wanted: Rows) -> tuple[Columns, npt.NDArray[np.bool_]]:
+    """Where each of the `wanted` rows [n] would stand in the ascending `rows`, and whether it is there."""
+    place: Columns = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    return place, np.equal(rows[place], wanted)
+
+
 def positions(rows: Rows, wanted: Rows) -> Columns:
     """Where the `wanted` rows stand in the ascending `rows`; those that are not there are left out."""
     if not len(rows):
         return np.zeros(0, np.intp)
-    place: Columns = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
-    return place[np.equal(rows[place], wanted)]
+    place, found = find(rows, wanted)
+    return place[found]
 
 
 def avx2() -> bool:

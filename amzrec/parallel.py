@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -21,7 +21,7 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result]:
     """work(item) of each item in order, by one thread per core; no more than one result per core waits to be taken.
 
     numpy lets go of the interpreter while it computes. Each thread multiplies its matrices alone: threads that each

@@ -107,6 +107,7 @@ def best(scores: Floats, k: int) -> Ints:
 def inner_products(queries: Floats, candidates: Floats, prior: Floats | None = None, period: Any = None) -> Scores:
     """queries [U, d] · candidates [M, d]; with `prior` [T, M] and `period` [U] plus prior[period[u]] for query u."""
     columns = np.ascontiguousarray(candidates.T)
+    prior = None if prior is None else np.ascontiguousarray(prior)  # table[:, rows] comes with its columns together
 
     def fill(start: int, stop: int, scores: Floats) -> None:
         np.matmul(queries[start:stop], columns, out=scores)

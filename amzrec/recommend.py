@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from amzrec.config import require
 from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.parallel import ahead
 from amzrec.recommender import Query, Recommender
 from amzrec.run import Run, open_run
 
@@ -136,12 +137,16 @@ def recommend_all(
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _writer(partial, model) as write:
-            total = len(model.vectors.customer_ids) - 1
-            for start in range(1, total + 1, TOGETHER):
-                stop = min(start + TOGETHER, total + 1)
-                write(*_block(model, start, stop, k, include_seen, sort))
-                progress.step("customers", stop - 1, total)
+        total = len(model.vectors.customer_ids) - 1
+        starts = range(1, total + 1, TOGETHER)
+
+        def block(start: int) -> tuple[Rows, Rows, Rows, Floats, Floats | None]:
+            return _block(model, start, min(start + TOGETHER, total + 1), k, include_seen, sort)
+
+        with _writer(partial, model) as write, contextlib.closing(ahead(block, starts)) as blocks:
+            for start, found in zip(starts, blocks, strict=True):
+                write(*found)
+                progress.step("customers", min(start + TOGETHER - 1, total), total)
         partial.replace(out)
     except OSError as error:
         raise AmzrecError(
@@ -159,7 +164,9 @@ def _block(
 ) -> tuple[Rows, Rows, Rows, Floats, Floats | None]:
     """Customer row, rank, product row, score and stars of every recommendation for customer rows start .. stop."""
     v = model.vectors
-    hidden = [model.seen(customer)[0] for customer in range(start, stop)] if not include_seen else None
+    offsets = np.asarray(v["seen_offsets"][start : stop + 1])
+    seen = np.asarray(v["seen_product"][offsets[0] : offsets[-1]])
+    hidden = None if include_seen else np.split(seen, offsets[1:-1] - offsets[0])
     depth = min(k if sort == "retrieval" else max(k, DEPTH), len(model.candidates))
     rows, scores = model.retrieve(v["retrieval_query"][start:stop], depth, hidden)  # [b, depth]
     owner = np.repeat(np.arange(start, stop, dtype=np.int32), depth)

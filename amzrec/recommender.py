@@ -50,17 +50,13 @@ class Recommender:
         """[M] product rows that may be recommended, ascending."""
         return self.vectors["candidates"]
 
-    @property
-    def candidate_rows(self) -> Rows | slice:
-        """The candidates to index a table with: a slice, hence no copy, where they are consecutive, as by default."""
-        rows = self.candidates
-        consecutive = len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows)
-        return slice(int(rows[0]), int(rows[-1]) + 1) if consecutive else rows
-
     @cached_property
     def candidate_vectors(self) -> Floats:
-        """[M, Dr + 1]."""
-        return self.vectors["retrieval_candidate"][self.candidate_rows]
+        """[M, Dr + 1]; a view of the file where the candidates are consecutive rows, as they are by default."""
+        rows, table = self.candidates, self.vectors["retrieval_candidate"]
+        if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
+            return table[int(rows[0]) : int(rows[-1]) + 1]
+        return table[rows]
 
     @property
     def has_stars(self) -> bool:
