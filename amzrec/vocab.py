@@ -19,6 +19,7 @@ WORD = re.compile(r"\w+")
 ASCII = bytes(byte if WORD.match(chr(byte)) else ord(" ") for byte in range(128)) + bytes(128)  # WORD without re
 CHUNK = 50_000  # rows that are Python objects at one time
 TOLD = {"title": "product_title", "category": "category"}  # what reviews tell of products → the column of RAW
+REPEATED = ["features.list.element"]  # the column of which few values stand in many rows
 UNKNOWN: tuple[str | None, list[str]] = (None, [])  # the facts of an id that the catalogue does not have
 
 
@@ -52,17 +53,17 @@ def numbered(con: Any, kept: Any, name: str, listed: list[str]) -> Any:
 
 def write_customers(path: Path, rows: Any, facts: Facts) -> None:
     """customers.parquet from the table that `numbered` made; row 0 is the unknown customer."""
-    with pq.ParquetWriter(path, CUSTOMER_SCHEMA) as writer:
+    with pq.ParquetWriter(path, CUSTOMER_SCHEMA, use_dictionary=REPEATED) as writer:
         for batch in batches(rows.select("row", "id", "count")):
-            features = Lists(pa.string())
-            for customer in batch["id"].to_pylist() if facts else [""] * len(batch):
+            features = Lists(pa.string(), empty=0 if facts else len(batch))
+            for customer in batch["id"].to_pylist() if facts else ():
                 features.add(facts.get(customer, UNKNOWN)[1])
             write(writer, CUSTOMER_SCHEMA, [batch["row"], batch["id"], batch["count"], features.array()])
 
 
 def write_products(path: Path, rows: Any, facts: Facts) -> None:
     """products.parquet likewise; `rows` also has the columns title and category (null where unknown)."""
-    with pq.ParquetWriter(path, PRODUCT_SCHEMA) as writer:
+    with pq.ParquetWriter(path, PRODUCT_SCHEMA, use_dictionary=REPEATED) as writer:
         for batch in batches(rows.select("row", "id", "count", "title", "category")):
             titles, features, words = list[str | None](), Lists(pa.string()), Lists(pa.int32())
             columns = (batch[name].to_pylist() for name in ("id", "title", "category"))
@@ -96,10 +97,10 @@ def described(rows: Any, told: Any) -> Any:
 
 
 class Lists:
-    """Lists, gathered as Arrow has them: all values after each other, and where each list ends."""
+    """Lists, first some empty ones, gathered as Arrow has them: all values after each other, and where each ends."""
 
-    def __init__(self, type: pa.DataType) -> None:
-        self.type, self.values, self.ends = type, list[Any](), [0]
+    def __init__(self, type: pa.DataType, empty: int = 0) -> None:
+        self.type, self.values, self.ends = type, list[Any](), [0] * (empty + 1)
 
     def add(self, values: list[Any]) -> None:
         """One more list."""

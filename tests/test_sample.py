@@ -149,7 +149,7 @@ def test_the_joint_model_finds_most_of_what_can_be_known(tmp_path: Path) -> None
     from amzrec.dataset import Reviews
 
     dataset = amzrec.prepare(None, tmp_path / "dataset", amzrec.PrepareConfig(product_key="id"))
-    run = amzrec.train(dataset, tmp_path / "run", amzrec.TrainConfig(epochs=4))
+    run = amzrec.train(dataset, tmp_path / "run", amzrec.TrainConfig())
     found = amzrec.evaluate(run)
     truth = Truth()
     customers, products = (t.to_pylist() for t in (dataset.customers["customer_id"], dataset.products["product_id"]))
