@@ -13,17 +13,17 @@ PAIR = ["customer", "product"]
 
 
 def encode(con: Any, clean: Any, told: list[str]) -> Any:
-    """The table `coded`: customer and product int32, stars, timestamp, given; drops the table `checked` of `clean`.
+    """The table `coded`: customer, product int32, stars, timestamp, given, part; drops the table `checked` of `clean`.
 
-    `clean` has customer_id and product_id; the tables `customer_ids` and `product_ids` keep what the codes stand for,
-    `product_told` how many reviews `n` of a product_id tell the same in the columns `told`.
+    `clean` has these, with customer_id and product_id; the tables `customer_ids` and `product_ids` keep what the codes
+    stand for, `product_told` how many reviews `n` of a product_id tell the same in the columns `told`.
     """
     facts = con.create_table("product_told", clean.group_by(["product_id", *told]).agg(n=clean.count()))
     for name, table in (("customer", clean), ("product", facts)):
         ids = table.select(f"{name}_id").distinct()
         con.create_table(f"{name}_ids", ids.mutate(**{name: ibis.row_number().cast("int32")}))
     coded = clean.join(con.table("customer_ids"), "customer_id").join(con.table("product_ids"), "product_id")
-    coded = con.create_table("coded", coded.select(*PAIR, "stars", "timestamp", "given"))
+    coded = con.create_table("coded", coded.select(*PAIR, "stars", "timestamp", "given", "part"))
     drop(con, "checked")
     return coded
 
@@ -34,7 +34,11 @@ def unique(con: Any, coded: Any) -> tuple[Any, int, int]:
     Given test reviews stay before others, then the latest, then that with the highest stars. Drops the table `coded`.
     """
     pairs = coded.group_by(PAIR).agg(
-        stars=coded.stars.max(), timestamp=coded.timestamp.max(), given=coded.given.any(), n=coded.count()
+        stars=coded.stars.max(),
+        timestamp=coded.timestamp.max(),
+        given=coded.given.any(),
+        part=coded.part.max(),
+        n=coded.count(),
     )
     pairs = con.create_table("pairs", pairs)
     again = con.create_table("again", coded.semi_join(pairs.filter(pairs.n > 1), PAIR))

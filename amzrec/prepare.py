@@ -104,7 +104,7 @@ class Preparation:
 
     def run(self) -> None:
         """All stages; the folder then holds the dataset."""
-        from amzrec import coded, vocab
+        from amzrec import coded, split, vocab
         from amzrec.sources import engine
 
         self.con = engine.connect(self.scratch, self.config)
@@ -113,6 +113,7 @@ class Preparation:
             clean = self.clean()
             self.stage("encoding")
             told = [name for name in vocab.TOLD.values() if name in self.source.has]
+            clean = clean.mutate(part=split.early(clean, self.config))
             rows, duplicates, repeats = coded.unique(self.con, coded.encode(self.con, clean, told))
             if self.tests and (both := coded.both(self.con)):
                 self.warnings.append(f"{both:,} reviews are also among the test reviews and left out of train")
@@ -148,11 +149,13 @@ class Preparation:
         parts += [(self.tests, part, True) for part in self.tests.parts] if self.tests else []
         checked = [checks.checked(s, part, self.key, titles).mutate(given=given) for s, part, given in parts]
         table = self.con.create_table("checked", engine.union(checked))
-        counts = table.group_by("reason").agg(n=table.count(), undated=table.undated.sum()).to_pyarrow().to_pylist()
+        good = table.reason.isnull()
+        totals = engine.fetched(table.agg(good=good.sum(), undated=(good & table.undated).sum())).to_pylist()[0]
+        refusals = engine.fetched(table.filter(~good).group_by("reason").agg(n=lambda t: t.count())).to_pylist()
         unread = engine.left_out(self.con)
         refused = rejects.refused_by_reader(unread)
-        refused.update({row["reason"]: row["n"] for row in counts if row["reason"] is not None})
-        read = sum(row["n"] for row in counts if row["reason"] is None) + refused.total()
+        refused.update({row["reason"]: row["n"] for row in refusals})
+        read = int(totals["good"] or 0) + refused.total()
         self.counts |= {"read": read, "rejected": dict(refused.most_common())}
 
         def listed() -> Iterator[rejects.Reject]:
@@ -162,9 +165,9 @@ class Preparation:
 
         rejects.write_rejects(self.folder / REJECTS, listed())
         checks.enough(self.source, self.config, read, self.counts["rejected"], self.folder / REJECTS)
-        if undated := sum(row["undated"] for row in counts if row["reason"] is None):
-            self.warnings.append(f"{int(undated):,} timestamps could not be read and count as missing")
-        return table.filter(table.reason.isnull())
+        if totals["undated"]:
+            self.warnings.append(f"{int(totals['undated']):,} timestamps could not be read and count as missing")
+        return table.filter(good) if refusals else table
 
     def split(self, rows: Any) -> Any:
         """The kept reviews with their part."""
@@ -172,9 +175,9 @@ class Preparation:
         from amzrec.sources import engine
 
         self.stage("splitting")
-        kept = self.con.create_table("kept", split.parts(split.drawn(self.con, rows, self.config), self.config))
+        kept = self.con.create_table("kept", split.parts(self.con, rows, self.config))
         engine.drop(self.con, "pairs", "again", "core_0", "core_1")
-        found = kept.group_by("part").agg(n=kept.count()).to_pyarrow().to_pylist()
+        found = engine.fetched(kept.group_by("part").agg(n=kept.count())).to_pylist()
         sizes = {PARTS[row["part"]]: row["n"] for row in found}
         self.counts |= {"kept": sum(sizes.values())} | {part: sizes.get(part, 0) for part in PARTS}
         if not sizes.get("train"):
@@ -230,10 +233,10 @@ class Preparation:
 
     def write_info(self, kept: Any) -> None:
         """dataset.json."""
-        from amzrec.sources import files
+        from amzrec.sources import engine, files
 
         facts = kept.aggregate(low=kept.stars.min(), high=kept.stars.max(), timeless=kept.timestamp.isnull().sum())
-        found = facts.to_pyarrow().to_pylist()[0]
+        found = engine.fetched(facts).to_pylist()[0]
         low, high = self.source.scale or (found["low"], found["high"])
         if found["timeless"] and found["timeless"] < self.counts["kept"]:
             self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")

@@ -8,21 +8,36 @@ import ibis
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.sources.engine import size
+from amzrec.sources.engine import fetched, size
 
 TRAIN, VALID, TEST = 0, 1, 2  # positions in dataset.PARTS
 
 
-def drawn(con: Any, rows: Any, config: PrepareConfig) -> Any:
-    """The reviews with `draw`: the hex digits of the md5 of customer id, product id and seed, equal on every engine.
+def draw(rows: Any, config: PrepareConfig) -> Any:
+    """The hex digits of the md5 of customer id, product id and seed, equal on every engine.
 
     The first 8 decide about test, the next 8 about valid, so that neither row order nor parallelism matters.
     """
-    if config.split == "temporal":
-        return rows
+    return rows.customer_id.concat("\x1f", rows.product_id, f"\x1f{config.seed}").hexdigest("md5")
+
+
+def early(rows: Any, config: PrepareConfig) -> Any:
+    """The part (int8) of reviews with ids for the splits that look at one review only, before any other work.
+
+    `rows` has customer_id, product_id, given. For other splits 0, so that ids need not be joined again just for this.
+    """
+    if config.split not in ("random", "given"):
+        return ibis.literal(TRAIN, "int8")
+    digits = draw(rows, config)
+    valid = ibis.cases((digits.substr(8, 8) < below(config.valid), VALID), else_=TRAIN)
+    test = rows.given if config.split == "given" else digits < below(config.test)
+    return ibis.cases((test, TEST), else_=valid).cast("int8")
+
+
+def drawn(con: Any, rows: Any, config: PrepareConfig) -> Any:
+    """The reviews with `draw`, for the splits that draw within a customer."""
     named = rows.join(con.table("customer_ids"), "customer").join(con.table("product_ids"), "product")
-    text = named.customer_id.concat("\x1f", named.product_id, f"\x1f{config.seed}")
-    return named.select(*rows.columns, draw=text.hexdigest("md5"))
+    return named.select(*rows.columns, draw=draw(named, config))
 
 
 def below(share: float) -> str:
@@ -30,22 +45,20 @@ def below(share: float) -> str:
     return f"{min(round(share * 2**32), 2**32 - 1):08x}"
 
 
-def parts(kept: Any, config: PrepareConfig) -> Any:
-    """The reviews with a column `part` (int8: 0 train, 1 valid, 2 test), without `draw`.
+def parts(con: Any, kept: Any, config: PrepareConfig) -> Any:
+    """The reviews with their final `part` (int8: 0 train, 1 valid, 2 test).
 
-    `kept` has customer and product (int), timestamp (int64 or null), given (bool) and, unless temporal, draw (text).
+    `kept` has customer and product (int), timestamp (int64 or null), given (bool) and the part that `early` gave.
     """
+    if config.split in ("random", "given"):
+        return kept
+    kept = kept.drop("part")
     if config.split in ("temporal", "leave-last-out"):
         check_times(kept, config.split)
     if config.split == "temporal":
         return temporal(kept, config)
-    if config.split == "leave-last-out":
-        return leave_last_out(kept, config).drop("draw")
-    if config.split == "per-customer":
-        return per_customer(kept, config).drop("draw")
-    valid = ibis.cases((kept.draw.substr(8, 8) < below(config.valid), VALID), else_=TRAIN)
-    test = kept.given if config.split == "given" else kept.draw < below(config.test)
-    return kept.mutate(part=ibis.cases((test, TEST), else_=valid).cast("int8")).drop("draw")
+    kept = drawn(con, kept, config)
+    return (leave_last_out if config.split == "leave-last-out" else per_customer)(kept, config).drop("draw")
 
 
 def check_times(kept: Any, split: str) -> None:
@@ -90,7 +103,7 @@ def boundary(times: Any, share: float, what: str) -> int:
     )  # reviews at t or after
     table = table.filter(table.t > table.t.min())
     total = size(times.name("t").as_table())
-    near = table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1).to_pyarrow()
+    near = fetched(table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1))
     if not near.num_rows:
         raise AmzrecError(
             f"--split temporal finds no earlier and later reviews for {what}: all {total:,} have the same time. "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,9 +26,38 @@ UNKNOWN: tuple[str | None, list[str]] = (None, [])  # the facts of an id that th
 
 def tokens(title: str | None) -> list[int]:
     """crc32 & 0x7fffffff of the lower-cased words of a title, in order (Python's hash changes per process)."""
+    return [Words.code(word) for word in words(title).split()]
+
+
+def words(title: str | None) -> bytes:
+    """The lower-cased words of a title as UTF-8, with blanks between."""
     text = (title or "").lower()
-    words = text.encode().translate(ASCII).split() if text.isascii() else map(str.encode, WORD.findall(text))
-    return [zlib.crc32(word) & 0x7FFFFFFF for word in words]
+    return text.encode().translate(ASCII) if text.isascii() else " ".join(WORD.findall(text)).encode()
+
+
+class Words(dict[bytes, int]):
+    """The codes of words, kept: catalogues repeat theirs, and a lookup takes a third of the time of a checksum."""
+
+    END = b"\0"  # stands in no word
+
+    def __init__(self) -> None:
+        super().__init__({self.END: -1})
+
+    def __missing__(self, word: bytes) -> int:
+        return self.setdefault(word, self.code(word))
+
+    @staticmethod
+    def code(word: bytes) -> int:
+        """The code of one word, int in [0, 2^31)."""
+        return zlib.crc32(word) & 0x7FFFFFFF
+
+    def lists(self, titles: list[str | None]) -> pa.Array:
+        """`tokens` of each title as an Arrow array of int32 lists; all at once, which spares a list per title."""
+        parted = b"".join(b"%b %b " % (words(title), self.END) for title in titles).split()
+        codes = np.fromiter(map(self.__getitem__, parted), np.int64, len(parted))
+        ends = np.flatnonzero(codes < 0)
+        ends = np.concatenate([[0], ends - np.arange(len(ends))])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(codes[codes >= 0], pa.int32()))
 
 
 def numbered(con: Any, kept: Any, name: str, listed: list[str]) -> Any:
@@ -63,17 +93,17 @@ def write_customers(path: Path, rows: Any, facts: Facts) -> None:
 
 def write_products(path: Path, rows: Any, facts: Facts) -> None:
     """products.parquet likewise; `rows` also has the columns title and category (null where unknown)."""
+    known_words = Words()
     with pq.ParquetWriter(path, PRODUCT_SCHEMA, use_dictionary=REPEATED) as writer:
         for batch in batches(rows.select("row", "id", "count", "title", "category")):
-            titles, features, words = list[str | None](), Lists(pa.string()), Lists(pa.int32())
+            titles, features = list[str | None](), Lists(pa.string())
             columns = (batch[name].to_pylist() for name in ("id", "title", "category"))
             for product, found, category in zip(*columns, strict=True):
                 known, told = facts.get(product, UNKNOWN)
                 title = clean_title(known) or clean_title(found)
                 titles.append(title)
                 features.add([f"category={category}", *told] if category else told)
-                words.add(tokens(title))
-            values = [batch["row"], batch["id"], titles, batch["count"], features.array(), words.array()]
+            values = [batch["row"], batch["id"], titles, batch["count"], features.array(), known_words.lists(titles)]
             write(writer, PRODUCT_SCHEMA, values)
 
 

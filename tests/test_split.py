@@ -39,8 +39,8 @@ def parts_of(con: Any, rows: Rows, split_name: str, **settings: Any) -> dict[tup
         )
     )
     config = PrepareConfig(split=split_name, **settings)
-    reviews = split.drawn(con, coded.encode(con, clean, []), config)
-    done = split.parts(reviews, config).join(con.table("customer_ids"), "customer")
+    reviews = coded.encode(con, clean.mutate(part=split.early(clean, config)), [])
+    done = split.parts(con, reviews, config).join(con.table("customer_ids"), "customer")
     done = done.join(con.table("product_ids"), "product").select("customer_id", "product_id", "part")
     return {(r["customer_id"], r["product_id"]): r["part"] for r in con.to_pyarrow(done).to_pylist()}
 

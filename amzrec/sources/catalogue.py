@@ -85,6 +85,8 @@ def clean_title(title: str | None) -> str | None:
     """A title as people read it: entities decoded, blanks squeezed; None for page source or nothing."""
     if title is None or title.lstrip().startswith(JUNK):
         return None
+    if title.isprintable() and "&" not in title and "  " not in title:  # nothing to mend, which is soon seen
+        return title.strip() or None
     return " ".join(html.unescape(title).split()) or None
 
 

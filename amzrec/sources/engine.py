@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import pyarrow as pa
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
@@ -73,9 +74,15 @@ def working(con: Any, source: str, folder: Path) -> Iterator[None]:
             con.disconnect()
 
 
+def fetched(table: Any) -> Any:
+    """All rows as an Arrow table; `to_pyarrow` and `execute` of Ibis do the same, and import pandas for it."""
+    schema = table.schema().to_pyarrow()
+    return pa.Table.from_batches([batch.cast(schema) for batch in table.to_pyarrow_batches()], schema)
+
+
 def size(table: Any) -> int:
-    """How many rows a table has; unlike `execute`, this does not import pandas."""
-    return int(table.count().to_pyarrow().as_py())
+    """How many rows a table has."""
+    return int(fetched(table.agg(n=table.count()))["n"][0].as_py())
 
 
 def drop(con: Any, *tables: str) -> None:

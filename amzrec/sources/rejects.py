@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.sources.checks import checked
+from amzrec.sources.engine import fetched
 from amzrec.sources.relation import BAD_RECORD, NOT_UTF8, PLACE, Part, Source, open_bytes
 
 SCHEMA = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
@@ -71,7 +72,7 @@ def refused(con: Any, source: Source, part: Part, key: str, titles: Any) -> Iter
 def reasons_of(source: Source, part: Part, reviews: Any, key: str, titles: Any) -> dict[int, str]:
     """The reason of every refused row of `reviews`, by its `place`."""
     table = checked(source, dataclasses.replace(part, reviews=reviews), key, titles)
-    table = table.filter(table.reason.notnull()).select("place", "reason").order_by("place").to_pyarrow()
+    table = fetched(table.filter(table.reason.notnull()).select("place", "reason").order_by("place"))
     return dict(zip(table["place"].to_pylist(), table["reason"].to_pylist(), strict=True))
 
 
@@ -101,7 +102,7 @@ def rows_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
     """The rows of a file without lines, their values separated by tabs; line is the row, from 1."""
     table = numbered(part)
     wanted = ibis.memtable(pa.table({"place": pa.array(list(reasons), pa.int64())}))
-    for row in table.semi_join(wanted, "place").order_by("place").to_pyarrow().to_pylist():
+    for row in fetched(table.semi_join(wanted, "place").order_by("place")).to_pylist():
         place = row.pop("place")
         text = "\t".join("" if value is None else str(value) for value in row.values())
         yield str(part.file), place + 1 + part.header, reasons[place], text[:LONGEST]
