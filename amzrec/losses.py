@@ -35,55 +35,58 @@ def softmax_loss(
     """
     size, width = tf.shape(query)[0], tf.shape(candidate)[0]
     blocks = (size + BLOCK - 1) // BLOCK
+    if prior is not None and prior.shape[0] == 1:
+        bias, prior = bias + prior[0], None
     scale = 1.0 / tf.cast(size, tf.float32)
 
-    def logits_of(q: Any, candidate: Any, bias: Any, start: Any, end: Any) -> Any:
-        """[b, M] with everything but the positives in place."""
-        logits = tf.matmul(q, candidate, transpose_b=True) + bias[None, :]
+    def others(rows: Any, columns: Any, start: Any, end: Any) -> Any:
+        """[b, M] logits of the block's rows, the positives and what is hidden left out."""
+        logits = tf.matmul(rows, columns, transpose_b=True)
         if prior is not None:
             logits += tf.gather(prior, period[start:end])
+        row, column = tf.range(end - start), tf.cast(target[start:end], tf.int32)
         if hidden is not None:
             splits = hidden[0][start : end + 1]
-            row = tf.repeat(tf.range(end - start), splits[1:] - splits[:-1])
-            column = tf.cast(hidden[1][splits[0] : splits[-1]], tf.int32)
-            out = tf.fill(tf.shape(row), NOTHING)
-            logits = tf.tensor_scatter_nd_update(logits, tf.stack([row, column], axis=1), out)
+            row = tf.concat([row, tf.repeat(row, splits[1:] - splits[:-1])], 0)
+            column = tf.concat([column, tf.cast(hidden[1][splits[0] : splits[-1]], tf.int32)], 0)
+        out = tf.fill(tf.shape(row), NOTHING)
+        logits = tf.tensor_scatter_nd_update(logits, tf.stack([row, column], axis=1), out)
+        if hardest is not None:
+            least = tf.math.top_k(logits, tf.minimum(hardest, width)).values[:, -1:]
+            logits = tf.where(logits >= least, logits, NOTHING)
         return logits
 
+    # Each pass over a block costs as much as half a product, so bias, mass and the gradient of the bias are columns
+    # of the three products, and the positive is never written into the block.
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def loss(query: Any, candidate: Any, bias: Any, positive: Any) -> Any:
-        def body(step: Any, total: Any, d_query: Any, d_candidate: Any, d_bias: Any, d_positive: Any) -> Any:
+        columns = tf.concat([candidate, bias[:, None]], axis=1)  # [M, D + 1]
+        summed = tf.concat([candidate, tf.ones_like(bias)[:, None]], axis=1)
+
+        def body(step: Any, total: Any, d_query: Any, d_columns: Any, d_positive: Any) -> Any:
             start, end = step * BLOCK, tf.minimum((step + 1) * BLOCK, size)
-            q, own = query[start:end], positive[start:end]
-            where = tf.stack([tf.range(end - start), tf.cast(target[start:end], tf.int32)], axis=1)
-            logits = logits_of(q, candidate, bias, start, end)
-            if hardest is not None:
-                logits = tf.tensor_scatter_nd_update(logits, where, tf.fill(tf.shape(own), NOTHING))
-                least = tf.math.top_k(logits, tf.minimum(hardest, width)).values[:, -1:]
-                logits = tf.where(logits >= least, logits, NOTHING)
-            logits = tf.tensor_scatter_nd_update(logits, where, own)
-            peak = tf.reduce_max(logits, axis=1, keepdims=True)
-            share = tf.exp(logits - peak)
-            mass = tf.reduce_sum(share, axis=1, keepdims=True)
-            total += tf.reduce_sum(tf.math.log(mass) + peak) - tf.reduce_sum(own)
-            share = share / mass  # softmax [b, M]
-            d_own = tf.gather_nd(share, where) - 1.0
-            share = tf.tensor_scatter_nd_update(share, where, tf.zeros_like(own))
-            d_query = d_query.write(step, tf.matmul(share, candidate))
-            d_positive = d_positive.write(step, d_own)
-            d_candidate += tf.matmul(share, q, transpose_a=True)
-            d_bias += tf.reduce_sum(share, axis=0)
-            return step + 1, total, d_query, d_candidate, d_bias, d_positive
+            own = positive[start:end]
+            rows = tf.concat([query[start:end], tf.ones_like(own)[:, None]], axis=1)  # [b, D + 1]
+            logits = others(rows, columns, start, end)
+            peak = tf.maximum(tf.reduce_max(logits, axis=1), own)
+            share = tf.exp(logits - peak[:, None])  # times the mass
+            own_share, sums = tf.exp(own - peak), tf.matmul(share, summed)
+            mass = sums[:, -1] + own_share
+            total += tf.reduce_sum(tf.math.log(mass) + peak - own)
+            d_query = d_query.write(step, sums[:, :-1] / mass[:, None])
+            d_positive = d_positive.write(step, own_share / mass - 1.0)
+            d_columns += tf.matmul(rows / mass[:, None], share, transpose_a=True)  # [D + 1, M]
+            return step + 1, total, d_query, d_columns, d_positive
 
         shapes: Any = ([None, None], [None])
         arrays = [tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=s) for s in shapes]
-        _, total, d_query, d_candidate, d_bias, d_positive = tf.while_loop(
+        _, total, d_query, d_columns, d_positive = tf.while_loop(
             lambda step, *_: step < blocks,
             body,
-            (0, 0.0, arrays[0], tf.zeros_like(candidate), tf.zeros_like(bias), arrays[1]),
+            (0, 0.0, arrays[0], tf.zeros_like(tf.transpose(columns)), arrays[1]),
             parallel_iterations=1,
         )
-        parts = (d_query.concat(), d_candidate, d_bias, d_positive.concat())
+        parts = (d_query.concat(), tf.transpose(d_columns[:-1]), d_columns[-1], d_positive.concat())
 
         def grad(upstream: Any) -> Any:
             return tuple(part * (upstream * scale) for part in parts)
