@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import mmap
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -22,6 +23,7 @@ Columns = npt.NDArray[np.intp]
 Exclude = Sequence[npt.NDArray[np.int32]]
 
 BLOCK_BYTES = 64 << 20  # of scores held at once by the exact search; smaller blocks starve the matrix product
+PART = 1 << 17  # candidates that one query looks at together
 EXACT_UNTIL = 100_000  # candidates: below, exact search takes 1 to 2 ms a query and an index does not pay (measured)
 BRUTE_UNTIL = 20_000  # candidates: below, ScaNN's authors advise its own brute force; its tree loses products there
 TREE_FROM = 100_000  # candidates: between the two, hashing without a tree (advice of ScaNN's authors)
@@ -67,7 +69,7 @@ class ExactIndex:
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             asked = queries[part]
-            scores = np.matmul(asked, self.candidates.T, out=block[: len(asked)])  # [b, M]
+            scores = self._scores(asked, block[: len(asked)])
             if exclude is not None and len(asked):
                 gone = exclude[part]
                 line = np.repeat(np.arange(len(gone)), [len(rows) for rows in gone])
@@ -78,6 +80,27 @@ class ExactIndex:
             top[part] = np.where(found, self.rows[place], 0)
             score[part] = np.where(found, np.take_along_axis(scores, place, axis=1), -np.inf)
         return top, score
+
+    def _scores(self, asked: Floats, out: Floats) -> Floats:
+        """[b, M] inner products; one query goes over a large catalogue in parts, so that little is in memory."""
+        if len(asked) > 1 or len(self.candidates) <= PART:
+            return np.matmul(asked, self.candidates.T, out=out)
+        for start in range(0, len(self.candidates), PART):
+            part = self.candidates[start : start + PART]
+            np.matmul(asked, part.T, out=out[:, start : start + PART])
+            give_back(part)
+        return out
+
+
+def give_back(part: Floats) -> None:
+    """Let go of the memory of vectors that are mapped from a file; they are read again when they are needed again."""
+    mapped = getattr(part, "_mmap", None)
+    if mapped is None or not hasattr(mmap, "MADV_DONTNEED") or not part.flags.c_contiguous:
+        return
+    first = part.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    begin, end = first + -first % mmap.PAGESIZE, (first + part.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def check_candidates(candidates: Floats, rows: Rows) -> None:

@@ -39,7 +39,7 @@ class Learner:
         self.optimizer = optimizer
         self.model.compile(optimizer=optimizer)
         optimizer.build(self.model.trainable_variables)
-        self.answer = tf.function(self.model.call_tower, reduce_retracing=True)
+        self.answer = tf.function(self.model.call_tower, reduce_retracing=True, autograph=False)
 
     def steps(self, most: int) -> None:
         """Settle reviews per step, at most `most`, and steps per epoch; AmzrecError where no list can be made."""

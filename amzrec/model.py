@@ -136,6 +136,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         query = self.query_tower(inputs["customer"], self.candidate_tower)
         return query, self.candidate_tower(inputs["product"], self.query_tower)
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def compute_loss(self, inputs: dict[str, Any], training: bool = False) -> Any:
         """Weighted sum of the two mean losses and the penalties on the vectors of the batch; a scalar."""
         batch = self.forward(inputs, training)

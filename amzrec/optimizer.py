@@ -38,6 +38,7 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
                 rows = v.shape[:1] if v.shape.rank else []
                 self._past.append(self.add_variable(rows, dtype=tf.float32, name=f"{v.name.split(':')[0]}_past"))
 
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
     def apply_gradients(self, grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
         """One step; the average's decay advances first."""
         pairs = list(grads_and_vars)

@@ -94,7 +94,7 @@ def recommend(
     model = _recommender(run)
     _needs_stars(model, sort)
     customer = model.customer(customer_id)
-    likes = np.unique(np.array([model.product(name) for name in liked], np.int32))
+    likes = np.array(sorted({model.product(name) for name in liked}), np.int32)  # np.unique would import numpy.ma
     hidden = [likes, np.array([model.product(name) for name in exclude], np.int32)]
     if not include_seen:
         hidden.append(model.seen(customer)[0])

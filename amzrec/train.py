@@ -234,8 +234,8 @@ class Training:
         state, config = self.state, self.config
         fit = fit_rows(self.dataset, reviews, config)
         judged = state.phase == "select" and len(self.dataset.valid) > 0
-        if judged and state.epoch == 0 and not config.shared:
-            choices = [None, *(HALF_LIVES if self.dataset.has_time else ())]
+        if judged and state.epoch == 0 and not config.shared and self.dataset.has_time:
+            choices = [None, *HALF_LIVES]
             trials = {
                 days: Watch(self.dataset, with_prior(fit, reviews, days), WATCHED, config.seed) for days in choices
             }
