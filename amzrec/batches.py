@@ -245,6 +245,15 @@ def batches(
         yield {name: getattr(fit, name)[index] for name in COLUMNS}
 
 
+def packed(batch: dict[str, npt.NDArray[Any]]) -> Rows:
+    """A batch as one array [columns, size]: TensorFlow takes it over in a third of the time of all columns.
+
+    Real numbers keep their bits; whole numbers are positions of reviews at most, which 32 bits hold.
+    """
+    columns = (batch[name] for name in COLUMNS)
+    return np.stack([c.view(np.int32) if c.dtype == np.float32 else c.astype(np.int32, copy=False) for c in columns])
+
+
 def list_order(fit: Fit, rng: np.random.Generator) -> Ints:
     """Positions of rated reviews in random lists of LIST of one customer; the rest of each customer is left out."""
     rated = np.flatnonzero(fit.rated > 0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.batches import COLUMNS, LIST, Fit, batch_size, batches, bias_scale, list_order
+from amzrec.batches import COLUMNS, LIST, Fit, batch_size, batches, bias_scale, list_order, packed
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset
 from amzrec.errors import AmzrecError, Progress
@@ -57,10 +57,7 @@ class Learner:
     def epoch(self, number: int, progress: Progress, label: str, logs: Path | None, phase: str) -> dict[str, float]:
         """One pass over the rows in an order drawn from (seed, phase, number); returns the mean losses."""
         seed = [self.config.seed, phase == "refit", number]
-        signature = {name: tf.TensorSpec([self.size], dtype) for name, dtype in COLUMNS.items()}
-        rows = tf.data.Dataset.from_generator(
-            lambda: batches(self.fit, self.size, self.number, seed, self.lists), output_signature=signature
-        ).prefetch(2)
+        rows = examples(self.fit, self.size, self.number, seed, self.lists)
         callbacks: list[Any] = [Steps(progress, label, self.number, self.size)]
         if logs:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(logs / phase), profile_batch=0))
@@ -193,6 +190,23 @@ class Learner:
             raise AmzrecError(
                 f"the checkpoint {prefix} cannot be read ({str(error).splitlines()[0]}): begin again with --overwrite"
             ) from error
+
+
+def examples(fit: Fit, size: int, steps: int, seed: list[int], lists: bool = False) -> Any:
+    """A tf.data.Dataset of `batches.batches`, drawn while the steps before are computed."""
+    table = tf.TensorSpec([len(COLUMNS), size], tf.int32)
+    rows = tf.data.Dataset.from_generator(
+        lambda: map(packed, batches(fit, size, steps, seed, lists)), output_signature=table
+    )
+    return rows.map(columns_of).prefetch(2)
+
+
+def columns_of(table: Any) -> dict[str, Any]:
+    """The columns [B] of a packed batch."""
+    return {
+        name: tf.bitcast(row, tf.float32) if dtype == np.float32 else tf.cast(row, dtype)
+        for (name, dtype), row in zip(COLUMNS.items(), tf.unstack(table), strict=True)
+    }
 
 
 class Steps(tf.keras.callbacks.Callback):  # type: ignore[misc]

@@ -48,15 +48,15 @@ DAYS, PERIODS, DAY = 4000, 200, 86_400
 KS = (1, 5, 10, 50, 100)
 
 
-def generated() -> Reviews:
+def generated(rows: int = ROWS, customers: int = CUSTOMERS, titles: int = TITLES) -> Reviews:
     """Reviews with titles by a power law (exponent 1) and customers at random; every one of both at least once."""
     rng = np.random.default_rng(1)
-    share = 1 / np.arange(1, TITLES + 1)
-    product = np.concatenate([np.arange(TITLES), rng.choice(TITLES, ROWS - TITLES, p=share / share.sum())]) + 1
-    customer = np.concatenate([np.arange(CUSTOMERS), rng.integers(0, CUSTOMERS, ROWS - CUSTOMERS)]) + 1
-    stars = rng.integers(1, 6, ROWS).astype(np.float32)
+    share = 1 / np.arange(1, titles + 1)
+    product = np.concatenate([np.arange(titles), rng.choice(titles, rows - titles, p=share / share.sum())]) + 1
+    customer = np.concatenate([np.arange(customers), rng.integers(0, customers, rows - customers)]) + 1
+    stars = rng.integers(1, 6, rows).astype(np.float32)
     mixed = rng.permutation(customer).astype(np.int32), rng.permutation(product).astype(np.int32)
-    return Reviews(*mixed, stars, np.full(ROWS, NO_TIME))
+    return Reviews(*mixed, stars, np.full(rows, NO_TIME))
 
 
 def dataset_of(folder: Path, reviews: Reviews) -> Dataset:

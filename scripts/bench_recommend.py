@@ -32,7 +32,9 @@ from amzrec.recommend import recommend_all
 from amzrec.run import RUN, Run, Strings, Vectors, open_run, write_vectors
 
 HERE = Path(__file__).resolve().parents[1]
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+# not ru_maxrss: a child starts with that of the process that started it
+PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+OF_CHILD = "import resource; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
 
 
 def generated(folder: Path, customers: int, products: int, dims: int, seed: int = 1) -> Run:
@@ -160,9 +162,7 @@ def cold(folder: Path, size: int, dims: int, rounds: int) -> list[str]:
     found = alternating(steps, rounds)
     rows = []
     for name, (wall, busy) in found.items():
-        code = f"import subprocess, resource; subprocess.run({commands[name]!r}, capture_output=True); " + PEAK.replace(
-            "RUSAGE_SELF", "RUSAGE_CHILDREN"
-        )
+        code = f"import subprocess; subprocess.run({commands[name]!r}, capture_output=True); {OF_CHILD}"
         peak = int(subprocess.run([sys.executable, "-c", code], cwd=HERE, **READ).stdout)
         rows.append(
             [name, f"{wall:.2f}", f"{busy:.2f}", f"{wall / next(iter(found.values()))[0]:.2f}", f"{peak / 1e3:.0f}"]
@@ -189,7 +189,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--customers", type=int, default=20_000, help="customers of each round")
-    parser.add_argument("--everyone", type=int, default=1_000_000, help="customers of the single run; 0: leave out")
+    parser.add_argument("--everyone", type=int, default=200_000, help="customers of the single run; 0: leave out")
     parser.add_argument("--products", type=int, default=100_000)
     parser.add_argument("--dims", type=int, default=64)
     parser.add_argument("--cold", type=int, default=1_000_000, help="customers and products; 0: leave out")

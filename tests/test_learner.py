@@ -12,10 +12,10 @@ import pytest
 
 import amzrec.learner
 import amzrec.train
-from amzrec.batches import fit_rows, with_prior, with_trend
+from amzrec.batches import batches, fit_rows, with_prior, with_trend
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset, Reviews
-from amzrec.learner import Learner, Watch, tf
+from amzrec.learner import Learner, Watch, examples, tf
 from amzrec.recommender import Recommender
 from amzrec.train import Training, assemble, train
 from fits import dataset_of, random_reviews, reviews_of
@@ -59,6 +59,16 @@ def learner_of(config: TrainConfig, data: Dataset) -> Learner:
 
 
 # --- numpy answers
+
+
+def test_what_tensorflow_gets_are_the_columns_of_the_batches_bit_for_bit() -> None:
+    data = dataset()
+    fit = with_trend(with_prior(fit_rows(data, data.train, CONFIG), data.train, 60.0))
+    for found, batch in zip(examples(fit, 4, 3, [1]), batches(fit, 4, 3, [1]), strict=True):
+        assert set(found) == set(batch)
+        for name, column in batch.items():
+            assert found[name].dtype == column.dtype
+            np.testing.assert_array_equal(found[name], column, err_msg=name)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
