@@ -182,6 +182,7 @@ def evaluate(
     run: RunArgument = None,
     *,
     dataset: Annotated[Path | None, typer.Option(help="dataset folder; default: the one of the training")] = None,
+    context: Annotated[str | None, typer.Option(help="feature known of the wanted product, such as category")] = None,
     json: Json = False,
 ) -> None:
     """Measure a run on its test reviews.
@@ -192,7 +193,7 @@ def evaluate(
     from amzrec.evaluate import evaluate as verb
 
     voice = speaking()
-    found = verb(run, dataset, progress=voice)
+    found = verb(run, dataset, context=context, progress=voice)
     voice.close()
     show(found, json, lambda: report.evaluation(found))
 
@@ -229,6 +230,7 @@ def recommend(
     k: Count = 10,
     liked: Annotated[list[str] | None, typer.Option(help="product, id or title, that the customer likes")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="product, id or title, to leave out")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="feature that products must have: category=Toys")] = None,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="also list what was reviewed already")] = False,
     sort: Annotated[str, typer.Option(help="order by retrieval, stars or blend (of the 100 best)")] = "retrieval",
     all: Annotated[bool, typer.Option("--all", help="recommend to every known customer, into --out")] = False,
@@ -248,7 +250,16 @@ def recommend(
         from amzrec.recommend import recommend_all
 
         voice = speaking()
-        recommend_all(run, out, k=k, include_seen=include_seen, sort=sort, overwrite=overwrite, progress=voice)
+        recommend_all(
+            run,
+            out,
+            k=k,
+            only=tuple(only or ()),
+            include_seen=include_seen,
+            sort=sort,
+            overwrite=overwrite,
+            progress=voice,
+        )
         voice.close()
         return
     if out is not None:
@@ -261,6 +272,7 @@ def recommend(
         k=k,
         liked=tuple(liked or ()),
         exclude=tuple(exclude or ()),
+        only=tuple(only or ()),
         include_seen=include_seen,
         sort=sort,
     )

@@ -16,7 +16,7 @@ from amzrec import baselines, metrics
 from amzrec.dataset import Dataset, open_dataset
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.prior import period_of
-from amzrec.question import Question, ask, by_time
+from amzrec.question import Question, ask, in_context
 from amzrec.ranks import Lists, Ranks, inner_products, rank_scores
 from amzrec.recommender import Recommender
 from amzrec.run import METRICS, PLOTS, Run, open_run
@@ -39,16 +39,22 @@ def evaluate(
     run: Run | Path | str | None = None,
     dataset: Dataset | Path | str | None = None,
     *,
+    context: str | None = None,
     progress: Progress = SILENT,
 ) -> Figures:
     """Measure a run (default: the latest) on the test part of its dataset; writes metrics.json and plots/ into it.
 
-    Returns the document of metrics.json. Raises AmzrecError for a missing or foreign run or dataset.
+    `context` names a feature of products, such as category, that is known when a product is asked for: model and
+    popularity then rank only the products that share it. That is another task, so its figures go to
+    metrics_CONTEXT.json, without pictures. Returns the document. Raises AmzrecError for a missing or foreign run or
+    dataset, and for a feature that no product has.
     """
     run = open_run(run)
     dataset = dataset_of(run, dataset)
     recommender = Recommender(run.vectors)
     question = ask(run, dataset)
+    if context:
+        question = in_context(question, dataset, context)
     progress.say(
         f"{len(question.test):,} test reviews of {len(question.customers):,} customers "
         f"against {len(question.candidates):,} products"
@@ -64,8 +70,9 @@ def evaluate(
         "differences": compared(question, model, rivals, rng),
         "untrained": untrained(run),
     }
-    write_json(run.path / METRICS, document)
-    draw(run, question, {"model": model, **rivals})
+    write_json(run.path / (f"metrics_{context}.json" if context else METRICS), document)
+    if not context:
+        draw(run, question, {"model": model, **rivals})
     return document
 
 
@@ -100,7 +107,7 @@ def answer(recommender: Recommender, question: Question) -> Answers:
     context, trend = (vectors.arrays.get(name) for name in ("context", "rating_context"))
     dated = "context_edges" in vectors.arrays
     period = period_of(vectors["context_edges"], test.timestamp) if dated else np.zeros(len(test), np.int32)
-    asked = by_time(question, period if context is not None else None)
+    asked = question.asked(period if context is not None else None)
     queries = vectors["retrieval_query"][question.customers[asked.owner]]  # [Q, Dr + 1]
     # customers without a history share one query, which is ranked once for each period
     key = np.concatenate([queries.view(np.int32), asked.when[:, None].astype(np.int32)], axis=1)
@@ -108,8 +115,9 @@ def answer(recommender: Recommender, question: Question) -> Answers:
         key.view(np.dtype((np.void, key.shape[1] * key.itemsize)))[:, 0], return_index=True, return_inverse=True
     )
     prior = None if context is None else context[:, question.candidates]  # [P, M]
-    scores = inner_products(queries[unique], recommender.candidate_vectors, prior, asked.when[unique])
-    ranks = asked.ranks(scores, len(unique), len(question.candidates), query_of)
+    when, value = question.told(asked.when[unique])
+    scores = inner_products(queries[unique], recommender.candidate_vectors, prior, when)
+    ranks = asked.ranks(question.within(scores, value), len(unique), len(question.candidates), query_of)
     stars = None
     if question.scale:
         rating = vectors["rating_query"][test.customer]
@@ -140,18 +148,21 @@ def baseline_answers(dataset: Dataset, question: Question) -> tuple[dict[str, An
 
 def by_score(question: Question, score: Array) -> Answers:
     """Ranks where every customer is answered with the same score [N + 1] of each product: a model of width 1."""
-    asked, one = by_time(question), np.ones((1, 1), np.float32)
-    scores = inner_products(one, score[question.candidates, None].astype(np.float32))
-    return Answers(ranks=asked.ranks(scores, 1, len(question.candidates), np.zeros(len(asked.owner), np.int64)))
+    asked = question.asked()
+    codes, query_of = np.unique(asked.when, return_inverse=True)
+    scores = inner_products(np.ones((len(codes), 1), np.float32), score[question.candidates, None].astype(np.float32))
+    scores = question.within(scores, question.told(codes)[1])
+    return Answers(ranks=asked.ranks(scores, len(codes), len(question.candidates), query_of))
 
 
 def by_date(question: Question, half_life: float) -> Answers:
     """Ranks where every customer is answered with what was popular before the day of the test row."""
     fit, place, width = question.fit, question.place[question.fit.product], len(question.candidates)
-    asked = by_time(question, baselines.asked_days(fit.timestamp, question.test.timestamp))
-    days, query_of = np.unique(asked.when, return_inverse=True)
+    asked = question.asked(baselines.asked_days(fit.timestamp, question.test.timestamp))
+    codes, query_of = np.unique(asked.when, return_inverse=True)
+    days, value = question.told(codes)
     scores = baselines.dated_popularity(place[place >= 0], fit.timestamp[place >= 0], half_life, width, days)
-    return Answers(ranks=asked.ranks(scores, len(days), width, query_of))
+    return Answers(ranks=asked.ranks(question.within(scores, value), len(days), width, query_of))
 
 
 def choose_half_life(dataset: Dataset, dated: bool = False) -> int:
@@ -269,7 +280,8 @@ def protocol(run: Run, dataset: Dataset, question: Question) -> Figures:
         "candidates": len(question.candidates),
         "unknown_product_rows": int((question.positives.items < 0).sum()),
         "unknown_customer_rows": int(question.slices["unknown_customer"].sum()),
-        "query_context": ["date"] if "context_edges" in run.vectors.arrays else [],
+        "query_context": (["date"] if "context_edges" in run.vectors.arrays else [])
+        + ([question.context.name] if question.context else []),
         "unrated_rows": int(np.isnan(question.test.stars).sum()),
     }
 

@@ -10,11 +10,32 @@ import numpy.typing as npt
 
 from amzrec import baselines, metrics
 from amzrec.dataset import NO_TIME, Dataset, Reviews
+from amzrec.errors import AmzrecError
 from amzrec.ranks import Lists, Ranks, Scores, ranges, rank_scores
 from amzrec.run import Run
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What is known of the wanted product when it is asked for: its value of one feature, such as its category."""
+
+    name: str
+    value: Ints  # [T] number of the value, -1 where the product has none: asked among all candidates
+    holds: npt.NDArray[np.bool_]  # [V, M] which candidates have it; the others are not asked about
+
+    def within(self, scores: Scores, value: Array) -> Scores:
+        """The scores where query u is asked among the candidates with `value[u]`; -inf for the others."""
+
+        def fill(start: int, stop: int, block: npt.NDArray[np.float32]) -> None:
+            scores(start, stop, block)
+            for line, number in enumerate(value[start:stop]):
+                if number >= 0:
+                    block[line, ~self.holds[number]] = -np.inf
+
+        return fill
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +54,23 @@ class Question:
     slices: dict[str, npt.NDArray[np.bool_]]  # [T] each
     scale: tuple[float, float] | None  # lowest and highest stars, None where there are none
     lists: Ints  # [L, 5] positions of test rows, for ndcg@5
+    context: Context | None = None
+
+    def asked(self, when: Array | None = None) -> Asked:
+        """`by_time`, with a question of its own for each value of the context too; see `told`."""
+        if self.context is None:
+            return by_time(self, when)
+        codes = (np.zeros(len(self.owner), np.int64) if when is None else when) * (len(self.context.holds) + 1)
+        return by_time(self, codes + self.context.value + 1)
+
+    def told(self, codes: Array) -> tuple[Array, Array]:
+        """The `when` and the value of the context of Asked.when, or of some of it."""
+        values = 1 if self.context is None else len(self.context.holds) + 1
+        return codes // values, codes % values - 1
+
+    def within(self, scores: Scores, value: Array) -> Scores:
+        """Scores among the candidates that the context leaves."""
+        return scores if self.context is None else self.context.within(scores, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +96,7 @@ class Asked:
 
 
 def by_time(question: Question, when: Array | None = None) -> Asked:
-    """One question per customer and value of `when` [T], which ascends with time; None: one per customer."""
+    """One question per customer and run of equal `when` [T] in order of time; None: one per customer."""
     rows, owner = np.arange(len(question.owner)), question.owner
     when = np.zeros(len(owner), np.int64) if when is None else when
     new_customer = np.diff(owner, prepend=-1) != 0
@@ -117,6 +155,29 @@ def ask(run: Run, dataset: Dataset) -> Question:
         scale=(float(scale["min"]), float(scale["max"])) if scale else None,
         lists=rated[metrics.draw_lists(test.customer[rated], rng)],
     )
+
+
+def in_context(question: Question, dataset: Dataset, name: str) -> Question:
+    """The question asked with the first value of the feature `name` of each wanted product.
+
+    Test rows are judged one by one: a list for a customer would need one question for all of them. Raises AmzrecError
+    where no product has the feature.
+    """
+    features = [[f.partition("=") for f in found] for found in dataset.products["features"].to_pylist()]
+    values = [[value for key, _, value in found if key == name] for found in features]
+    number = {value: n for n, value in enumerate(sorted({value for found in values for value in found}))}
+    if not number:
+        known = sorted({key for found in features for key, _, _ in found})
+        raise AmzrecError(
+            f"--context {name}: no product of {dataset.path} has a {name}; "
+            + (f"allowed: {', '.join(known)}" if known else "its source told no features of products")
+        )
+    holds = np.zeros((len(number), len(question.candidates)), np.bool_)
+    for column, row in enumerate(question.candidates):
+        holds[[number[value] for value in values[row]], column] = True
+    value = np.array([number[found[0]] if (found := values[row]) else -1 for row in question.test.product], np.int64)
+    context = Context(name, value, holds)
+    return dataclasses.replace(question, context=context, relevant=np.zeros(len(value), np.bool_))
 
 
 def head_products(dataset: Dataset) -> npt.NDArray[np.bool_]:

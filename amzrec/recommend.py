@@ -79,11 +79,13 @@ def recommend(
     k: int = 10,
     liked: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
     include_seen: bool = False,
     sort: str = "retrieval",
 ) -> Document:
     """The k best products for one customer, as the document of `recommend --json`.
 
+    `only` are features, such as "category=Toys": of each name, the products with one of its values are answered.
     What the customer reviewed and what is `liked` or in `exclude` is left out (`include_seen` lets the reviewed in).
     `liked` adds to the known history, or stands for one: `answered_from` is "model" for a customer that the model was
     fitted on, else "liked", else "popularity". `sort` "stars" or "blend" (stars and score, each standardised) re-ranks
@@ -91,7 +93,7 @@ def recommend(
     """
     _positive(k)
     require(sort in SORTS, "sort", sort, " | ".join(SORTS))
-    model = _recommender(run)
+    model = _recommender(run).only(only)
     _needs_stars(model, sort)
     customer = model.customer(customer_id)
     likes = np.array(sorted({model.product(name) for name in liked}), np.int32)  # np.unique would import numpy.ma
@@ -116,6 +118,7 @@ def recommend_all(
     out: Path | str,
     *,
     k: int = 10,
+    only: Sequence[str] = (),
     include_seen: bool = False,
     sort: str = "retrieval",
     overwrite: bool = False,
@@ -132,7 +135,7 @@ def recommend_all(
         raise AmzrecError(f"--out {out} ends in {out.suffix or 'nothing'}; allowed: {', '.join(FORMATS)}")
     if out.exists() and not overwrite:
         raise AmzrecError(f"{out} exists already: choose another name, or add --overwrite to replace it")
-    model = _recommender(run)
+    model = _recommender(run).only(only)
     _needs_stars(model, sort)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial{out.suffix}")
     try:

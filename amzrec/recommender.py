@@ -81,6 +81,36 @@ class Recommender:
             raise AmzrecError(f"there is no product {name!r} in this run (neither as id nor as title){hint}")
         return row
 
+    def having(self, wanted: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """[M] which candidates have the features `wanted`, each "name=value": of every name one of its values.
+
+        AmzrecError for a feature that no product has, with the nearest ones.
+        """
+        v = self.vectors
+        names = [v.features[row] for row in range(len(v.features))] if v.features else []
+        groups: dict[str, list[int]] = {}
+        for feature in wanted:
+            row = v.features.find(feature) if v.features else None
+            if row is None:
+                near = difflib.get_close_matches(feature, names, n=3, cutoff=0.5) or sorted(names)[:3]
+                hint = f"; such as {' | '.join(near)}" if near else ": its source told no features of products"
+                raise AmzrecError(f"no product of this run has the feature {feature!r} (name=value){hint}")
+            groups.setdefault(feature.partition("=")[0], []).append(row)
+        left = np.ones(len(v.product_ids), np.bool_)
+        for rows in groups.values():
+            place = np.flatnonzero(np.isin(v["feature_items"], rows))
+            product = np.searchsorted(v["feature_offsets"], place, side="right") - 1
+            left &= np.bincount(product, minlength=len(left)) > 0
+        found: npt.NDArray[np.bool_] = left[self.candidates]
+        return found
+
+    def only(self, wanted: Sequence[str]) -> Recommender:
+        """The same answers from the candidates that have these features alone; exact search, as they are few."""
+        if not wanted:
+            return self
+        left = self.having(wanted)
+        return Recommender(self.vectors, ExactIndex(self.candidate_vectors[left], self.candidates[left]))
+
     def seen(self, customer: int, parts: Sequence[int] | None = None) -> tuple[Rows, Floats]:
         """Products and stars (NaN for none) that a customer reviewed; of `parts` (0 train, 1 valid, 2 test) only."""
         begin, end = (int(self.vectors["seen_offsets"][customer + i]) for i in (0, 1))

@@ -104,7 +104,11 @@ def protocol(facts: Figures) -> str:
     """In one line: what the figures were measured on."""
     shares = f"{facts.get('split')} split, seed {facts.get('seed')}, product key {facts.get('product_key')}"
     rows = f"{facts.get('fit_rows', 0):,} reviews fitted, {facts.get('test_rows', 0):,} tested"
-    return f"{shares}: {rows}, {facts.get('candidates', 0):,} products to retrieve from"
+    known = [name for name in facts.get("query_context", []) if name != "date"]
+    context = (
+        f"; asked with the {' and '.join(known)} of the wanted product, another task than without" if known else ""
+    )
+    return f"{shares}: {rows}, {facts.get('candidates', 0):,} products to retrieve from{context}"
 
 
 def verdicts(document: Figures) -> str:

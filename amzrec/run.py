@@ -51,8 +51,12 @@ OPTIONAL: dict[str, tuple[str, int]] = {
     "context": ("float32", 2),  # [T, N+1]
     "rating_context": ("float32", 1),  # [T] what a query's period adds to the stars, 0 in the last one
     "context_edges": ("int64", 1),  # [T-1] unix seconds where the periods 1.. begin
+    # only where products have features: those of product row p are feature_items[feature_offsets[p] : …[p+1]]
+    "feature_offsets": ("int64", 1),  # [N+2]
+    "feature_items": ("int32", 1),  # rows of the strings `features`
 }
 STRINGS = ("customer_ids", "product_ids", "titles")  # each a Strings of [C+1] / [N+1] / [N+1] entries
+FEATURES = "features"  # Strings of "name=value", where there are any
 
 
 class Strings:
@@ -95,6 +99,16 @@ class Strings:
         return int(self.order[low]) if found else None
 
 
+def feature_lists(features: list[list[str]]) -> tuple[Strings | None, dict[str, Array]]:
+    """The distinct features of the product rows [N+1], and their lists as arrays; nothing where there are none."""
+    number: dict[str, int] = {}
+    items = [number.setdefault(feature, len(number)) for listed in features for feature in listed]
+    if not items:
+        return None, {}
+    offsets = np.concatenate([[0], np.cumsum([len(listed) for listed in features])]).astype(np.int64)
+    return Strings.of(list(number)), {"feature_offsets": offsets, "feature_items": np.array(items, np.int32)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Vectors:
     """All that a training learned, as plain arrays: what every answer is computed from.
@@ -113,6 +127,7 @@ class Vectors:
     customer_ids: Strings
     product_ids: Strings
     titles: Strings  # "" where the source gave none
+    features: Strings | None = None  # "name=value", see OPTIONAL
 
     def __getitem__(self, name: str) -> Array:
         return self.arrays[name]
@@ -125,7 +140,7 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
     arrays = dict(vectors.arrays)
     for number, (kernel, bias) in enumerate(vectors.layers):
         arrays[f"head_kernel_{number}"], arrays[f"head_bias_{number}"] = kernel, bias
-    for name in STRINGS:
+    for name in (*STRINGS, *([FEATURES] if vectors.features else [])):
         strings: Strings = getattr(vectors, name)
         arrays |= {f"{name}_blob": strings.blob, f"{name}_offsets": strings.offsets, f"{name}_order": strings.order}
     files = {}
@@ -158,7 +173,8 @@ def read_vectors(folder: Path, verify: bool = False) -> Vectors:
                 raise ValueError(f"{name}.npy does not have the checksum that it was written with")
             arrays[name] = array
         layers = [(arrays.pop(f"head_kernel_{i}"), arrays.pop(f"head_bias_{i}")) for i in range(index["layers"])]
-        strings = {n: Strings(*(arrays.pop(f"{n}_{part}") for part in ("blob", "offsets", "order"))) for n in STRINGS}
+        names = (*STRINGS, *([FEATURES] if f"{FEATURES}_blob" in arrays else []))
+        strings = {n: Strings(*(arrays.pop(f"{n}_{part}") for part in ("blob", "offsets", "order"))) for n in names}
         for name, (dtype, rank) in ARRAYS.items():
             if arrays[name].dtype != dtype or arrays[name].ndim != rank:
                 raise ValueError(f"{name}.npy must be {dtype} with {rank} dimensions")

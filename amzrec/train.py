@@ -22,7 +22,19 @@ from amzrec.dataset import Dataset, Reviews, is_dataset, open_dataset, replace_f
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.prepare import cached
 from amzrec.prior import HALF_LIVES
-from amzrec.run import CHECKPOINTS, HISTORY, RUN, RUNS, VECTORS, Run, Strings, Vectors, open_run, write_vectors
+from amzrec.run import (
+    CHECKPOINTS,
+    HISTORY,
+    RUN,
+    RUNS,
+    VECTORS,
+    Run,
+    Strings,
+    Vectors,
+    feature_lists,
+    open_run,
+    write_vectors,
+)
 
 WATCHED = 20_000  # most valid reviews that an epoch is judged by
 CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
@@ -400,6 +412,8 @@ def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: lis
         "fit_parts": [("train", "valid", "test").index(name) for name in fit_parts],
     }
     titles = ["" if title is None else title for title in products["title"].to_pylist()]
+    features, listed = feature_lists(products["features"].to_pylist())
+    arrays |= listed
     return Vectors(
         arrays,
         layers,
@@ -407,4 +421,5 @@ def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: lis
         Strings.of(customers["customer_id"].to_pylist()),
         Strings.of(products["product_id"].to_pylist()),
         Strings.of(titles),
+        features,
     )

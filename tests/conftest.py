@@ -53,6 +53,14 @@ def checkerboard_reviews(side: int = SIDE) -> dict[str, list[tuple[int, int, flo
     return parts
 
 
+def add_features(folder: Path, features: list[list[str]]) -> None:
+    """Give the product rows of a dataset folder these features."""
+    products = pq.read_table(folder / "products.parquet")
+    column = pa.array(features, pa.list_(pa.string()))
+    place = products.column_names.index("features")
+    pq.write_table(products.set_column(place, "features", column), folder / "products.parquet")
+
+
 def write_checkerboard(folder: Path, side: int = SIDE) -> Path:
     """The checkerboard as a dataset folder: customer u is `u07`, in row u + 1; product p is `p07`, in row p + 1."""
     parts = checkerboard_reviews(side)

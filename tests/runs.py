@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from amzrec.dataset import Dataset, Reviews, open_dataset
-from amzrec.run import RUN, Run, Strings, Vectors, open_run, write_vectors
+from amzrec.run import RUN, Run, Strings, Vectors, feature_lists, open_run, write_vectors
 
 PARTS = ("train", "valid", "test")
 
@@ -69,6 +69,7 @@ def random_vectors(
         "product_bias": product_bias,
     }
     scale = dataset.info["stars"] or {"min": 0.0, "max": 0.0}
+    features, listed = feature_lists(dataset.products["features"].to_pylist())
     return Vectors(
         {name: array.astype(np.float32) for name, array in arrays.items()}
         | {
@@ -76,7 +77,8 @@ def random_vectors(
             "customer_counts": np.bincount(fit.customer, minlength=customers).astype(np.int64),
             "candidates": dataset.candidates(counts),
         }
-        | seen_arrays(dataset),
+        | seen_arrays(dataset)
+        | listed,
         [
             (rng.normal(size=(3 * rating + 2, hidden)).astype(np.float32), np.ones(hidden, np.float32)),
             (rng.normal(size=(hidden, 1)).astype(np.float32), np.zeros(1, np.float32)),
@@ -94,6 +96,7 @@ def random_vectors(
         Strings.of(dataset.customers["customer_id"].to_pylist()),
         Strings.of(dataset.products["product_id"].to_pylist()),
         Strings.of([title or "" for title in dataset.products["title"].to_pylist()]),
+        features,
     )
 
 
@@ -121,7 +124,7 @@ def parity_vectors(dataset: Dataset) -> Vectors:
     }
     head = vectors.head | {"mean": 1.0, "a_customer": 0.0, "temperature": 1.0, "rating_start": 0}
     ready = vectors.arrays | {name: array.astype(np.float32) for name, array in arrays.items()}
-    return Vectors(ready, [], head, vectors.customer_ids, vectors.product_ids, vectors.titles)
+    return Vectors(ready, [], head, vectors.customer_ids, vectors.product_ids, vectors.titles, vectors.features)
 
 
 def write_run(folder: Path, dataset: Dataset | Path, vectors: Vectors, /, **info: Any) -> Run:

@@ -16,7 +16,7 @@ from amzrec.errors import AmzrecError
 from amzrec.evaluate import evaluate
 from amzrec.question import head_products
 from amzrec.run import Run
-from conftest import write_checkerboard
+from conftest import add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
 
 DAY = 86_400
@@ -353,3 +353,40 @@ def test_factorized_top_k_by_ids_gives_the_same_shares_where_there_are_no_ties(t
     known = [float(value) for value in metric.result()]
     # a product that is no candidate never stands among the best, so both count it as a miss
     assert [found[f"top_{k}"] for k in ks] == pytest.approx(known, abs=1e-6)
+
+
+@pytest.mark.parametrize("dated", [False, True])
+def test_with_a_context_every_row_is_ranked_among_the_products_that_share_it(tmp_path: Path, dated: bool) -> None:
+    dataset = random_dataset(tmp_path / "dataset", 4)
+    kind = [[]] + [["kind=" + "abc"[p % 3]] for p in range(17)] + [[] for _ in range(3)]
+    add_features(tmp_path / "dataset", kind)
+    dataset = open_dataset(tmp_path / "dataset")
+    vectors = random_vectors(dataset, np.random.default_rng(4))
+    edges, context = np.array([200 * DAY]), np.random.default_rng(5).normal(size=(2, 21)).astype(np.float32)
+    if dated:
+        vectors.arrays.update(context=context, context_edges=edges)
+    found = evaluate(write_run(tmp_path / "run", dataset, vectors), context="kind")
+    candidates, test = vectors["candidates"].tolist(), dataset.test
+    counts = np.bincount(Reviews.concat([dataset.train, dataset.valid]).product, minlength=21)
+    hits = {"model": 0, "popularity": 0}
+    for c, p, t in zip(test.customer, test.product, test.timestamp, strict=True):
+        if p not in candidates:
+            continue
+        among = [i for i in candidates if kind[i] == kind[p] or not kind[p]]
+        scores = vectors["retrieval_candidate"][among] @ vectors["retrieval_query"][c]
+        if dated:
+            scores += context[int(t >= edges[0])][among]
+        hits["model"] += int((scores >= scores[among.index(p)]).sum()) <= 5
+        hits["popularity"] += int((counts[among] >= counts[p]).sum()) <= 5
+    assert found["model"]["retrieval"]["top_5"] == hits["model"] / len(test)
+    assert found["baselines"]["popularity"]["retrieval"]["top_5"] == hits["popularity"] / len(test)
+    assert 0 < hits["model"] < len(test)
+    assert found["protocol"]["query_context"] == (["date"] if dated else []) + ["kind"]
+    assert "ranking" not in found["model"]
+    assert (tmp_path / "run" / "metrics_kind.json").exists()
+    assert not (tmp_path / "run" / "metrics.json").exists()  # that is of another task
+
+
+def test_a_context_that_no_product_has_is_refused(parity: Run) -> None:
+    with pytest.raises(AmzrecError, match=r"--context kind: no product of .* has a kind"):
+        evaluate(parity, context="kind")

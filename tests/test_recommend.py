@@ -17,6 +17,7 @@ from amzrec.dataset import open_dataset
 from amzrec.errors import AmzrecError
 from amzrec.recommend import load, rate, recommend, recommend_all, resort, similar
 from amzrec.run import Run
+from conftest import add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
 
 
@@ -75,6 +76,39 @@ def test_what_a_known_customer_likes_is_added_to_the_history(random: Run) -> Non
     assert liking["answered_from"] == "model"
     scores = [[entry["score"] for entry in found["recommendations"]] for found in (plain, liking)]
     assert scores[0] != scores[1]
+
+
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The checkerboard whose products 0 to 9 are red, 5 to 14 are large, and 15 to 19 are nothing."""
+    folder = tmp_path_factory.mktemp("coloured")
+    write_checkerboard(folder / "dataset")
+    sizes = [["colour=red"] * (p < 10) + ["size=large"] * (5 <= p < 15) for p in range(20)]
+    add_features(folder / "dataset", [[], *sizes])
+    dataset = open_dataset(folder / "dataset")
+    return write_run(folder / "run", dataset, parity_vectors(dataset))
+
+
+def test_only_products_with_a_feature_of_each_name_are_answered(coloured: Run) -> None:
+    def found(*only: str) -> list[str]:
+        return ids(recommend("u03", coloured, k=20, only=only, include_seen=True))
+
+    odd_first = ["p01", "p03", "p05", "p07", "p09", "p00", "p02", "p04", "p06", "p08"]
+    assert found("colour=red") == odd_first
+    assert found("colour=red", "size=large") == ["p05", "p07", "p09", "p06", "p08"]
+    assert len(found()) == 20
+
+
+def test_only_holds_for_everyone_too(coloured: Run, tmp_path: Path) -> None:
+    file = recommend_all(coloured, tmp_path / "all.parquet", k=20, only=["size=large"])
+    assert set(pq.read_table(file)["product_id"].to_pylist()) <= {f"p{p:02}" for p in range(5, 15)}
+
+
+def test_a_feature_that_no_product_has_is_refused_with_the_nearest(coloured: Run, parity: Run) -> None:
+    with pytest.raises(AmzrecError, match=r"'color=red'.*such as colour=red"):
+        recommend("u03", coloured, only=["color=red"])
+    with pytest.raises(AmzrecError, match="told no features"):
+        recommend("u03", parity, only=["colour=red"])
 
 
 def test_excluded_products_are_left_out_by_id_and_by_title(parity: Run) -> None:

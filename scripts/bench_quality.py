@@ -1,0 +1,427 @@
+"""How good the answers are, beside the best peers on the same rows with the same metric code.
+
+    pip install 'amzrec[bench]'
+    python scripts/bench_quality.py DATA --out benchmarks/quality.md          the whole table
+    python scripts/bench_quality.py DATA --only ml-100k,amazon                parts of it
+
+DATA holds ml-100k/, ml-1m/ and amazon_us_reviews/. Every measurement is kept as JSON in --keep and not repeated, so
+that a run that was ended goes on; the table is made of what is there. amzrec trains one joint model with its default
+flags: validation chooses the epochs, then it is fitted on train and valid. Peers are fitted on train and valid, with
+settings that are published as good on the same data; none is chosen on the test rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+import amzrec
+from amzrec.dataset import Dataset, open_dataset
+from amzrec.evaluate import Answers, figures
+from amzrec.question import Question, ask
+from amzrec.ranks import inner_products
+from amzrec.recommender import Recommender
+from amzrec.run import Run, open_run
+
+Figures = dict[str, Any]
+Job = Callable[[Path, Path], Figures]  # (data, scratch folder) → what was measured
+SEEDS = (42, 1, 2, 3, 4)
+EASE_L2, ALS_FACTORS, WIDTH = 300.0, 64, 64
+
+
+# --- amzrec
+
+
+def trained(source: Path | Dataset, folder: Path, split: Figures | None, **settings: Any) -> tuple[Run, float]:
+    """One training; the run and its seconds, which do not hold the cleaning of the file."""
+    config = amzrec.TrainConfig(**settings)
+    if not isinstance(source, Dataset):
+        source = amzrec.prepare(source, folder / "dataset", amzrec.PrepareConfig(**(split or {})), overwrite=True)
+    start = time.monotonic()
+    run = amzrec.train(source, folder / "run", config, overwrite=True)
+    return run, time.monotonic() - start
+
+
+def short(found: Figures) -> Figures:
+    """The figures of one system that the tables show."""
+    kept = {}
+    for group, name in (("rating", "rmse"), ("retrieval", "top_100"), ("ranking", "recall@10"), ("ranking", "ndcg@10")):
+        if name in found.get(group, {}):
+            kept[name] = found[group][name]
+    return kept
+
+
+def measured(run: Run, seconds: float) -> Figures:
+    """The model and the baselines in short, with the intervals of the differences."""
+    document = amzrec.evaluate(run)
+    systems = {"amzrec": short(document["model"]) | {"seconds": seconds}}
+    systems |= {name: short(found) for name, found in document["baselines"].items()}
+    return {"rows": document["protocol"]["test_rows"], "systems": systems, "differences": document["differences"]}
+
+
+# --- peers, on the rows of a run
+
+
+def peers(run: Run, dataset: Dataset, slow: bool) -> dict[str, Figures]:
+    """Surprise, implicit and EASE, fitted on the rows that the run was fitted on."""
+    question = ask(run, dataset)
+    counts = np.bincount(question.fit.product, minlength=dataset.products.num_rows)[question.candidates]
+    found = {}
+    systems = [*rating_peers(question, slow), *retrieval_peers(question)]
+    for name, fit in systems:
+        start = time.monotonic()
+        answers = fit()
+        seconds = time.monotonic() - start
+        found[name] = short(figures(question, answers, counts)) | {"seconds": seconds}
+    return found
+
+
+def rating_peers(question: Question, slow: bool) -> Iterator[tuple[str, Callable[[], Answers]]]:
+    """Surprise's models; the settings of SVD are those published as tuned on ML-100K."""
+    import surprise
+
+    low, high = question.scale or (1.0, 5.0)
+    fit = question.fit.take(np.flatnonzero(~np.isnan(question.fit.stars)))
+    rows = surprise.Dataset(surprise.Reader(rating_scale=(low, high)))
+    triples = zip(fit.customer.tolist(), fit.product.tolist(), fit.stars.tolist(), strict=True)
+    rows = rows.construct_trainset([(c, p, s, None) for c, p, s in triples])
+
+    def answers(model: Any) -> Callable[[], Answers]:
+        def stars() -> Answers:
+            model.fit(rows)
+            pairs = zip(question.test.customer.tolist(), question.test.product.tolist(), strict=True)
+            return Answers(np.array([model.predict(c, p, clip=False).est for c, p in pairs]))
+
+        return stars
+
+    yield "Surprise biases", answers(surprise.BaselineOnly(verbose=False))
+    tuned = {"n_factors": 50, "n_epochs": 60, "lr_all": 0.005, "reg_all": 0.08}
+    yield "Surprise SVD, tuned", answers(surprise.SVD(**tuned, random_state=1))
+    if slow:
+        yield "Surprise SVD++", answers(surprise.SVDpp(random_state=1))
+
+
+def retrieval_peers(question: Question) -> Iterator[tuple[str, Callable[[], Answers]]]:
+    """implicit's ALS and BPR, EASE (Steck 2019, eq. 8) and EASE cut to 64 directions, which is two towers."""
+    from implicit.als import AlternatingLeastSquares
+    from implicit.bpr import BayesianPersonalizedRanking
+    from scipy.sparse import csr_matrix
+
+    column = question.place[question.fit.product]
+    kept = column >= 0
+    customers = int(max(question.fit.customer.max(), question.customers.max())) + 1
+    shape = (customers, len(question.candidates))
+    seen = csr_matrix((np.ones(kept.sum(), np.float32), (question.fit.customer[kept], column[kept])), shape=shape)
+
+    def factors(model: Any) -> Callable[[], Answers]:
+        def ranked() -> Answers:
+            model.fit(seen, show_progress=False)
+            return by_product(question, model.user_factors[question.customers], model.item_factors)
+
+        return ranked
+
+    def ease(rank: int = 0) -> Callable[[], Answers]:
+        def ranked() -> Answers:
+            gram = np.asarray((seen.T @ seen).todense(), np.float64)
+            gram[np.diag_indices_from(gram)] += EASE_L2
+            inverse = np.linalg.inv(gram)
+            weights = -inverse / np.diag(inverse)
+            np.fill_diagonal(weights, 0.0)
+            query = np.asarray(seen[question.customers].todense(), np.float32)
+            if not rank:
+                return by_product(question, query, weights.T)
+            left, size, right = np.linalg.svd(weights)
+            return by_product(question, query @ (left[:, :rank] * size[:rank]), right[:rank].T)
+
+        return ranked
+
+    als = AlternatingLeastSquares(ALS_FACTORS, regularization=0.05, alpha=1.0, iterations=15, random_state=1)
+    yield "implicit ALS, 64", factors(als)
+    yield "implicit BPR, 64", factors(BayesianPersonalizedRanking(WIDTH, random_state=1))
+    if len(question.candidates) < 10_000:  # it inverts products x products
+        yield "EASE", ease()
+        yield "EASE, rank 64", ease(WIDTH)
+
+
+def by_product(question: Question, queries: Any, candidates: Any) -> Answers:
+    """Ranks by inner product: queries [G, d] of the tested customers, candidates [M, d]."""
+    from amzrec.question import by_time
+
+    asked = by_time(question)
+    vectors = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(candidates, np.float32)
+    scores = inner_products(*vectors)
+    return Answers(ranks=asked.ranks(scores, len(queries), len(candidates), asked.owner))
+
+
+# --- what is measured
+
+
+def fold(number: int) -> Job:
+    """One published fold of ML-100K."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        split = {"split": "given", "test_source": str(data / f"ml-100k/u{number}.test")}
+        run, seconds = trained(data / f"ml-100k/u{number}.base", folder, split)
+        found = measured(run, seconds)
+        found["systems"] |= peers(run, open_dataset(folder / "dataset"), slow=number == 1)
+        return found
+
+    return job
+
+
+def amazon(split: str, seed: int) -> Job:
+    """The Amazon TSV, titles as products."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        source = next((data / "amazon_us_reviews").glob("*.tsv"))
+        return measured(*trained(source, folder, {"product_key": "title", "split": split, "seed": seed}))
+
+    return job
+
+
+def ml_1m_stars(data: Path, folder: Path) -> Figures:
+    """ML-1M, 90:10 at random."""
+    run, seconds = trained(data / "ml-1m", folder, {"test": 0.1, "valid": 0.05})
+    found = measured(run, seconds)
+    question = ask(run, open_dataset(folder / "dataset"))
+    for name, fit in rating_peers(question, slow=False):
+        start = time.monotonic()
+        answers = fit()
+        none = np.zeros(len(question.candidates), np.int64)
+        found["systems"][name] = short(figures(question, answers, none)) | {"seconds": time.monotonic() - start}
+    return found
+
+
+def ml_1m_retrieval(data: Path, folder: Path) -> Figures:
+    """ML-1M, reviews of 3 stars and more, 8:1:1 within each customer."""
+    reviews = pyarrow.csv.read_csv(data / "ml-1m/ratings.csv")
+    kept = reviews.filter(pa.compute.greater_equal(reviews["rating"], 3))
+    pyarrow.csv.write_csv(kept, folder / "liked.csv")
+    run, seconds = trained(folder / "liked.csv", folder, {"split": "per-customer", "test": 0.1, "valid": 1 / 9})
+    found = measured(run, seconds)
+    found["systems"] |= peers(run, open_dataset(folder / "dataset"), slow=False)
+    return found
+
+
+def listwise(loss: str) -> Job:
+    """ML-100K, 70/15/15, rating alone: nDCG@5 of lists of 5 of one customer."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        split = {"test": 0.15, "valid": 0.15 / 0.85}
+        run, _ = trained(data / "ml-100k", folder, split, retrieval_weight=0, rating_loss=loss)
+        document = amzrec.evaluate(run)
+        mean = document["baselines"]["product_bias"]["rating"]["ndcg@5"]
+        return {"systems": {loss: {"ndcg@5": document["model"]["rating"]["ndcg@5"]}, "product mean": {"ndcg@5": mean}}}
+
+    return job
+
+
+def scarce(seed: int) -> Job:
+    """u1 with 10 % of the stars: joint against rating only, of the same width."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        names = ["customer", "product", "stars", "time"]
+        read = pyarrow.csv.ReadOptions(column_names=names), pyarrow.csv.ParseOptions(delimiter="\t")
+        for part in ("base", "test"):
+            reviews = pyarrow.csv.read_csv(data / f"ml-100k/u1.{part}", *read)
+            if part == "base":
+                kept = np.random.default_rng(seed).random(len(reviews)) < 0.1
+                stars = pa.array(reviews["stars"].to_numpy(), mask=~kept)
+                reviews = reviews.set_column(2, "stars", stars)
+            pyarrow.csv.write_csv(reviews, folder / f"{part}.csv")
+        columns = "customer=customer,product=product,stars=stars,timestamp=time"
+        split = {"split": "given", "test_source": str(folder / "test.csv"), "columns": columns, "seed": seed}
+        dataset = amzrec.prepare(folder / "base.csv", folder / "dataset", amzrec.PrepareConfig(**split))
+        found = {}
+        for name, weight in (("joint", 1.0), ("rating only", 0.0)):
+            run, _ = trained(dataset, folder, None, retrieval_weight=weight, seed=seed)
+            document = amzrec.evaluate(run)
+            found[name] = {"rmse": document["model"]["rating"]["rmse"]}
+        bias = document["baselines"]["customer_product_bias"]["rating"]["rmse"]
+        return {"systems": found | {"customer and product bias": {"rmse": bias}}}
+
+    return job
+
+
+def hidden(data: Path, folder: Path) -> Figures:
+    """A fifth of ML-100K's customers, half of whose products are shown: known to the model, or folded in afterwards."""
+    columns = ["customer", "product", "stars", "time"]
+    read = pyarrow.csv.ReadOptions(column_names=columns), pyarrow.csv.ParseOptions(delimiter="\t")
+    reviews = pyarrow.csv.read_csv(data / "ml-100k/u.data", *read)
+    rng = np.random.default_rng(1)
+    customer = reviews["customer"].to_numpy()
+    group = rng.choice(np.unique(customer), 200, replace=False)
+    inside, half = np.isin(customer, group), rng.random(len(reviews)) < 0.5
+    parts = {"rest": ~inside, "shown": inside & half, "asked": inside & ~half}
+    for name, mask in parts.items():
+        pyarrow.csv.write_csv(reviews.filter(pa.array(mask)), folder / f"{name}.csv")
+    both = pa.concat_tables([reviews.filter(pa.array(parts[name])) for name in ("rest", "shown")])
+    pyarrow.csv.write_csv(both, folder / "both.csv")
+    names = ",".join(f"{name if name != 'time' else 'timestamp'}={name}" for name in columns)
+    split = {"split": "given", "test_source": str(folder / "asked.csv"), "columns": names}
+    shown, asked = (reviews.filter(pa.array(parts[name])) for name in ("shown", "asked"))
+    found: Figures = {}
+    for name, source in (("known", "both.csv"), ("folded in", "rest.csv")):
+        run, _ = trained(folder / source, folder / name, split)
+        recommender = Recommender(open_run(run.path).vectors)
+        found[name] = {"recall@10": hidden_recall(recommender, group, shown, asked, fold_in=name == "folded in")}
+        if name == "folded in":
+            found["popularity"] = {"recall@10": hidden_recall(recommender, group, shown, asked, fold_in=None)}
+    return {"systems": found}
+
+
+def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, fold_in: bool | None) -> float:
+    """Mean recall@10 of the asked products, the shown ones left out; `fold_in` None: as for an unknown customer."""
+
+    def rows(reviews: Any, customer: int) -> tuple[Any, Any]:
+        mine = reviews.filter(pa.compute.equal(reviews["customer"], customer))
+        found = [recommender.vectors.product_ids.find(str(p)) or 0 for p in mine["product"].to_pylist()]
+        return np.array(found, np.int32), mine["stars"].to_numpy().astype(np.float32)
+
+    recalls = []
+    for customer in group.tolist():
+        liked, stars = rows(shown, customer)
+        wanted, _ = rows(asked, customer)
+        if not len(wanted):
+            continue
+        known = liked > 0
+        if fold_in:
+            query = recommender.fold_in(0, liked[known], stars[known])
+        else:
+            query = recommender.query(0 if fold_in is None else recommender.customer(str(customer)))
+        top, _ = recommender.retrieve(query.retrieval[None], 10, [liked[known]])
+        recalls.append(np.isin(top[0], wanted[wanted > 0]).sum() / len(wanted))
+    return float(np.mean(recalls))
+
+
+JOBS: dict[str, dict[str, Job]] = {
+    "ml-100k": {f"u{n}": fold(n) for n in range(1, 6)},
+    "amazon": {f"random {seed}": amazon("random", seed) for seed in SEEDS} | {"temporal": amazon("temporal", 42)},
+    "listwise": {loss: listwise(loss) for loss in ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")},
+    "scarce": {f"seed {seed}": scarce(seed) for seed in SEEDS[:3]},
+    "hidden": {"a fifth": hidden},
+    "ml-1m": {"stars": ml_1m_stars, "retrieval": ml_1m_retrieval},
+}
+
+
+# --- the tables
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """The values of one figure of one system over the measurements of a part."""
+
+    name: str
+    digits: int = 4
+
+    def show(self, values: list[float]) -> str:
+        """Mean and, of several values, its standard error."""
+        if not values:
+            return ""
+        mean = f"{np.mean(values):.{self.digits}f}"
+        return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{self.digits}f}"
+
+
+COLUMNS = [Column(name) for name in ("rmse", "top_100", "recall@10", "ndcg@10", "ndcg@5")] + [Column("seconds", 0)]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, numbers to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def part_table(found: dict[str, Figures]) -> str:
+    """The systems of one part: means over its measurements with standard errors."""
+    systems = list(dict.fromkeys(name for each in found.values() for name in each["systems"]))
+    values = {
+        (system, c.name): [
+            f["systems"][system][c.name] for f in found.values() if c.name in f["systems"].get(system, {})
+        ]
+        for system in systems
+        for c in COLUMNS
+    }
+    used = [c for c in COLUMNS if any(values[system, c.name] for system in systems)]
+    rows = [[system, *(c.show(values[system, c.name]) for c in used)] for system in systems]
+    return table(["", *(c.name for c in used)], rows)
+
+
+def gaps(found: dict[str, Figures]) -> str:
+    """amzrec less a baseline, measurement by measurement, with 95 % intervals."""
+    wanted = [
+        ("product_bias", "rating", "rmse"), ("popularity", "retrieval", "top_100"),
+        ("dated_popularity", "retrieval", "top_100"),
+    ]  # fmt: skip
+    rows = []
+    for name, each in found.items():
+        cells = []
+        for rival, group, metric in wanted:
+            gap = each["differences"][rival][group][metric]
+            cells.append(f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})")
+        rows.append([name, *cells])
+    return table(["amzrec less", *(f"{rival}: {metric}" for rival, _, metric in wanted)], rows)
+
+
+def report(keep: Path) -> str:
+    """Everything that was measured so far."""
+    text = ["# Quality\n", "Made by `scripts/bench_quality.py`; means ± standard errors over the measurements named.\n"]
+    for part, jobs in JOBS.items():
+        found = {
+            name: json.loads(kept(keep, part, name).read_text()) for name in jobs if kept(keep, part, name).exists()
+        }
+        if part == "ml-1m":
+            for name, each in found.items():
+                text += [f"## {part}, {name}\n", part_table({name: each}) + "\n"]
+        elif found:
+            text += [f"## {part}: {', '.join(found)}\n", part_table(found) + "\n"]
+        if part == "amazon" and found:
+            text.append(gaps(found) + "\n")
+    return "\n".join(text)
+
+
+def kept(keep: Path, part: str, name: str) -> Path:
+    """Where a measurement stands."""
+    return keep / f"{part} {name}.json".replace(" ", "_")
+
+
+def main() -> None:
+    """Measure what is missing, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", default=",".join(JOBS), help=f"of {', '.join(JOBS)}; part/name for one measurement")
+    parser.add_argument("--keep", type=Path, default=Path("benchmarks/quality"))
+    parser.add_argument("--out", type=Path, help="Markdown file to write; default: only print")
+    arguments = parser.parse_args()
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    for wanted in arguments.only.split(","):
+        part, _, one = wanted.partition("/")
+        for name, job in JOBS[part].items():
+            place = kept(arguments.keep, part, name)
+            if place.exists() or one not in ("", name):
+                continue
+            folder = Path(tempfile.mkdtemp())
+            try:
+                found = job(arguments.data, folder)
+            finally:
+                shutil.rmtree(folder)
+            place.write_text(json.dumps(found, indent=1) + "\n")
+            print(place.name, json.dumps(found["systems"]), flush=True)
+    text = report(arguments.keep)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
