@@ -176,10 +176,16 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
 
 
 def section(file: Path | None, heading: str, text: str) -> None:
-    """Print, and put in the place of the section of that heading in a Markdown file."""
+    """Print, and put in the place of the section of that heading in a Markdown file, with how busy the machine was."""
+    load = " / ".join(f"{average:.1f}" for average in os.getloadavg())
+    text += f"\n\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load average of 1 / 5 / 15 minutes {load}."
     print(f"## {heading}\n\n{text}")
     if file:
-        old = file.read_text() if file.exists() else "# Speed\n\nThe machine was shared: trust the ratios.\n"
+        old = (
+            file.read_text()
+            if file.exists()
+            else "# Speed\n\nThe machine was shared: trust the ratios, and of those the ones of CPU time.\n"
+        )
         parts = [part for part in old.split("\n## ") if not part.startswith(f"{heading}\n")]
         file.write_text("\n## ".join([*(part.rstrip() + "\n" for part in parts), f"{heading}\n\n{text}\n"]))
 
