@@ -122,7 +122,6 @@ class TrainConfig(Config):
     negatives: str = "auto"  # candidates of the softmax: batch, full catalogue, or auto: full up to batch_size products
     hard_negatives: int = 0  # negatives of each review that the softmax keeps, the best scored; 0: all
     mask_positives: bool = False  # leave a customer's other products out of the negatives
-    customer_weight: float = 0.0  # e: a review of a customer with n counts as n^-e in the retrieval loss, 0: all alike
     log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
     rating_loss: str = "squared"  # squared; over lists of 5 of a customer: pairwise-hinge, pairwise-logistic, listmle
@@ -153,8 +152,6 @@ class TrainConfig(Config):
         require(self.history_cap >= 1, "history_cap", self.history_cap, "a whole number from 1")
         require(0 <= self.mask < 1, "mask", self.mask, "from 0 to below 1")
         require(self.negatives in NEGATIVES, "negatives", self.negatives, " | ".join(NEGATIVES))
-        weight = self.customer_weight
-        require(0 <= weight <= 1, "customer_weight", weight, "from 0 (all reviews alike) to 1 (all customers alike)")
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
         require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "0 (all) or a positive whole number")
         require(

@@ -22,7 +22,6 @@ def softmax_loss(
     period: Any = None,
     hidden: tuple[Any, Any] | None = None,
     hardest: int | None = None,
-    weight: Any = None,
 ) -> Any:
     """Mean cross-entropy of each query against all candidates, the positive's logit given apart.
 
@@ -30,8 +29,8 @@ def softmax_loss(
     the candidates, positive [B] its logit (given apart because its vector leaves the target review out). prior [T, M]
     and period [B] add prior[period] to the logits, without a gradient. hidden = (splits [B + 1], positions [E]) are
     candidates left out of each query's softmax, such as its other positives; `hardest` keeps only that many negatives
-    of each query, those that score highest. weight [B] multiplies each query's term (None: 1). Returns a scalar. The
-    gradient is computed in the same pass, BLOCK rows at a time, so no [B, M] matrix is kept.
+    of each query, those that score highest. Returns a scalar. The gradient is computed in the same pass, BLOCK rows at
+    a time, so no [B, M] matrix is kept.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     size, width = tf.shape(query)[0], tf.shape(candidate)[0]
@@ -39,7 +38,6 @@ def softmax_loss(
     if prior is not None and prior.shape[0] == 1:
         bias, prior = bias + prior[0], None
     scale = 1.0 / tf.cast(size, tf.float32)
-    weight = tf.ones([size]) if weight is None else weight
 
     def others(rows: Any, columns: Any, start: Any, end: Any) -> Any:
         """[b, M] logits of the block's rows, the positives and what is hidden left out."""
@@ -74,11 +72,10 @@ def softmax_loss(
             share = tf.exp(logits - peak[:, None])  # times the mass
             own_share, sums = tf.exp(own - peak), tf.matmul(share, summed)
             mass = sums[:, -1] + own_share
-            part = weight[start:end]
-            total += tf.reduce_sum(part * (tf.math.log(mass) + peak - own))
-            d_query = d_query.write(step, sums[:, :-1] * (part / mass)[:, None])
-            d_positive = d_positive.write(step, part * (own_share / mass - 1.0))
-            d_columns += tf.matmul(rows * (part / mass)[:, None], share, transpose_a=True)  # [D + 1, M]
+            total += tf.reduce_sum(tf.math.log(mass) + peak - own)
+            d_query = d_query.write(step, sums[:, :-1] / mass[:, None])
+            d_positive = d_positive.write(step, own_share / mass - 1.0)
+            d_columns += tf.matmul(rows / mass[:, None], share, transpose_a=True)  # [D + 1, M]
             return step + 1, total, d_query, d_columns, d_positive
 
         shapes: Any = ([None, None], [None])

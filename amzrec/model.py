@@ -119,9 +119,6 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         )
         share = np.maximum(fit.products.counts, 0.5) / max(len(fit), 1)
         self.log_share = tf.constant(np.log(share), tf.float32)
-        by_customer = np.maximum(fit.customers.counts, 1) ** -config.customer_weight
-        total = (by_customer * fit.customers.counts).sum()
-        self.customer_weight = tf.constant(by_customer * max(len(fit), 1) / max(total, 1e-9), tf.float32)
         self.candidates = tf.constant(fit.candidates, tf.int32)
         position = np.full(len(fit.products.counts), 0, np.int64)
         position[fit.candidates] = np.arange(len(fit.candidates))
@@ -266,9 +263,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             period, positive = inputs["period"], positive + inputs["own_prior"]
         hidden = self.other_positives(inputs["customer"], rows) if self.config.mask_positives else None
         hardest = self.config.hard_negatives or None
-        weight = tf.gather(self.customer_weight, inputs["customer"]) if self.config.customer_weight else None
         return self.retrieval_task(
-            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest, weight
+            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest
         )
 
     def other_positives(self, customer: Any, rows: Any) -> tuple[Any, Any]:

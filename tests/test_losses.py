@@ -152,20 +152,6 @@ def test_trap_2_the_same_rows_twice_do_not_double_the_retrieval_loss() -> None:
     assert float(doubled) == pytest.approx(float(softmax_loss(query, candidate, bias, positive, target)), rel=1e-6)
 
 
-def test_a_query_that_weighs_twice_is_a_query_that_is_there_twice() -> None:
-    query, candidate, bias, positive, target = random_inputs(6)
-    found = []
-    for weight in (None, tf.constant([2.0, 1, 1, 1, 1, 0])):
-        part = [x if weight is not None else tf.concat([x[:1], x[:-1]], 0) for x in (query, positive, target)]
-        with tf.GradientTape() as tape:
-            tape.watch([candidate, bias])
-            loss = softmax_loss(part[0], candidate, bias, part[1], part[2], weight=weight)
-        found.append([float(loss), *tape.gradient(loss, [candidate, bias])])
-    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
-    for ours, theirs in zip(found[0][1:], found[1][1:], strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
 def test_trap_3_rare_products_each_have_a_correction_of_their_own() -> None:
     log_q = tf.math.log(tf.constant([1e-9, 1e-8, 1e-6, 1e-2]))  # TFRS clips at 1e-6: the first three would be equal
     bias = candidate_bias(tf.zeros(4), log_q, tf.ones(4)).numpy()
