@@ -305,12 +305,51 @@ def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, 
     return float(np.mean(recalls))
 
 
+def pairs(source: str) -> Job:
+    """Item to item: one product of a customer's train reviews is shown, is the tested one among its 10 nearest?
+
+    Every test review of a product that train has, with one other product of the same customer, drawn at random.
+    """
+
+    def job(data: Path, folder: Path) -> Figures:
+        fold = {"split": "given", "test_source": str(data / "ml-100k/u1.test")}
+        run, _ = (
+            trained(data / "ml-100k/u1.base", folder, fold)
+            if source == "u1"
+            else trained(amzrec.prepare(None, folder / "dataset", amzrec.PrepareConfig(product_key="id")), folder, None)
+        )
+        dataset, recommender = open_dataset(folder / "dataset"), Recommender(run.vectors)
+        rng = np.random.default_rng(1)
+        train, test = dataset.train, dataset.test
+        counts = recommender.vectors["product_counts"]
+        popular = recommender.candidates[np.argsort(-counts[recommender.candidates], kind="stable")[:11]]
+        mine: dict[int, list[int]] = {}
+        for c, p in zip(train.customer.tolist(), train.product.tolist(), strict=True):
+            mine.setdefault(c, []).append(p)
+        near: dict[int, set[int]] = {}
+        hits = {"amzrec": 0, "popularity": 0}
+        asked = 0
+        for c, p in zip(test.customer.tolist(), test.product.tolist(), strict=True):
+            if c not in mine or not counts[p]:
+                continue
+            shown = mine[c][rng.integers(len(mine[c]))]
+            if shown not in near:
+                near[shown] = set(recommender.similar(shown, 10)[0].tolist())
+            hits["amzrec"] += p in near[shown]
+            hits["popularity"] += p in [other for other in popular.tolist() if other != shown][:10]
+            asked += 1
+        return {"rows": asked, "systems": {name: {"hit@10": n / asked} for name, n in hits.items()}}
+
+    return job
+
+
 JOBS: dict[str, dict[str, Job]] = {
     "ml-100k": {f"u{n}": fold(n) for n in range(1, 6)},
     "amazon": {f"random {seed}": amazon("random", seed) for seed in SEEDS} | {"temporal": amazon("temporal", 42)},
     "listwise": {loss: listwise(loss) for loss in ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")},
     "scarce": {f"seed {seed}": scarce(seed) for seed in SEEDS[:3]},
     "hidden": {"a fifth": hidden},
+    "similar": {source: pairs(source) for source in ("u1", "sample")},
     "ml-1m": {"stars": ml_1m_stars, "retrieval": ml_1m_retrieval},
 }
 
@@ -333,7 +372,9 @@ class Column:
         return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1) / np.sqrt(len(values)):.{self.digits}f}"
 
 
-COLUMNS = [Column(name) for name in ("rmse", "top_100", "recall@10", "ndcg@10", "ndcg@5")] + [Column("seconds", 0)]
+COLUMNS = [Column(name) for name in ("rmse", "top_100", "recall@10", "ndcg@10", "ndcg@5", "hit@10")] + [
+    Column("seconds", 0)
+]
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -380,7 +421,7 @@ def report(keep: Path) -> str:
         found = {
             name: json.loads(kept(keep, part, name).read_text()) for name in jobs if kept(keep, part, name).exists()
         }
-        if part == "ml-1m":
+        if part in ("ml-1m", "similar"):
             for name, each in found.items():
                 text += [f"## {part}, {name}\n", part_table({name: each}) + "\n"]
         elif found:
@@ -400,7 +441,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default=",".join(JOBS), help=f"of {', '.join(JOBS)}; part/name for one measurement")
-    parser.add_argument("--keep", type=Path, default=Path("benchmarks/quality"))
+    parser.add_argument("--keep", type=Path, default=Path("runs/quality"), help="folder of what was measured")
     parser.add_argument("--out", type=Path, help="Markdown file to write; default: only print")
     arguments = parser.parse_args()
     arguments.keep.mkdir(parents=True, exist_ok=True)
