@@ -185,7 +185,13 @@ def amazon(split: str, seed: int) -> Job:
 
     def job(data: Path, folder: Path) -> Figures:
         source = next((data / "amazon_us_reviews").glob("*.tsv"))
-        return measured(*trained(source, folder, {"product_key": "title", "split": split, "seed": seed}))
+        run, seconds = trained(source, folder, {"product_key": "title", "split": split, "seed": seed})
+        found = measured(run, seconds)
+        told = amzrec.evaluate(run, context="category")
+        systems = {"amzrec": told["model"], **told["baselines"]}
+        known = {f"{name}, category known": short({"retrieval": s.get("retrieval", {})}) for name, s in systems.items()}
+        found["systems"] |= {name: figures for name, figures in known.items() if figures}
+        return found
 
     return job
 
