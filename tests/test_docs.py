@@ -18,7 +18,7 @@ from conftest import ROOT, checkerboard_reviews
 README = (ROOT / "README.md").read_text()
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 CONSOLE = [line[2:] for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in block.splitlines()]
-SMALL = ["--epochs", "1", "--dim", "12", "--head", "4"]
+SMALL = ["--epochs", "1", "--dim", "12", "--head", "4", "--no-refit"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -64,6 +64,14 @@ def test_a_saved_dataset_with_other_columns_asks_for_columns(tmp_path: Path) -> 
     assert [(r["customer_id"], r["product_id"], r["stars"]) for r in rows_of(source)] == [("u", "p", None)]
 
 
+def test_the_order_of_columns_does_not_depend_on_the_order_that_tensorflow_loads_them_in() -> None:
+    import tensorflow as tf
+
+    scalar = tf.TensorSpec([], tf.string)
+    for spec in ({"b": scalar, "data": {"a": scalar, "b": scalar}}, {"data": {"b": scalar, "a": scalar}, "b": scalar}):
+        assert list(saved.leaves(spec).items()) == [("b", ("b",)), ("a", ("data", "a"))]
+
+
 def test_a_damaged_saved_dataset_is_an_error(tmp_path: Path) -> None:
     folder = save(tmp_path / "saved", True)
     for file in folder.rglob("*.snapshot"):

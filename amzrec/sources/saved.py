@@ -68,12 +68,16 @@ def open_saved(con: Any, name: str, folder: Path, config: PrepareConfig, scratch
 
 
 def leaves(spec: Any, path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
-    """The scalars of an element: last name → path of keys; the first of equal names counts."""
+    """The scalars of an element, last name → path of keys, in alphabetical order; the first of equal names counts.
+
+    TensorFlow keeps no order of its own: it loads the same dataset with its keys now in this order, now in that.
+    """
     if not isinstance(spec, dict):
         return {path[-1]: path} if path and getattr(spec, "shape", None) is not None and spec.shape.rank == 0 else {}
     found: dict[str, tuple[str, ...]] = {}
-    for key, value in spec.items():
-        found = {**leaves(value, (*path, str(key))), **found}
+    for key in sorted(spec, key=str):
+        for name, place in leaves(spec[key], (*path, str(key))).items():
+            found.setdefault(name, place)
     return found
 
 
