@@ -286,6 +286,10 @@ REAL: list[tuple[str, dict[str, Any]]] = [
     ("amazon_2018/Magazine_Subscriptions.csv", {"min_reviews": 3, "split": "leave-last-out"}),
     ("amazon_2018/Magazine_Subscriptions_5.json.gz", {"titles": "amazon_2018/meta_Magazine_Subscriptions.json.gz"}),
     ("amazon_2023/Subscription_Boxes.jsonl.gz", {"split": "per-customer"}),
+    ("amazon_2023/Electronics_sample.parquet", {"min_reviews": 2}),
+    ("amazon_2014/ratings_Electronics.csv", {}),
+    ("amazon_us_reviews/saved_ratings", {"product_key": "title"}),
+    ("ml-1m", {"min_reviews": 20}),
 ]
 
 
