@@ -93,7 +93,11 @@ class Recommender:
             row = v.features.find(feature) if v.features else None
             if row is None:
                 near = difflib.get_close_matches(feature, names, n=3, cutoff=0.5) or sorted(names)[:3]
-                hint = f"; such as {' | '.join(near)}" if near else ": its source told no features of products"
+                hint = (
+                    f"; such as {' | '.join(near)}"
+                    if near
+                    else ": the reviews it was trained on told no features of products"
+                )
                 raise AmzrecError(f"no product of this run has the feature {feature!r} (name=value){hint}")
             groups.setdefault(feature.partition("=")[0], []).append(row)
         left = np.ones(len(v.product_ids), np.bool_)

@@ -19,6 +19,7 @@ from amzrec.sources.relation import Facts
 WORD = re.compile(r"\w+")
 ASCII = bytes(byte if WORD.match(chr(byte)) else ord(" ") for byte in range(128)) + bytes(128)  # WORD without re
 CHUNK = 50_000  # rows that are Python objects at one time
+KEPT = 500_000  # words whose codes are kept: about 100 MB, and more than most catalogues have
 TOLD = {"title": "product_title", "category": "category"}  # what reviews tell of products → the column of RAW
 REPEATED = ["features.list.element"]  # the column of which few values stand in many rows
 UNKNOWN: tuple[str | None, list[str]] = (None, [])  # the facts of an id that the catalogue does not have
@@ -53,6 +54,9 @@ class Words(dict[bytes, int]):
 
     def lists(self, titles: list[str | None]) -> pa.Array:
         """`tokens` of each title as an Arrow array of int32 lists; all at once, which spares a list per title."""
+        if len(self) > KEPT:
+            self.clear()
+            self[self.END] = -1
         parted = b"".join(b"%b %b " % (words(title), self.END) for title in titles).split()
         codes = np.fromiter(map(self.__getitem__, parted), np.int64, len(parted))
         ends = np.flatnonzero(codes < 0)

@@ -482,6 +482,15 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("runs/quality"), help="folder of what was measured")
     parser.add_argument("--out", type=Path, help="Markdown file to write; default: only print")
     arguments = parser.parse_args()
+    for wanted in arguments.only.split(","):
+        part, _, one = wanted.partition("/")
+        if part not in JOBS or one not in ("", *JOBS[part]):
+            allowed = "; ".join(f"{part}: {', '.join(jobs)}" for part, jobs in JOBS.items())
+            parser.error(f"--only {wanted} is not known; allowed are PART or PART/NAME of {allowed}")
+    if not arguments.data.is_dir():
+        parser.error(
+            f"there is no folder {arguments.data}: name the one that holds ml-100k/, ml-1m/, amazon_us_reviews/"
+        )
     arguments.keep.mkdir(parents=True, exist_ok=True)
     for wanted in arguments.only.split(","):
         part, _, one = wanted.partition("/")

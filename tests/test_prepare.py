@@ -384,3 +384,14 @@ def test_every_row_read_is_kept_or_accounted_for(tmp_path: Path, rows: Any, k: i
     assert k or set(kept) == good
     for side in (0, 1):
         assert all(sum(pair[side] == one for pair in kept) >= k for one in {pair[side] for pair in kept})
+
+
+def test_lists_of_words_are_the_words_of_each_title_also_when_more_are_met_than_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(vocab, "KEPT", 2)
+    known, titles = vocab.Words(), ["Rope, 5m ROPE", None, "", "Größe Ülm rope", "a\x00b", "rope"]
+    for _ in range(2):
+        assert known.lists(titles).to_pylist() == [vocab.tokens(title) for title in titles]
+    known.lists(["rope"])
+    assert len(known) == 2  # the mark between titles, and rope: the others were given back

@@ -107,7 +107,7 @@ def test_only_holds_for_everyone_too(coloured: Run, tmp_path: Path) -> None:
 def test_a_feature_that_no_product_has_is_refused_with_the_nearest(coloured: Run, parity: Run) -> None:
     with pytest.raises(AmzrecError, match=r"'color=red'.*such as colour=red"):
         recommend("u03", coloured, only=["color=red"])
-    with pytest.raises(AmzrecError, match="told no features"):
+    with pytest.raises(AmzrecError, match="told no features of products"):
         recommend("u03", parity, only=["colour=red"])
 
 
