@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from amzrec.dataset import CUSTOMER_SCHEMA, PRODUCT_SCHEMA
@@ -17,51 +18,79 @@ from amzrec.sources.catalogue import clean_title
 from amzrec.sources.relation import Facts
 
 WORD = re.compile(r"\w+")
-ASCII = bytes(byte if WORD.match(chr(byte)) else ord(" ") for byte in range(128)) + bytes(128)  # WORD without re
+LOWER = np.array([ord(chr(b).lower()) if b > 127 or WORD.match(chr(b)) else 0 for b in range(256)], np.uint8)
+LOWER[128:] = range(128, 256)  # of UTF-8; a word has no byte 0
+# Titles that `clean_title` may change: entities, page source, blanks to squeeze, nothing, more than plain ASCII
+NEEDY = r"^$|^ | $|  |&|^<|^var a|^Amazon\.com:|[^ -~]"
 CHUNK = 50_000  # rows that are Python objects at one time
-KEPT = 500_000  # words whose codes are kept: about 100 MB, and more than most catalogues have
 TOLD = {"title": "product_title", "category": "category"}  # what reviews tell of products → the column of RAW
 REPEATED = ["features.list.element"]  # the column of which few values stand in many rows
 UNKNOWN: tuple[str | None, list[str]] = (None, [])  # the facts of an id that the catalogue does not have
 
 
-def tokens(title: str | None) -> list[int]:
-    """crc32 & 0x7fffffff of the lower-cased words of a title, in order (Python's hash changes per process)."""
-    return [Words.code(word) for word in words(title).split()]
+def words(title: str) -> str:
+    """The lower-cased words of a title, with blanks between."""
+    return " ".join(WORD.findall(title.lower()))
 
 
-def words(title: str | None) -> bytes:
-    """The lower-cased words of a title as UTF-8, with blanks between."""
-    text = (title or "").lower()
-    return text.encode().translate(ASCII) if text.isascii() else " ".join(WORD.findall(text)).encode()
+def tokens(titles: pa.StringArray) -> pa.ListArray:
+    """crc32 & 0x7fffffff of the lower-cased words of each title [n], in order, as int32 lists; none of a null.
+
+    Python's own hash changes from process to process. All titles are split at once, as one array of bytes, and each
+    different word is hashed once.
+    """
+    there = titles.is_valid().to_numpy(zero_copy_only=False)
+    known = titles.drop_null()
+    odd = ~pa.compute.string_is_ascii(known).to_numpy(zero_copy_only=False)
+    if odd.any():
+        mended = pa.array([words(title) for title in known.filter(arrow(odd)).to_pylist()], pa.string())
+        known = pa.compute.replace_with_mask(known, arrow(odd), mended)
+    ends = ends_of(known)
+    text = LOWER[np.frombuffer(known.buffers()[2] or b"", np.uint8)[ends[0] : ends[-1]]]
+    ends = ends - ends[0]
+    inside = text > 0
+    begins = inside.copy()
+    begins[1:] &= ~inside[:-1]
+    starts = ends[:-1][ends[:-1] < len(text)]
+    begins[starts] = inside[starts]  # a title begins anew, also right after a word
+    first = np.flatnonzero(begins)
+    bounds = np.append((np.cumsum(inside) - 1)[first], inside.sum()).astype(np.int32)
+    parted = pa.Array.from_buffers(pa.binary(), len(first), [None, *map(pa.py_buffer, (bounds, text[inside]))])
+    coded = parted.dictionary_encode()
+    codes = np.array([zlib.crc32(word) & 0x7FFFFFFF for word in coded.dictionary.to_pylist()], np.int32)
+    sizes = np.zeros(len(titles), np.int64)
+    sizes[there] = np.diff(np.searchsorted(first, ends))
+    return lists(sizes, arrow(codes[coded.indices.to_numpy()] if len(codes) else codes))
 
 
-class Words(dict[bytes, int]):
-    """The codes of words, kept: catalogues repeat theirs, and a lookup takes a third of the time of a checksum."""
+def cleaned(titles: pa.StringArray) -> pa.StringArray:
+    """`clean_title` of each: in Python of those titles only that may need it."""
+    needy = pa.compute.match_substring_regex(titles, NEEDY).fill_null(False)
+    if not needy.true_count:
+        return titles
+    mended = pa.array([clean_title(title) for title in titles.filter(needy).to_pylist()], pa.string())
+    return pa.compute.replace_with_mask(titles, needy, mended)
 
-    END = b"\0"  # stands in no word
 
-    def __init__(self) -> None:
-        super().__init__({self.END: -1})
+def arrow(values: Any) -> pa.Array:
+    """A NumPy array as an Arrow array; `pa.array` does the same, and imports pandas for it, which takes half a second.
 
-    def __missing__(self, word: bytes) -> int:
-        return self.setdefault(word, self.code(word))
+    Booleans are packed to the bits that Arrow has.
+    """
+    if values.dtype == bool:
+        bits = np.packbits(values, bitorder="little")
+        return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
-    @staticmethod
-    def code(word: bytes) -> int:
-        """The code of one word, int in [0, 2^31)."""
-        return zlib.crc32(word) & 0x7FFFFFFF
 
-    def lists(self, titles: list[str | None]) -> pa.Array:
-        """`tokens` of each title as an Arrow array of int32 lists; all at once, which spares a list per title."""
-        if len(self) > KEPT:
-            self.clear()
-            self[self.END] = -1
-        parted = b"".join(b"%b %b " % (words(title), self.END) for title in titles).split()
-        codes = np.fromiter(map(self.__getitem__, parted), np.int64, len(parted))
-        ends = np.flatnonzero(codes < 0)
-        ends = np.concatenate([[0], ends - np.arange(len(ends))])
-        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(codes[codes >= 0], pa.int32()))
+def lists(sizes: Any, values: pa.Array) -> pa.ListArray:
+    """`values` parted into lists of these sizes [n]."""
+    return pa.ListArray.from_arrays(arrow(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), values)
+
+
+def ends_of(texts: pa.StringArray) -> Any:
+    """Where each text begins in the array's bytes, and where the last one ends: int32 [n + 1]."""
+    return np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
 
 
 def numbered(con: Any, kept: Any, name: str, listed: list[str]) -> Any:
@@ -89,26 +118,35 @@ def write_customers(path: Path, rows: Any, facts: Facts) -> None:
     """customers.parquet from the table that `numbered` made; row 0 is the unknown customer."""
     with pq.ParquetWriter(path, CUSTOMER_SCHEMA, use_dictionary=REPEATED) as writer:
         for batch in batches(rows.select("row", "id", "count")):
-            features = Lists(pa.string(), empty=0 if facts else len(batch))
-            for customer in batch["id"].to_pylist() if facts else ():
-                features.add(facts.get(customer, UNKNOWN)[1])
-            write(writer, CUSTOMER_SCHEMA, [batch["row"], batch["id"], batch["count"], features.array()])
+            features = [facts.get(customer, UNKNOWN)[1] for customer in batch["id"].to_pylist()] if facts else None
+            write(writer, CUSTOMER_SCHEMA, [batch["row"], batch["id"], batch["count"], texts(features, len(batch))])
 
 
 def write_products(path: Path, rows: Any, facts: Facts) -> None:
     """products.parquet likewise; `rows` also has the columns title and category (null where unknown)."""
-    known_words = Words()
     with pq.ParquetWriter(path, PRODUCT_SCHEMA, use_dictionary=REPEATED) as writer:
         for batch in batches(rows.select("row", "id", "count", "title", "category")):
-            titles, features = list[str | None](), Lists(pa.string())
-            columns = (batch[name].to_pylist() for name in ("id", "title", "category"))
-            for product, found, category in zip(*columns, strict=True):
-                known, told = facts.get(product, UNKNOWN)
-                title = clean_title(known) or clean_title(found)
-                titles.append(title)
-                features.add([f"category={category}", *told] if category else told)
-            values = [batch["row"], batch["id"], titles, batch["count"], features.array(), known_words.lists(titles)]
-            write(writer, PRODUCT_SCHEMA, values)
+            titles, features = cleaned(batch["title"]), categories(batch["category"])
+            if facts:
+                told = [facts.get(product, UNKNOWN) for product in batch["id"].to_pylist()]
+                theirs = cleaned(pa.array([title for title, _ in told], pa.string()))
+                titles = pa.compute.coalesce(theirs, titles)
+                ours = features.to_pylist()
+                features = texts([own + more for own, (_, more) in zip(ours, told, strict=True)], len(batch))
+            write(writer, PRODUCT_SCHEMA, [batch["row"], batch["id"], titles, batch["count"], features, tokens(titles)])
+
+
+def categories(names: pa.StringArray) -> pa.ListArray:
+    """The feature lists of products of which no more is known than a category, or null."""
+    values = pa.compute.replace_substring_regex(names.drop_null(), "^", "category=", max_replacements=1)
+    return lists(names.is_valid().to_numpy(zero_copy_only=False), values)
+
+
+def texts(values: list[list[str]] | None, count: int) -> pa.ListArray:
+    """Lists of texts as Arrow has them; None: `count` empty ones."""
+    if values is None:
+        return lists(np.zeros(count), pa.nulls(0, pa.string()))
+    return pa.array(values, pa.list_(pa.string()))
 
 
 def described(rows: Any, told: Any) -> Any:
@@ -130,34 +168,15 @@ def described(rows: Any, told: Any) -> Any:
     return rows
 
 
-class Lists:
-    """Lists, first some empty ones, gathered as Arrow has them: all values after each other, and where each ends."""
-
-    def __init__(self, type: pa.DataType, empty: int = 0) -> None:
-        self.type, self.values, self.ends = type, list[Any](), [0] * (empty + 1)
-
-    def add(self, values: list[Any]) -> None:
-        """One more list."""
-        self.values.extend(values)
-        self.ends.append(len(self.values))
-
-    def array(self) -> pa.Array:
-        """The lists as one Arrow array."""
-        return pa.ListArray.from_arrays(pa.array(self.ends, pa.int32()), pa.array(self.values, self.type))
-
-
-def batches(rows: Any) -> Iterator[pa.Table]:
-    """The unknown row 0, then the rows in order, in tables of CHUNK rows."""
-    unknown: dict[str, Any] = {"row": 0, "id": "", "count": 0}
-    yield pa.Table.from_pylist([unknown], schema=rows.schema().to_pyarrow())
-    for batch in rows.order_by("row").to_pyarrow_batches(chunk_size=CHUNK):
-        yield pa.Table.from_batches([batch])
+def batches(rows: Any) -> Iterator[pa.RecordBatch]:
+    """The unknown row 0, then the rows in order, CHUNK at a time."""
+    empty = pa.StringArray.from_buffers(1, pa.py_buffer(np.zeros(2, np.int32)), pa.py_buffer(b""))
+    unknown = {"row": arrow(np.zeros(1, np.int32)), "id": empty, "count": arrow(np.zeros(1, np.int64))}
+    yield pa.record_batch({name: unknown.get(name, pa.nulls(1, pa.string())) for name in rows.columns})
+    yield from rows.order_by("row").to_pyarrow_batches(chunk_size=CHUNK)
 
 
 def write(writer: Any, schema: pa.Schema, columns: list[Any]) -> None:
     """One batch of columns in the order of the schema."""
-    typed = [
-        values.cast(field.type) if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, field.type)
-        for values, field in zip(columns, schema, strict=True)
-    ]
+    typed = [values.cast(field.type) for values, field in zip(columns, schema, strict=True)]
     writer.write_table(pa.Table.from_arrays(typed, schema=schema))

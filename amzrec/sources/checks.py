@@ -32,7 +32,7 @@ def checked(source: Source, part: Part, key: str, titles: Any = None) -> Any:
     empty = ibis.null().cast("string")
 
     def text(name: str) -> Any:
-        return stripped(raw[name].cast("string")).nullif("") if name in raw.columns else empty
+        return filled(raw[name].cast("string")) if name in raw.columns else empty
 
     product, title = text("product_id"), text("product_title")
     if titles is not None:
@@ -72,6 +72,12 @@ def checked(source: Source, part: Part, key: str, titles: Any = None) -> Any:
 def stripped(column: Any) -> Any:
     """Text without blanks around it; a trim for those that have some only, which is 3 times as fast."""
     return ibis.cases((column.startswith(" ") | column.endswith(" "), column.strip()), else_=column)
+
+
+def filled(column: Any) -> Any:
+    """The same, null where nothing is left; all in one case, which spares every good value a comparison."""
+    blank = (column == "") | column.startswith(" ") | column.endswith(" ")
+    return ibis.cases((blank, column.strip().nullif("")), else_=column)
 
 
 def number(column: Any) -> Any:

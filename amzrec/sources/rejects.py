@@ -32,12 +32,13 @@ def write_rejects(path: Path, rejects: Iterator[Reject]) -> None:
             if len(chunk) == CHUNK:
                 writer.write_table(table_of(chunk))
                 chunk = []
-        writer.write_table(table_of(chunk))
+        if chunk:  # Arrow imports pandas for any list, which takes half a second
+            writer.write_table(table_of(chunk))
 
 
 def table_of(chunk: list[Reject]) -> pa.Table:
     """Rejects as an Arrow table."""
-    columns = list(zip(*chunk, strict=True)) or [(), (), (), ()]
+    columns = list(zip(*chunk, strict=True))
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
@@ -90,7 +91,7 @@ def lines_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
                 if not (line.strip() if part.json else line):
                     continue
                 text = line.decode("utf-8", "replace")[:LONGEST]
-                if not part.json and not is_utf8(line):
+                if not part.json and not part.is_utf8(line):
                     yield str(part.file), number, NOT_UTF8, text
                     continue
                 if place in reasons:
@@ -106,12 +107,3 @@ def rows_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
         place = row.pop("place")
         text = "\t".join("" if value is None else str(value) for value in row.values())
         yield str(part.file), place + 1 + part.header, reasons[place], text[:LONGEST]
-
-
-def is_utf8(line: bytes) -> bool:
-    """Whether these bytes are UTF-8 text."""
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
