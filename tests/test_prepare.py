@@ -178,7 +178,7 @@ def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
         fields = line.split(b"\t")
         if not line:
             continue
-        if any(b"\xff" in field for field in fields[:5]):  # what comes after a field too many is not looked at
+        if b"\xff" in line:
             expected.append((number, "not UTF-8"))
         elif len(fields) != 4:
             expected.append((number, "not the number of fields of the header"))

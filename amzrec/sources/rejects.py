@@ -91,7 +91,7 @@ def lines_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
                 if not (line.strip() if part.json else line):
                     continue
                 text = line.decode("utf-8", "replace")[:LONGEST]
-                if not part.json and not part.is_utf8(line):
+                if not part.json and not is_utf8(line):
                     yield str(part.file), number, NOT_UTF8, text
                     continue
                 if place in reasons:
@@ -107,3 +107,12 @@ def rows_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:
         place = row.pop("place")
         text = "\t".join("" if value is None else str(value) for value in row.values())
         yield str(part.file), place + 1 + part.header, reasons[place], text[:LONGEST]
+
+
+def is_utf8(line: bytes) -> bool:
+    """Whether these bytes are UTF-8 text."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

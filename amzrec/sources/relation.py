@@ -33,14 +33,6 @@ class Part:
     header: int = 0
     lines: bool = True  # False: the file has no lines of text (Parquet), row i is its row i
     json: bool = False  # JSON lines: a line that is not UTF-8 is a row too (a broken one)
-    delimiter: str = ""  # where the reader itself splits the lines, and looks at `width` fields for UTF-8
-    width: int = 0
-
-    def is_utf8(self, line: bytes) -> bool:
-        """Whether what the reader looks at of a line is UTF-8."""
-        if self.delimiter:
-            line = b" ".join(line.split(self.delimiter.encode())[: self.width])
-        return is_utf8(line)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +55,6 @@ class Source:
         return tuple(name for name in RAW if name in self.parts[0].reviews.columns)
 
 
-def is_utf8(text: bytes) -> bool:
-    """Whether these bytes are UTF-8 text."""
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def read_lines(con: Any, path: Path, header: bool) -> Any:
     """A plain or gzip text file as an Ibis table of its non-blank lines after the header, in a text column `line`.
 
@@ -79,35 +62,19 @@ def read_lines(con: Any, path: Path, header: bool) -> Any:
     """
     if con.name == "pyspark":
         return con.read_lines(path, header)
-    return read_unquoted(con, path, header, NO_DELIMITER, ["line"])
-
-
-def read_fields(con: Any, path: Path, header: bool, delimiter: str, width: int) -> Any:
-    """The same lines as text columns 0 .. width, split by the engine's reader, which takes half the time.
-
-    A line with too few fields has null in column width - 1, one with too many has no null in column `width`; other
-    fields are never null. A query must read all columns: DuckDB's error for a line that is not UTF-8 counts the columns
-    of the file where it has those of the query ("Attempted to access index … within vector").
-    """
-    return read_unquoted(con, path, header, delimiter, [str(i) for i in range(width + 1)], null_padding=True)
-
-
-def read_unquoted(con: Any, path: Path, header: bool, delimiter: str, names: list[str], **more: bool) -> Any:
-    """Text columns of the lines of a file in which quotes are characters like others (DuckDB)."""
     return con.read_csv(
         str(path),
-        delim=delimiter,
+        delim=NO_DELIMITER,
         quote="",
         escape="",
         header=header,
         auto_detect=False,
-        columns=dict.fromkeys(names, "VARCHAR"),
+        columns={"line": "VARCHAR"},
         skip=blank_lines(path),
         nullstr="\x02\x03",
         strict_mode=False,
         compression="gzip" if is_gzip(path) else "none",
         store_rejects=True,
-        **more,
     )
 
 

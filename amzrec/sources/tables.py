@@ -14,18 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.errors import AmzrecError
-from amzrec.sources.relation import (
-    BROKEN,
-    NOT_JSON,
-    RAW,
-    Part,
-    first_lines,
-    is_gzip,
-    read_fields,
-    read_lines,
-    read_records,
-    told,
-)
+from amzrec.sources.relation import BROKEN, NOT_JSON, RAW, Part, first_lines, is_gzip, read_lines, read_records, told
 
 DELIMITERS = ("\t", "::", ";", "|", ",")
 OURS = {  # the names that --columns takes
@@ -231,9 +220,7 @@ def read_table(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> P
     if found.spanning:
         table = read_records(con, path, found.names or [str(i) for i in range(found.width)], found.delimiter, header)
         return Part(path, table.select(**{o: table[t] for o, t in columns.items()}, **told(table)), header, lines=False)
-    if found.quoted or con.name == "pyspark":
-        return Part(path, delimited(con, path, found, columns), header)
-    return split_by_reader(con, path, found, columns)
+    return Part(path, delimited(con, path, found, columns), header)
 
 
 def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
@@ -248,17 +235,6 @@ def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
     nothing = ibis.and_(*(table[name].isnull() for name in wanted))
     broken = ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))
     return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **{BROKEN: broken})
-
-
-def split_by_reader(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> Part:
-    """The named columns of delimited text without quotes as a part, as `delimited` has them."""
-    places = {ours: found.names.index(t) if found.names else int(t) for ours, t in columns.items()}
-    table = read_fields(con, path, bool(found.names), found.delimiter, found.width)
-    right = ibis.and_(*(table[str(i)].notnull() for i in range(found.width)), table[str(found.width)].isnull())
-    broken = ibis.cases((~right, RAGGED), else_=ibis.null().cast("string"))
-    reviews = table.select(**{ours: table[str(i)] for ours, i in places.items()}, **{BROKEN: broken})
-    header = 1 if found.names else 0
-    return Part(path, reviews, header, delimiter=found.delimiter, width=found.width + 1)
 
 
 def delimited(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> Any:
