@@ -71,6 +71,8 @@ class Fit:
     period: Rows  # [n] when it was, as a row of the prior
     own_prior: Floats  # [n] log share of its product in that period, this review left out
     own_trend: Floats  # [n] how much kinder its period was, this review left out
+    turn: Ints  # [n] where this review stands in `sequence`
+    sequence: Lists  # products of each customer in the order of time; empty without --history sequence
     prior: Prior
     trend: Floats  # [T] what a period adds to the value, 0 where that did not help on valid
     customers: Side
@@ -126,9 +128,11 @@ def fit_rows(dataset: Dataset, reviews: Reviews, config: TrainConfig) -> Fit:
         edges.append(edge)
     candidates = dataset.candidates(sides[1].counts)
     prior = fit_prior(reviews.product, reviews.timestamp, sizes[1], None)
+    sequence, turn = in_order(reviews, sizes[0] if config.history == "sequence" else 0)
     return Fit(
         reviews.customer, reviews.product, value, number, edges[0], edges[1],
-        prior.period(reviews.timestamp), prior.own, np.zeros_like(value), prior, np.zeros(1, np.float32),
+        prior.period(reviews.timestamp), prior.own, np.zeros_like(value), turn, sequence, prior,
+        np.zeros(1, np.float32),
         sides[0], sides[1], candidates, mean, unit, low, high,
     )  # fmt: skip
 
@@ -198,6 +202,20 @@ def capped(own: Rows, other: Rows, size: int, cap: int, rng: np.random.Generator
     edge = np.full(len(own), -1, np.int64)
     edge[order] = np.arange(len(order))
     return Lists(offsets, other[order].astype(np.int32)), edge, order
+
+
+def in_order(reviews: Reviews, size: int) -> tuple[Lists, Ints]:
+    """The products of each customer in the order of time, equal times by row, and where each review stands there.
+
+    With `size` 0 (no customers) nothing is looked at, and all stand at 0.
+    """
+    if not size:
+        return Lists(np.zeros(1, np.int64), np.zeros(0, np.int32)), np.zeros(len(reviews), np.int64)
+    order = np.lexsort((reviews.product, reviews.timestamp, reviews.customer))
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order))
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(reviews.customer, minlength=size))])
+    return Lists(offsets.astype(np.int64), reviews.product[order].astype(np.int32)), turn
 
 
 def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
@@ -280,6 +298,7 @@ def held_out(fit: Fit, reviews: Reviews) -> dict[str, npt.NDArray[Any]]:
         "period": period,
         "own_prior": fit.prior.table[period, reviews.product],
         "own_trend": fit.trend[period],
+        "turn": fit.sequence.offsets[reviews.customer + 1] if len(fit.sequence.offsets) > 1 else nowhere * 0,
     }
 
 
@@ -293,4 +312,5 @@ COLUMNS = {
     "period": np.int32,
     "own_prior": np.float32,
     "own_trend": np.float32,
+    "turn": np.int64,
 }

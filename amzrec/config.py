@@ -95,6 +95,7 @@ class PrepareConfig(Config):
 
 
 NEGATIVES = ("auto", "batch", "full")
+HISTORIES = ("bag", "sequence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +117,7 @@ class TrainConfig(Config):
     l2_history: float = 1.0  # the same on the squared history vectors
     l2_rare: float = 30.0  # reviews at which a vector's penalty is twice that of one with many
     own_vector: int = 5  # least reviews for a vector of its own; rarer customers and products are their history
+    history: str = "bag"  # of a customer: bag, or sequence: the last products in order as well, through a GRU
     history_dropout: float = 0.1  # share of a history dropped at random in training
     history_cap: int = 1000  # most reviews of one history in training, drawn at random; answers use all
     mask: float = 0.1  # share of examples whose known customer is masked as unknown in training
@@ -148,6 +150,9 @@ class TrainConfig(Config):
         require(self.l2_history >= 0, "l2_history", self.l2_history, "from 0")
         require(self.l2_rare >= 0, "l2_rare", self.l2_rare, "from 0")
         require(self.own_vector >= 0, "own_vector", self.own_vector, "a whole number from 0 (all have one)")
+        require(self.history in HISTORIES, "history", self.history, " | ".join(HISTORIES))
+        if self.history == "sequence" and self.shared:
+            raise AmzrecError("--history sequence needs --features full: with ids a customer has no history")
         require(0 <= self.history_dropout < 1, "history_dropout", self.history_dropout, "from 0 to below 1")
         require(self.history_cap >= 1, "history_cap", self.history_cap, "a whole number from 1")
         require(0 <= self.mask < 1, "mask", self.mask, "from 0 to below 1")

@@ -128,7 +128,7 @@ class Learner:
             query, candidate = self.retrieval(x, y, products)
             out |= {"retrieval_query": query, "retrieval_candidate": candidate, "candidates": fit.candidates}
             out |= {"context": self.context(products), "edges": fit.prior.edges if q.full else np.zeros(0, np.int64)}
-            out |= {"temperature": np.exp(model.log_temperature.numpy())}
+            out |= {"temperature": np.exp(model.log_temperature.numpy()), "sequence": np.array(q.recent is not None)}
             out |= {"product_counts": fit.products.counts, "customer_counts": fit.customers.counts}
         else:
             out |= self.rating_part(x[:, dims], y[:, dims], customers, products)

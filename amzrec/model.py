@@ -10,7 +10,7 @@ from amzrec.batches import LIST, Fit
 from amzrec.config import TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, list_loss, softmax_loss
-from amzrec.towers import Tower, tf_keras
+from amzrec.towers import Recent, Tower, tf_keras
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
@@ -103,7 +103,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.config, self.rows = config, fit
-        self.query_tower = Tower(fit.customers, customer_ids, config, "query")
+        recent = Recent(fit.sequence, config) if config.history == "sequence" else None
+        self.query_tower = Tower(fit.customers, customer_ids, config, "query", recent)
         self.candidate_tower = Tower(fit.products, product_ids, config, "candidate")
         self.rating_head = RatingHead(config, bias_scale)
         full = not config.shared
@@ -206,6 +207,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         nobody = tf.gather(q.embedding, tf.zeros_like(customer))
         base = tf.where((draw < config.mask)[:, None], nobody + q.words(customer), own)  # known by history alone
         x = q.compose(base, history, query_bias)
+        x = x + q.recent(customer, c.bag, inputs["turn"]) if q.recent else x
         unknown = draw < config.mask / 2
         x, query_bias = tf.where(unknown[:, None], nobody, x), tf.where(unknown, 0.0, query_bias)
         seed = None if seed is None else seed + 1

@@ -137,7 +137,9 @@ def ask(run: Run, dataset: Dataset) -> Question:
     rated = np.flatnonzero(~np.isnan(test.stars))
     known = np.bincount(fit.customer, minlength=dataset.customers.num_rows)[test.customer] > 0
     head = head_products(dataset)[test.product]
+    new = np.bincount(fit.product, minlength=dataset.products.num_rows)[test.product] == 0
     slices = {"known_customer": known, "unknown_customer": ~known, "head_product": head, "tail_product": ~head}
+    slices["new_product"] = new  # known by title and features alone; candidates with --catalogue all only
     if scale:
         slices["top_rated"] = test.stars == scale["max"]
     rng = np.random.default_rng(dataset.protocol["seed"])

@@ -135,9 +135,14 @@ class Recommender:
         x = base + (sum of bags + sum of residual * residual vectors) / sqrt(n + 1) over the n fitted and liked
         reviews (Koren 2008, SVD++, eq. 15, with residuals beside the clicks): what the towers compute, so nothing new
         gives the stored query. Products that are in the history already are not counted twice. AmzrecError where the
-        run has no histories (--features ids).
+        run has no histories (--features ids) or reads them in order (--history sequence).
         """
         v, head = self.vectors, self.vectors.head
+        if len(liked) and head.get("history") == "sequence":
+            raise AmzrecError(
+                "this run cannot use liked products: it was trained with --history sequence, which reads products in "
+                "the order of their time. Train without it, or leave --liked out"
+            )
         if len(liked) and not np.any(v["history_bag"][: SHORTLIST + 1]):
             raise AmzrecError(
                 "this run cannot use liked products: it was trained with --features ids, which has no histories. "

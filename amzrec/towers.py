@@ -95,6 +95,39 @@ def kept(edge: Any, seed: Any, dropout: float) -> Any:
     return tf.cast((share >= dropout * 0x1000000) & (edge >= 0), tf.float32)
 
 
+class Recent(tf_keras.layers.Layer):  # type: ignore[misc]
+    """What the last products of a customer add to its vector: a GRU over their vectors, in order.
+
+    Cho et al. 2014 (eq. 5 to 8), as Hidasi et al. 2016 (GRU4Rec) use it for sessions. It starts at nothing.
+    """
+
+    LAST = 10  # products
+
+    def __init__(self, sequence: Lists, config: TrainConfig) -> None:
+        super().__init__(name="recent")
+        self.sequence = Ragged(sequence)
+        init = tf_keras.initializers
+        seeds = [config.seed + 20, config.seed + 21]
+        kernels = init.GlorotUniform(seed=seeds[0]), init.Orthogonal(seed=seeds[1])
+        self.gru = tf_keras.layers.GRU(config.dim, kernel_initializer=kernels[0], recurrent_initializer=kernels[1])
+        self.out = tf_keras.layers.Dense(config.dim, use_bias=False, kernel_initializer=init.Zeros())
+        self.gru.build((None, self.LAST, config.dim))
+        self.out.build((None, config.dim))
+
+    def call(self, customers: Any, table: Any, turn: Any = None) -> Any:
+        """[n, D] from the rows of `table` [N + 1, D] of the last products before `turn` [n]; None: of the last of all.
+
+        A customer without products adds nothing.
+        """
+        start = tf.gather(self.sequence.offsets, customers)
+        end = tf.gather(self.sequence.offsets, customers + 1) if turn is None else turn
+        place = tf.maximum(start, end - self.LAST)[:, None] + tf.range(self.LAST, dtype=tf.int64)
+        there = place < end[:, None]
+        products = tf.gather(self.sequence.entries, tf.where(there, place, 0))
+        state = self.gru(tf.gather(table, products), mask=there)
+        return self.out(state * tf.cast(there[:, :1], tf.float32))
+
+
 class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
     """One side's vectors.
 
@@ -104,8 +137,9 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
     rows add to the histories of the *other* side (`bag`, `residual`). Koren 2008 (SVD++, eq. 15), made two-sided.
     """
 
-    def __init__(self, side: Side, ids: Any, config: TrainConfig, name: str) -> None:
+    def __init__(self, side: Side, ids: Any, config: TrainConfig, name: str, recent: Recent | None = None) -> None:
         super().__init__(name=name)
+        self.recent = recent
         self.side, self._ids, self.config, self.full = side, ids, config, not config.shared
         size, width = len(side.counts), config.dim
         ids_scale = tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=config.seed + len(name))
@@ -143,8 +177,8 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
             rows = tf.cast(self.lookup(rows), tf.int32)
         if not self.full:
             return self.base(rows)
-        sums = self.sums(rows, partner)
-        return self.compose(self.base(rows), sums, self.bias(rows))
+        vectors = self.compose(self.base(rows), self.sums(rows, partner), self.bias(rows))
+        return vectors + self.recent(rows, partner.bag) if self.recent else vectors
 
     def base(self, rows: Any) -> Any:
         """[n, D] what a row's vector is before its history."""

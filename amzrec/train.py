@@ -134,6 +134,10 @@ def check(dataset: Dataset, config: TrainConfig) -> None:
         raise AmzrecError(f"dataset {dataset.path} has no train reviews: nothing to learn from")
     if np.isnan(dataset.train.stars).all() and config.rating_weight > 0 and config.retrieval_weight == 0:
         raise AmzrecError(f"dataset {dataset.path} has no stars: a rating cannot be learned. Set --retrieval-weight 1")
+    if config.history == "sequence" and not dataset.has_time:
+        raise AmzrecError(
+            f"--history sequence needs the time of reviews, which dataset {dataset.path} has not: leave it out"
+        )
     if config.retrieval_weight > 0 and len(np.unique(dataset.train.product)) < 2:
         raise AmzrecError(f"dataset {dataset.path} has only one product in train: retrieval needs at least two")
 
@@ -407,6 +411,7 @@ def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: lis
         "a_customer": float(rating["a_customer"]),
         "shrink_customer": SHRINK_CUSTOMER,
         "temperature": float(retrieval["temperature"]),
+        "history": "sequence" if retrieval["sequence"] else "bag",
         "retrieval_dims": dims,
         "rating_start": dims,
         "fit_parts": [("train", "valid", "test").index(name) for name in fit_parts],

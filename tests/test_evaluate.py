@@ -175,6 +175,9 @@ def test_slices_of_customers_and_products_add_up_to_all_rows(tmp_path: Path) -> 
     assert slices["unknown_customer"]["rows"] == found["protocol"]["unknown_customer_rows"] > 0
     assert slices["top_rated"]["rows"] == int((dataset.test.stars == 5).sum())
     assert "recall@10" in slices["unknown_customer"]["ranking"]
+    fitted = np.concatenate([dataset.train.product, dataset.valid.product])
+    assert slices["new_product"]["rows"] == int((~np.isin(dataset.test.product, fitted)).sum()) > 0
+    assert "rmse" in slices["new_product"]["rating"]
 
 
 def test_head_products_make_up_half_of_the_train_rows(tmp_path: Path) -> None:

@@ -215,3 +215,72 @@ def test_a_sum_over_histories_and_its_gradient_equal_the_dense_product() -> None
     np.testing.assert_allclose(found, dense @ table.numpy(), atol=1e-6)
     gradient = tape.gradient(found, table, output_gradients=upstream)
     np.testing.assert_allclose(gradient, dense.T @ upstream.numpy(), atol=1e-6)
+
+
+def in_turns(**settings: Any) -> tuple[Fit, Any]:
+    """A model that reads the last products in order, on reviews of known days."""
+    rows = [(1, 5, 4.0), (2, 3, 2.0), (1, 2, 5.0), (1, 7, 1.0), (2, 5, 3.0), (1, 6, 3.0)]
+    reviews = reviews_of(rows, [9, 1, 3, 3, 4, 1])
+    config = TrainConfig(dim=6, head=(4,), own_vector=1, history="sequence", **settings)
+    dataset = dataset_of(reviews)
+    fit = fit_rows(dataset, reviews, config)
+    return fit, model_of(config, fit, dataset)
+
+
+def test_products_stand_in_the_order_of_time_and_equal_times_by_row() -> None:
+    fit, _ = in_turns()
+    lists, entries = fit.sequence.offsets, fit.sequence.entries
+    assert entries[lists[1] : lists[2]].tolist() == [6, 2, 7, 5]
+    assert entries[lists[2] : lists[3]].tolist() == [3, 5]
+    assert [int(entries[turn]) for turn in fit.turn] == [5, 3, 2, 7, 5, 6]
+
+
+def test_the_sequence_is_a_gru_over_the_products_before_the_review_and_nothing_without_any() -> None:
+    fit, model = in_turns()
+    recent, table = model.query_tower.recent, model.candidate_tower.bag
+    found = recent(tf.constant(fit.customer), table, tf.constant(fit.turn)).numpy()
+    before = [[6, 2, 7], [], [6], [6, 2], [3], []]  # of each review, in order
+    for row, products in enumerate(before):
+        state = tf.zeros([1, 6])
+        for product in products:
+            state, _ = recent.gru.cell(table[None, product], [state])
+        known = (state @ recent.out.kernel)[0] if products else np.zeros(6)
+        np.testing.assert_allclose(found[row], known, atol=1e-5)
+    everything = recent(tf.constant([1, 2, 3]), table).numpy()
+    assert np.abs(everything[:2]).min() > 0
+    assert not everything[2].any()  # never reviewed anything
+
+
+def test_only_the_last_products_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from amzrec.towers import Recent
+
+    monkeypatch.setattr(Recent, "LAST", 2)
+    _, model = in_turns()
+    recent = model.query_tower.recent
+    table = tf.Variable(model.candidate_tower.bag)
+    known = recent(tf.constant([1]), table).numpy()
+    table.scatter_nd_update([[6], [2]], tf.ones([2, 6]))  # the first two of four
+    np.testing.assert_array_equal(recent(tf.constant([1]), table), known)
+    table.scatter_nd_update([[7]], tf.ones([1, 6]))
+    assert np.abs(recent(tf.constant([1]), table).numpy() - known).max() > 1e-3
+
+
+def test_no_later_review_and_not_the_target_are_read_in_an_example() -> None:
+    fit, model = in_turns()
+    batch = batch_of(fit, [3])  # customer 1, product 7, after 6 and 2, before 5
+    known = model.forward(batch, training=False).x.numpy()
+    table = model.query_tower.recent.sequence
+    later = np.array(table.entries)
+    later[int(fit.turn[3]) :] = 8
+    table.entries = tf.constant(later)
+    np.testing.assert_array_equal(model.forward(batch, training=False).x, known)
+    later[int(fit.turn[3]) - 1] = 8
+    table.entries = tf.constant(later)
+    assert np.abs(model.forward(batch, training=False).x.numpy() - known).max() > 1e-3
+
+
+def test_a_held_out_review_is_judged_after_all_fitted_products() -> None:
+    fit, model = in_turns()
+    batch = {name: tf.constant(column) for name, column in held_out(fit, reviews_of([(1, 8, 4.0)], [2])).items()}
+    x = model.forward(batch, training=False).x.numpy()
+    np.testing.assert_allclose(x, model.call_tower(tf.constant([1]), "query"), atol=1e-5)

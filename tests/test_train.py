@@ -11,7 +11,7 @@ import pytest
 
 import amzrec.train
 from amzrec.batches import COLUMNS, fit_rows, with_prior
-from amzrec.config import TrainConfig
+from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.dataset import Dataset, Reviews, open_dataset
 from amzrec.errors import AmzrecError, Silent
 from amzrec.learner import Learner, tf
@@ -197,3 +197,34 @@ def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tm
         scores = run.vectors["retrieval_query"][1:] @ run.vectors["retrieval_candidate"][1:].T
         own = (np.arange(20)[:, None] % 2) == (np.arange(20) % 2)
         assert scores[own].mean() > scores[~own].mean(), name
+
+
+def test_the_last_products_in_order_say_what_comes_next_and_cannot_be_folded_in(tmp_path: Path) -> None:
+    """Every customer walks up or down a circle of 12 products, five of them; the last one is asked.
+
+    Without the order both ends are as likely: at best every second answer would be right.
+    """
+    rng = np.random.default_rng(0)
+    lines = ["customer,product,stars,timestamp"]
+    for customer in range(300):
+        start, way = rng.integers(0, 12), rng.choice([-1, 1])
+        walk = [(start + way * step) % 12 for step in range(5)]
+        lines += [f"c{customer},p{product},{rng.integers(1, 6)},{day}" for day, product in enumerate(walk, 1)]
+    (tmp_path / "walks.csv").write_text("\n".join(lines) + "\n")
+    dataset = amzrec.prepare(tmp_path / "walks.csv", tmp_path / "data", PrepareConfig(split="leave-last-out"))
+    config = SMALL.replace(history="sequence", rating_weight=0.0)
+    run = amzrec.train(dataset, tmp_path / "run", config)
+    found = amzrec.evaluate(run)
+    assert found["model"]["retrieval"]["top_1"] > 0.75
+    answer = amzrec.recommend("c0", run, k=1)["recommendations"][0]["product_id"]
+    with pytest.raises(AmzrecError, match="--history sequence"):
+        amzrec.recommend("c0", run, liked=[answer])
+    with pytest.raises(AmzrecError, match="needs --features full"):
+        TrainConfig(history="sequence", features="ids")
+
+
+def test_a_sequence_needs_times(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("customer,product,stars\nc,p,5\nd,q,4\nc,q,3\n")
+    dataset = amzrec.prepare(tmp_path / "reviews.csv", tmp_path / "data", PrepareConfig(test=1e-9, valid=0))
+    with pytest.raises(AmzrecError, match="needs the time of reviews"):
+        amzrec.train(dataset, tmp_path / "run", TrainConfig(history="sequence"))
