@@ -260,6 +260,46 @@ def scarce(seed: int) -> Job:
     return job
 
 
+def control(seed: int) -> Job:
+    """u1 with one task or both, the towers of one width."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        split: Figures = {"split": "given", "test_source": str(data / "ml-100k/u1.test"), "seed": seed}
+        dataset = amzrec.prepare(data / "ml-100k/u1.base", folder / "dataset", amzrec.PrepareConfig(**split))
+        found = {}
+        for name, weights in (("joint", (1, 1)), ("rating only", (1, 0)), ("retrieval only", (0, 1))):
+            tasks = dict(zip(("rating_weight", "retrieval_weight"), map(float, weights), strict=True))
+            run, seconds = trained(dataset, folder, None, seed=seed, **tasks)
+            figures = short(amzrec.evaluate(run)["model"])
+            asked = {"rmse": weights[0], "recall@10": weights[1], "ndcg@10": weights[1], "top_100": weights[1]}
+            found[name] = {metric: figures[metric] for metric, weight in asked.items() if weight} | {"seconds": seconds}
+        return {"systems": found}
+
+    return job
+
+
+def order(history: str) -> Job:
+    """ML-100K, the last review of each customer asked: a bag of products, or their order as well."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        run, seconds = trained(data / "ml-100k", folder, {"split": "leave-last-out"}, history=history)
+        found = measured(run, seconds)
+        found["systems"][history] = found["systems"].pop("amzrec")
+        return found
+
+    return job
+
+
+def catalogue(data: Path, folder: Path) -> Figures:
+    """The Amazon TSV at random, all its titles as candidates: the test reviews of those without a review in train."""
+    source = next((data / "amazon_us_reviews").glob("*.tsv"))
+    run, _ = trained(source, folder, {"product_key": "title", "catalogue": "all"})
+    document = amzrec.evaluate(run)
+    systems = {"amzrec": document["model"], **document["baselines"]}
+    new = {name: found["slices"]["new_product"] for name, found in systems.items()}
+    return {"rows": new["amzrec"]["rows"], "systems": {name: short(found) for name, found in new.items()}}
+
+
 def hidden(data: Path, folder: Path) -> Figures:
     """A fifth of ML-100K's customers, half of whose products are shown: known to the model, or folded in afterwards."""
     columns = ["customer", "product", "stars", "time"]
@@ -281,14 +321,29 @@ def hidden(data: Path, folder: Path) -> Figures:
     for name, source in (("known", "both.csv"), ("folded in", "rest.csv")):
         run, _ = trained(folder / source, folder / name, split)
         recommender = Recommender(open_run(run.path).vectors)
-        found[name] = {"recall@10": hidden_recall(recommender, group, shown, asked, fold_in=name == "folded in")}
-        if name == "folded in":
-            found["popularity"] = {"recall@10": hidden_recall(recommender, group, shown, asked, fold_in=None)}
+        ways = {"known": known_query} if name == "known" else {"folded in": folded_in, "popularity": nobody}
+        for way, query in ways.items():
+            found[way] = {"recall@10": hidden_recall(recommender, group, shown, asked, query)}
     return {"systems": found}
 
 
-def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, fold_in: bool | None) -> float:
-    """Mean recall@10 of the asked products, the shown ones left out; `fold_in` None: as for an unknown customer."""
+def known_query(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Any:
+    """As the model knows the customer."""
+    return recommender.query(recommender.customer(customer)).retrieval
+
+
+def folded_in(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Any:
+    """From the reviews that are shown alone."""
+    return recommender.fold_in(0, liked, stars).retrieval
+
+
+def nobody(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Any:
+    """As an unknown customer."""
+    return recommender.query(0).retrieval
+
+
+def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, query: Callable[..., Any]) -> float:
+    """Mean recall@10 of the asked products, the shown ones left out, for the vector that `query` makes of these."""
 
     def rows(reviews: Any, customer: int) -> tuple[Any, Any]:
         mine = reviews.filter(pa.compute.equal(reviews["customer"], customer))
@@ -302,11 +357,8 @@ def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, 
         if not len(wanted):
             continue
         known = liked > 0
-        if fold_in:
-            query = recommender.fold_in(0, liked[known], stars[known])
-        else:
-            query = recommender.query(0 if fold_in is None else recommender.customer(str(customer)))
-        top, _ = recommender.retrieve(query.retrieval[None], 10, [liked[known]])
+        asking = query(recommender, str(customer), liked[known], stars[known])
+        top, _ = recommender.retrieve(asking[None], 10, [liked[known]])
         recalls.append(np.isin(top[0], wanted[wanted > 0]).sum() / len(wanted))
     return float(np.mean(recalls))
 
@@ -359,6 +411,9 @@ JOBS: dict[str, dict[str, Job]] = {
     "listwise": {loss: listwise(loss) for loss in ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")},
     "scarce": {f"seed {seed}": scarce(seed) for seed in SEEDS[:3]},
     "hidden": {"a fifth": hidden},
+    "control": {f"seed {seed}": control(seed) for seed in SEEDS[:3]},
+    "order": {history: order(history) for history in ("bag", "sequence")},
+    "catalogue": {"new products": catalogue},
     "similar": {source: pairs(source) for source in ("u1", "sample")},
     "ml-1m": {"stars": ml_1m_stars, "retrieval": ml_1m_retrieval},
 }
