@@ -33,16 +33,16 @@ class Learner:
         ids = dataset.customers["customer_id"], dataset.products["product_id"]
         self.model = MultitaskModel(config, fit, *ids, scale)
         if config.optimizer == "adam":
-            optimizer = LazyAdam(config.rate, config.average)
+            optimizer = LazyAdam(config.rate(len(fit)), config.average)
         else:
-            optimizer = tf.keras.optimizers.Adagrad(config.rate)
+            optimizer = tf.keras.optimizers.Adagrad(config.rate(len(fit)))
         self.optimizer = optimizer
         self.model.compile(optimizer=optimizer)
         optimizer.build(self.model.trainable_variables)
         self.answer = tf.function(self.model.call_tower, reduce_retracing=True, autograph=False)
 
-    def steps(self, most: int) -> None:
-        """Settle reviews per step, at most `most`, and steps per epoch; AmzrecError where no list can be made."""
+    def steps(self) -> None:
+        """Settle reviews per step and steps per epoch; AmzrecError where no list can be made."""
         self.lists = self.config.rating_loss != "squared" and self.config.rating_weight > 0
         rows = len(list_order(self.fit, np.random.default_rng(0))) if self.lists else len(self.fit)
         if rows == 0:
@@ -50,7 +50,7 @@ class Learner:
                 f"--rating-loss {self.config.rating_loss} needs customers with {LIST} reviews with stars; found none. "
                 "Use --rating-loss squared"
             )
-        size, self.number = batch_size(rows, most, 1 if self.config.shared else 10)
+        size, self.number = batch_size(rows, self.config.most(rows), 1 if self.config.shared else 10)
         self.size = max(size // LIST, 1) * LIST if self.lists else size
         self.examples = self.size * self.number
 

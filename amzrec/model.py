@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amzrec.batches import LIST, Fit
-from amzrec.config import TrainConfig
+from amzrec.config import BATCH, TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, list_loss, softmax_loss
 from amzrec.towers import Recent, Tower, tf_keras
@@ -124,9 +124,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         position = np.full(len(fit.products.counts), 0, np.int64)
         position[fit.candidates] = np.arange(len(fit.candidates))
         self.position = tf.constant(position)
-        self.whole = config.negatives == "full" or (
-            config.negatives == "auto" and len(fit.candidates) <= config.batch_size
-        )
+        self.whole = config.negatives == "full" or (config.negatives == "auto" and len(fit.candidates) <= BATCH)
         self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
         self.retrieval_task = Retrieval()
         self.rating_loss = tf_keras.metrics.Mean("rating_loss")

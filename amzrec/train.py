@@ -262,7 +262,7 @@ class Training:
         fit = with_trend(fit) if state.trend else fit
         watch = Watch(self.dataset, fit, WATCHED, config.seed) if judged else None
         learner = Learner(config, fit, self.dataset, bias_scale(fit))
-        learner.steps(config.batch_size)
+        learner.steps()
         if state.checkpoint:
             learner.restore(self.work / CHECKPOINTS / state.checkpoint)
         elif state.epoch == 0:
@@ -290,7 +290,8 @@ class Training:
         state.epoch = number
         if not all(math.isfinite(value) for value in losses.values()):
             raise AmzrecError(
-                f"the loss is no longer a number in epoch {number}: lower --learning-rate ({self.config.rate})"
+                f"the loss is no longer a number in epoch {number}: lower --learning-rate "
+                f"({self.config.rate(len(learner.fit))})"
             )
         facts = {"seconds": round(seconds, 3), "examples_per_second": round(learner.examples / seconds)} | losses
         self.judge(learner, watch, number, facts, snapshots)

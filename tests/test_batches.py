@@ -117,6 +117,19 @@ def test_an_epoch_leaves_out_fewer_reviews_than_it_has_steps_and_none_is_longer_
     assert steps >= min(10, rows // 256)
 
 
+@pytest.mark.parametrize(
+    ("reviews", "most", "rate"),
+    [(100, 8192, 0.005), (204_800, 8192, 0.005), (250_000, 10_000, 0.003), (1_000_000, 40_000, 0.003),
+     (10_000_000, 65_536, 0.003)],
+)  # fmt: skip
+def test_steps_grow_with_the_data_unless_their_size_is_given(reviews: int, most: int, rate: float) -> None:
+    assert (TrainConfig().most(reviews), TrainConfig().rate(reviews)) == (most, rate)
+    assert TrainConfig(batch_size=512).most(reviews) == 512
+    assert TrainConfig(batch_size=512).rate(reviews) == 0.005
+    assert TrainConfig(learning_rate=0.02).rate(reviews) == 0.02
+    assert TrainConfig(optimizer="adagrad").rate(reviews) == 0.1
+
+
 def test_every_review_comes_once_per_epoch() -> None:
     reviews = random_reviews()
     fit = fit_rows(dataset_of(reviews), reviews, FULL)

@@ -116,7 +116,7 @@ def test_a_snapshot_is_of_the_averaged_weights_and_leaves_the_weights_alone() ->
     data = dataset()
     fit = fit_rows(data, data.train, CONFIG)
     learner = Learner(CONFIG.replace(average=0.9), fit, data, (1.0, 1.0))
-    learner.steps(8192)
+    learner.steps()
     for number in (1, 2, 3):
         learner.epoch(number, amzrec.train.SILENT, "", None, "select")
     weights = [v.numpy() for v in learner.model.trainable_variables]
@@ -134,7 +134,7 @@ def test_a_snapshot_is_of_the_averaged_weights_and_leaves_the_weights_alone() ->
 def test_valid_figures_equal_a_slow_loop() -> None:
     data, config = dataset(), CONFIG
     learner = learner_of(config, data)
-    learner.steps(8192)
+    learner.steps()
     fit, model, valid = learner.fit, learner.model, data.valid
     figures = Watch(data, fit, 100, 1).figures(learner)
     errors, gains = [], []
@@ -160,7 +160,7 @@ def test_valid_without_stars_has_no_rating_figure() -> None:
     clicks = Reviews(*(getattr(data.valid, f) for f in ("customer", "product")), np.full(7, np.nan, np.float32), data.valid.timestamp)  # fmt: skip # noqa: E501
     data.__dict__["valid"] = clicks
     learner = learner_of(CONFIG, data)
-    learner.steps(8192)
+    learner.steps()
     assert math.isnan(Watch(data, learner.fit, 100, 1).figures(learner)["valid_rmse"])
 
 
