@@ -52,7 +52,7 @@ class Model:
         return self._frame(rate(customer_id, products, self)["ratings"], ["stars"])
 
     def similar(self, product: str, k: int = 10) -> pandas.DataFrame:
-        """product_id, title, score (cosine), the nearest first."""
+        """product_id, title, score, the nearest first."""
         return self._frame(similar(product, self, k=k)["similar"], ["score"])
 
     def fold_in(self, liked: Sequence[str], customer_id: str = "") -> Query:
@@ -246,7 +246,7 @@ def rate(customer_id: str, products: Sequence[str], run: Model | Run | Path | st
 
 
 def similar(product: str, run: Model | Run | Path | str | None = None, *, k: int = 10) -> Document:
-    """The k products nearest to this one (id or exact title): cosine of the retrieval vectors, without popularity."""
+    """The k products nearest to this one (id or exact title): inner product of the vectors, without popularity."""
     _positive(k)
     model = _recommender(run)
     row = model.product(product)

@@ -195,18 +195,19 @@ class Recommender:
         return np.asarray(stars, np.float32)
 
     def similar(self, product: int, k: int) -> tuple[Rows, Floats]:
-        """The k candidates [k] with the largest cosine to a product row, without itself and without popularity.
+        """The k candidates [k] with the largest inner product with a product row, without itself and popularity b.
 
-        Fewer where the catalogue is smaller; products whose vector is 0 have no direction and are left out.
+        Not the cosine: the length of a vector says how sure the model is of its direction, and without it rarely
+        reviewed products come first (LOG.md). Fewer than k where the catalogue is smaller; products whose vector is 0,
+        of which nothing is known, are left out.
         """
         vectors = self.candidate_vectors[:, :-1]
-        wanted = np.asarray(self.vectors["retrieval_candidate"][product, :-1], np.float32)
-        length = np.sqrt(np.einsum("md,md->m", vectors, vectors)) * np.sqrt(wanted @ wanted)  # [M]
-        cosine = np.full(len(vectors), -np.inf, np.float32)
-        np.divide(vectors @ wanted, length, out=cosine, where=(length > 0) & (self.candidates != product))
-        place = best(cosine[None, :], k)[0]
+        scores = vectors @ np.asarray(self.vectors["retrieval_candidate"][product, :-1], np.float32)  # [M]
+        known = np.any(vectors, axis=1)
+        scores = np.where(known & (self.candidates != product), scores, -np.inf).astype(np.float32)
+        place = best(scores[None, :], k)[0]
         place = place[place >= 0]
-        return self.candidates[place], cosine[place]
+        return self.candidates[place], scores[place]
 
 
 def nearest_names(name: str, vectors: Vectors, n: int = 3) -> list[str]:

@@ -116,9 +116,10 @@ class Vectors:
     `arrays` has the names of ARRAYS. `layers` are the (kernel, bias) of the rating MLP over
     concat(q[:K+1], v[:K+1], q[:K] * v[:K]): relu between layers, the last one linear with one output; may be empty.
     `head` is {"mean", "low", "high", "a_customer", "shrink_customer", "temperature", "retrieval_dims",
-    "rating_start"}: mean stars of the fitted rows, the scale's ends, the weight of a customer's shrunk bias in the
-    additive term and its shrinkage (reviews), the retrieval temperature, D dims 0..retrieval_dims retrieve and
-    rating_start.. rate.  stars = clip(mean + q[K+1] + v[K+1] + sum(w * q[:K] * v[:K]) + MLP, low, high).
+    "rating_start", "history"}: mean stars of the fitted rows, the scale's ends, the weight of a customer's shrunk bias
+    in the additive term and its shrinkage (reviews), the retrieval temperature, D dims 0..retrieval_dims retrieve and
+    rating_start.. rate, `history` is bag or sequence.
+    stars = clip(mean + q[K+1] + v[K+1] + sum(w * q[:K] * v[:K]) + MLP, low, high).
     """
 
     arrays: dict[str, Array]

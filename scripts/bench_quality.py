@@ -367,7 +367,7 @@ def pairs(source: str) -> Job:
     """Item to item: one product of a customer's train reviews is shown, is the tested one among the 10 answered?
 
     Every test review of a product that train has, with one other product of the same customer, drawn at random. Asked
-    are `similar`, which leaves popularity out, and `recommend --liked` for an unknown customer.
+    are `similar`, which leaves the bias of popularity out, and `recommend --liked` for an unknown customer.
     """
 
     def job(data: Path, folder: Path) -> Figures:
@@ -375,7 +375,7 @@ def pairs(source: str) -> Job:
         run, _ = (
             trained(data / "ml-100k/u1.base", folder, fold)
             if source == "u1"
-            else trained(amzrec.prepare(None, folder / "dataset", amzrec.PrepareConfig(product_key="id")), folder, None)
+            else trained(amzrec.prepare(None, folder / "dataset"), folder, None)
         )
         dataset, recommender = open_dataset(folder / "dataset"), Recommender(run.vectors)
         rng = np.random.default_rng(1)

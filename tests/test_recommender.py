@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -88,9 +89,19 @@ def test_predicted_stars_stay_on_the_scale(random: Recommender) -> None:
 
 
 def test_similar_products_are_those_of_the_own_parity_without_itself(parity: Recommender) -> None:
-    rows, cosine = parity.similar(6, 9)
+    rows, scores = parity.similar(6, 9)
     assert rows.tolist() == [2, 4, 8, 10, 12, 14, 16, 18, 20]
-    assert cosine == pytest.approx(np.ones(9))
+    assert scores == pytest.approx(np.full(9, scores[0]))
+
+
+def test_similar_prefers_products_of_which_more_is_known(parity: Recommender) -> None:
+    changed = parity.vectors["retrieval_candidate"].copy()
+    changed[[8, 14], :-1] *= [[3], [2]]
+    changed[4, :-1] *= 0.1
+    arrays = parity.vectors.arrays | {"retrieval_candidate": changed}
+    rows, scores = Recommender(dataclasses.replace(parity.vectors, arrays=arrays)).similar(6, 9)
+    assert [rows[0], rows[1], rows[-1]] == [8, 14, 4]
+    assert scores[0] == pytest.approx(3 * scores[2])
 
 
 def test_similar_does_not_ask_how_popular_a_product_is(random: Recommender) -> None:
