@@ -128,7 +128,7 @@ def fit_rows(dataset: Dataset, reviews: Reviews, config: TrainConfig) -> Fit:
         edges.append(edge)
     candidates = dataset.candidates(sides[1].counts)
     prior = fit_prior(reviews.product, reviews.timestamp, sizes[1], None)
-    sequence, turn = in_order(reviews, sizes[0] if config.history == "sequence" else 0)
+    sequence, turn = in_order(reviews, sizes[0]) if config.history == "sequence" else no_order(len(reviews), sizes[0])
     return Fit(
         reviews.customer, reviews.product, value, number, edges[0], edges[1],
         prior.period(reviews.timestamp), prior.own, np.zeros_like(value), turn, sequence, prior,
@@ -205,17 +205,17 @@ def capped(own: Rows, other: Rows, size: int, cap: int, rng: np.random.Generator
 
 
 def in_order(reviews: Reviews, size: int) -> tuple[Lists, Ints]:
-    """The products of each customer in the order of time, equal times by row, and where each review stands there.
-
-    With `size` 0 (no customers) nothing is looked at, and all stand at 0.
-    """
-    if not size:
-        return Lists(np.zeros(1, np.int64), np.zeros(0, np.int32)), np.zeros(len(reviews), np.int64)
+    """The products of each customer in the order of time, equal times by row, and where each review stands there."""
     order = np.lexsort((reviews.product, reviews.timestamp, reviews.customer))
     turn = np.empty(len(order), np.int64)
     turn[order] = np.arange(len(order))
     offsets = np.concatenate([[0], np.cumsum(np.bincount(reviews.customer, minlength=size))])
     return Lists(offsets.astype(np.int64), reviews.product[order].astype(np.int32)), turn
+
+
+def no_order(reviews: int, size: int) -> tuple[Lists, Ints]:
+    """Empty lists for each customer, in which all reviews stand at 0."""
+    return Lists(np.zeros(size + 1, np.int64), np.zeros(0, np.int32)), np.zeros(reviews, np.int64)
 
 
 def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
@@ -298,7 +298,7 @@ def held_out(fit: Fit, reviews: Reviews) -> dict[str, npt.NDArray[Any]]:
         "period": period,
         "own_prior": fit.prior.table[period, reviews.product],
         "own_trend": fit.trend[period],
-        "turn": fit.sequence.offsets[reviews.customer + 1] if len(fit.sequence.offsets) > 1 else nowhere * 0,
+        "turn": fit.sequence.offsets[reviews.customer + 1],
     }
 
 

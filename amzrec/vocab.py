@@ -14,14 +14,14 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 
 from amzrec.dataset import CUSTOMER_SCHEMA, PRODUCT_SCHEMA
-from amzrec.sources.catalogue import clean_title
+from amzrec.sources.catalogue import JUNK, clean_title
 from amzrec.sources.relation import Facts
 
 WORD = re.compile(r"\w+")
 LOWER = np.array([ord(chr(b).lower()) if b > 127 or WORD.match(chr(b)) else 0 for b in range(256)], np.uint8)
 LOWER[128:] = range(128, 256)  # of UTF-8; a word has no byte 0
 # Titles that `clean_title` may change: entities, page source, blanks to squeeze, nothing, more than plain ASCII
-NEEDY = r"^$|^ | $|  |&|^<|^var a|^Amazon\.com:|[^ -~]"
+NEEDY = r"^$|^ | $|  |&|[^ -~]|^(" + "|".join(JUNK).replace(".", r"\.") + ")"
 CHUNK = 50_000  # rows that are Python objects at one time
 TOLD = {"title": "product_title", "category": "category"}  # what reviews tell of products → the column of RAW
 REPEATED = ["features.list.element"]  # the column of which few values stand in many rows

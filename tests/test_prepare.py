@@ -432,8 +432,9 @@ def test_tokens_are_the_hashed_words_of_each_title() -> None:
 
 
 def test_titles_are_cleaned_all_at_once_as_one_by_one() -> None:
-    titles = [None, "", " ", "Plain title", "Salt &amp; Pepper", " x ", "a  b", "<span class=x", "<b>",
-              "var aPageStart;", "Amazon.com: y", "Größe", "a\u00a0 b", "tab\there", "variety"]  # fmt: skip
+    titles = [None, "", " ", "Plain title", "Salt &amp; Pepper", " x ", "a  b", "<span class=x", "<b>", "<img src",
+              "var aPageStart;", "Amazon.com: y", "Amazonicom: y", "Größe", "a\u00a0 b", "tab\there",
+              "variety"]  # fmt: skip
     found = vocab.cleaned(pa.array(titles, pa.string())).to_pylist()
     assert found == [catalogue.clean_title(title) for title in titles]
     assert found[3:6] == ["Plain title", "Salt & Pepper", "x"]
