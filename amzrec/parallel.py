@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -21,21 +21,21 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def ahead(work: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result]:
+def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
     """work(item) of each item in order, by one thread per core; no more than one result per core waits to be taken.
 
-    numpy lets go of the interpreter while it computes. Each thread multiplies its matrices alone: threads that each
-    start BLAS threads get in each other's way.
+    numpy and Arrow let go of the interpreter while they compute. Each thread multiplies its matrices alone: threads
+    that each start BLAS threads get in each other's way.
     """
-    threads = min(cores(), len(items))
-    if threads < 2:
-        yield from map(work, items)
+    following = iter(items)
+    first = list(islice(following, cores() + 1))
+    if min(cores(), len(first)) < 2:
+        yield from map(work, chain(first, following))
         return
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        waiting = deque(pool.submit(work, item) for item in items[: threads + 1])
-        following = iter(items[threads + 1 :])
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(cores(), len(first))) as pool:
+        waiting = deque(pool.submit(work, item) for item in first)
         try:
             while waiting:
                 done = waiting.popleft().result()

@@ -263,6 +263,7 @@ def child(system: str, file: Path, folder: Path) -> None:
         file = saved(file, folder)
     elif system in ("read", "prepare"):
         import ibis
+        import pyarrow.dataset  # noqa: F401 (DuckDB imports it to scan a stream, and pandas with it)
 
         ibis.duckdb.connect()
     else:

@@ -11,18 +11,19 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amzrec import vocab
+from amzrec import coded, vocab
 from amzrec.config import PrepareConfig
 from amzrec.dataset import NO_TIME, Dataset, is_dataset, open_dataset, tidy
 from amzrec.errors import AmzrecError
 from amzrec.prepare import cached, prepare
-from amzrec.sources import catalogue
+from amzrec.sources import blocks, catalogue
 from conftest import ROOT
 
 ALL_TRAIN: Any = {"valid": 0, "test": 1e-9}  # nothing held out
@@ -166,11 +167,15 @@ field = st.sampled_from([b"a", b"4", b"", b'"', b"\xff", "\u00e9".encode(), b"\\
 dirty = st.lists(st.lists(field, min_size=0, max_size=6).map(b"\t".join), min_size=1, max_size=12)
 
 
+@pytest.mark.parametrize("block", [None, 64, 1 << 20])
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=dirty, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans())
 def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
-    tmp_path: Path, lines: list[bytes], end: bytes, last: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int | None, lines: list[bytes], end: bytes, last: bool
 ) -> None:
+    if block:  # as large files are read, in blocks of so many bytes
+        monkeypatch.setattr(blocks, "LARGE", 0)
+        monkeypatch.setattr(blocks, "BLOCK", block)
     good = [b"u\t\tp\t5"] * 15
     lines = [b"user_id\tother\tparent_asin\trating", *good, *lines]
     expected = []
@@ -438,3 +443,25 @@ def test_titles_are_cleaned_all_at_once_as_one_by_one() -> None:
     found = vocab.cleaned(pa.array(titles, pa.string())).to_pylist()
     assert found == [catalogue.clean_title(title) for title in titles]
     assert found[3:6] == ["Plain title", "Salt & Pepper", "x"]
+
+
+def test_two_ids_of_one_hash_are_an_error_and_not_one_customer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    length = ibis.udf.scalar.builtin(coded._hash, name="length", signature=(("string",), "int64"))
+    monkeypatch.setitem(coded.HASHES, "duckdb", length)
+    text = "user_id,parent_asin,rating\n"
+    prepared(tmp_path, text + "u,p,5\nuu,p,4\n" * 9, **ALL_TRAIN)
+    with pytest.raises(AmzrecError, match=r"4 train reviews were written for 2: two ids .* one hash.*--engine spark"):
+        prepared(tmp_path, text + "u,p,5\nv,pp,4\n" * 9, **ALL_TRAIN)
+    assert len(open_dataset(tmp_path / "out").train) == 2
+
+
+def test_a_line_longer_than_a_block_is_a_review_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "r.tsv"
+    words = "w" * (3 << 19)
+    file.write_text(f"user_id\tparent_asin\trating\ttext\nu\tp\t5\t{words}\nv\tp\n" + "v\tp\t4\tx\n" * 99)
+    monkeypatch.setattr(blocks, "LARGE", 0)
+    for size in (1 << 20, 8 << 20):
+        monkeypatch.setattr(blocks, "BLOCK", size)
+        dataset = prepare(file, tmp_path / "out", PrepareConfig(**ALL_TRAIN), overwrite=True)
+        assert (dataset.info["counts"]["read"], dataset.info["counts"]["kept"]) == (101, 2)
+        assert [r["line"] for r in pq.read_table(dataset.path / "rejects.parquet").to_pylist()] == [3]

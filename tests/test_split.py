@@ -24,10 +24,11 @@ def con() -> Any:
 
 def parts_of(con: Any, rows: Rows, split_name: str, **settings: Any) -> dict[tuple[str, str], int]:
     """(customer, product) → part of the split of these reviews."""
-    for table in ("product_told", "customer_ids", "product_ids", "coded"):
+    for table in ("product_told", "customer_ids", "product_ids"):
         con.drop_table(table, force=True)
     columns = list(zip(*rows, strict=True))
-    clean = ibis.memtable(
+    clean = con.create_table(
+        "clean",
         pa.table(
             {
                 "customer_id": pa.array(columns[0], pa.string()),
@@ -36,10 +37,13 @@ def parts_of(con: Any, rows: Rows, split_name: str, **settings: Any) -> dict[tup
                 "stars": pa.array([5.0] * len(rows), pa.float32()),
                 "given": pa.array([False] * len(rows)),
             }
-        )
+        ),
+        overwrite=True,
     )
     config = PrepareConfig(split=split_name, **settings)
-    reviews = coded.encode(con, clean.mutate(part=split.early(clean, config)), [])
+    clean = coded.hashed(con, clean)
+    coded.keep_ids(con, clean, [])
+    reviews = clean.mutate(part=split.early(clean, config))
     done = split.parts(con, reviews, config).join(con.table("customer_ids"), "customer")
     done = done.join(con.table("product_ids"), "product").select("customer_id", "product_id", "part")
     return {(r["customer_id"], r["product_id"]): r["part"] for r in con.to_pyarrow(done).to_pylist()}

@@ -80,6 +80,13 @@ def fetched(table: Any) -> Any:
     return pa.Table.from_batches([batch.cast(schema) for batch in table.to_pyarrow_batches()], schema)
 
 
+def streamed(con: Any, stream: Any) -> Any:
+    """An object that gives Arrow streams (`__arrow_c_stream__`) as a table of DuckDB, which scans it anew each time."""
+    name = f"stream_{id(stream):x}"
+    con.con.register(name, stream)
+    return con.table(name)
+
+
 def size(table: Any) -> int:
     """How many rows a table has."""
     return int(fetched(table.agg(n=table.count()))["n"][0].as_py())

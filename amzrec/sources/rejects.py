@@ -79,7 +79,8 @@ def reasons_of(source: Source, part: Part, reviews: Any, key: str, titles: Any) 
 
 def numbered(part: Part) -> Any:
     """The reviews of a part with their place in the file, from 0; right only while the engine keeps the order."""
-    return part.reviews.mutate(place=ibis.row_number())
+    reviews = part.reviews if part.in_order is None else part.in_order
+    return reviews.mutate(place=ibis.row_number())
 
 
 def lines_of(part: Part, reasons: dict[int, str]) -> Iterator[Reject]:

@@ -14,6 +14,7 @@ from amzrec.errors import AmzrecError
 RAW = ("customer_id", "product_id", "product_parent", "product_title", "category", "stars", "timestamp")
 BROKEN = "broken"  # one more column of some relations: why the line could not be read, else null
 PLACE, LINE = "amzrec:place", "amzrec:line"  # where a row stands and its text, of readers that tell (Spark)
+RAGGED = "not the number of fields of the header"
 NOT_UTF8 = "not UTF-8"
 NOT_JSON = "no JSON object"
 BAD_RECORD = "quotes or number of fields do not fit"
@@ -26,12 +27,16 @@ Facts = dict[str, tuple[str | None, list[str]]]  # id → (title or None, featur
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """The reviews of one file: row i of `reviews`, read in order, is the i-th non-blank line after `header` lines."""
+    """The reviews of one file.
+
+    Row i of `reviews`, or `in_order`, read in order, is the i-th non-blank line after `header` lines.
+    """
 
     file: Path
     reviews: Any  # Ibis table of RAW columns as text or numbers, perhaps with BROKEN
     header: int = 0
     lines: bool = True  # False: the file has no lines of text (Parquet), row i is its row i
+    in_order: Any = None  # the same rows from a slower reader that keeps their order, where `reviews` does not
     json: bool = False  # JSON lines: a line that is not UTF-8 is a row too (a broken one)
 
 

@@ -14,7 +14,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.errors import AmzrecError
-from amzrec.sources.relation import BROKEN, NOT_JSON, RAW, Part, first_lines, is_gzip, read_lines, read_records, told
+from amzrec.sources import blocks, engine
+from amzrec.sources.relation import (
+    BROKEN,
+    NOT_JSON,
+    RAGGED,
+    RAW,
+    Part,
+    first_lines,
+    is_gzip,
+    read_lines,
+    read_records,
+    told,
+)
 
 DELIMITERS = ("\t", "::", ";", "|", ",")
 OURS = {  # the names that --columns takes
@@ -36,7 +48,6 @@ SYNONYMS = {
     "stars": ("starrating", "stars", "rating", "overall", "score", "userrating"),
     "timestamp": ("timestamp", "unixreviewtime", "unixtime", "time", "reviewdate", "reviewtime", "date"),
 }
-RAGGED = "not the number of fields of the header"
 UNBALANCED = "unbalanced quotes"
 KINDS = {"csv": "delimited text", "jsonl": "JSON lines", "parquet": "Parquet", "tensorflow": "a saved dataset"}
 
@@ -220,7 +231,12 @@ def read_table(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> P
     if found.spanning:
         table = read_records(con, path, found.names or [str(i) for i in range(found.width)], found.delimiter, header)
         return Part(path, table.select(**{o: table[t] for o, t in columns.items()}, **told(table)), header, lines=False)
-    return Part(path, delimited(con, path, found, columns), header)
+    in_order = delimited(con, path, found, columns)
+    small = path.stat().st_size < blocks.LARGE
+    if small or con.name != "duckdb" or found.quoted or len(found.delimiter) > 1:
+        return Part(path, in_order, header)
+    stream = blocks.Blocks(path, found.delimiter, found.width, bool(found.names), places(found, columns))
+    return Part(path, engine.streamed(con, stream), header, in_order=in_order)
 
 
 def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
@@ -237,14 +253,18 @@ def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
     return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **{BROKEN: broken})
 
 
+def places(found: Shape, columns: dict[str, str]) -> dict[str, int]:
+    """Our columns → the places of theirs in a line."""
+    return {ours: found.names.index(theirs) if found.names else int(theirs) for ours, theirs in columns.items()}
+
+
 def delimited(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> Any:
     """The named columns of a delimited text file; BROKEN where a line has another number of fields than the first."""
-    places = {ours: found.names.index(t) if found.names else int(t) for ours, t in columns.items()}
     table = read_lines(con, path, bool(found.names))
     whole = split_quoted(table.line, found.delimiter) if found.quoted else table.line.split(found.delimiter)
     table = table.mutate(fields=whole)
     right = table.fields.length() == found.width
-    values = {ours: table.fields[i] for ours, i in places.items()}
+    values = {ours: table.fields[i] for ours, i in places(found, columns).items()}
     of = told(table)
     before = [(of[BROKEN].notnull(), of[BROKEN])] if BROKEN in of else []
     if not found.quoted:
