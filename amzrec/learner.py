@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.batches import COLUMNS, LIST, Fit, batch_size, batches, bias_scale, list_order, packed
+from amzrec.batches import COLUMNS, LIST, Fit, batch_size, bias_scale, list_order, packed, positions
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset
 from amzrec.errors import AmzrecError, Progress
@@ -193,10 +193,11 @@ class Learner:
 
 
 def examples(fit: Fit, size: int, steps: int, seed: list[int], lists: bool = False) -> Any:
-    """A tf.data.Dataset of `batches.batches`, drawn while the steps before are computed."""
-    table = tf.TensorSpec([len(COLUMNS), size], tf.int32)
+    """A tf.data.Dataset of the columns of `batches.positions`, drawn while the steps before are computed."""
+    table = packed(fit)
     rows = tf.data.Dataset.from_generator(
-        lambda: map(packed, batches(fit, size, steps, seed, lists)), output_signature=table
+        lambda: (table.take(drawn, axis=0) for drawn in positions(fit, size, steps, seed, lists)),
+        output_signature=tf.TensorSpec([size, len(COLUMNS)], tf.int32),
     )
     return rows.map(columns_of).prefetch(2)
 
@@ -205,7 +206,7 @@ def columns_of(table: Any) -> dict[str, Any]:
     """The columns [B] of a packed batch."""
     return {
         name: tf.bitcast(row, tf.float32) if dtype == np.float32 else tf.cast(row, dtype)
-        for (name, dtype), row in zip(COLUMNS.items(), tf.unstack(table), strict=True)
+        for (name, dtype), row in zip(COLUMNS.items(), tf.unstack(table, axis=1), strict=True)
     }
 
 

@@ -312,6 +312,7 @@ def table(count: int, layout: str, systems: list[str], rounds: int, folder: Path
     """One table: a generated file, the systems on it in turn, medians and ratios to the pandas script."""
     file = folder / f"reviews{LAYOUTS[layout]}"
     generate(file, layout, count, seed=1)
+    os.sync()  # or the systems would wait until the disk has the file
     width = file.stat().st_size
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in systems if name != "tf.data" or layout == "tsv"}
     for _ in range(rounds):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amzrec.batches import HELD_OUT, batch_size, batches, fit_rows, held_out
+from amzrec.batches import COLUMNS, HELD_OUT, batch_size, fit_rows, held_out, packed, positions
 from amzrec.config import TrainConfig
 from fits import dataset_of, random_reviews, reviews_of
 
@@ -131,26 +131,21 @@ def test_steps_grow_with_the_data_unless_their_size_is_given(reviews: int, most:
 
 
 def test_every_review_comes_once_per_epoch() -> None:
-    reviews = random_reviews()
-    fit = fit_rows(dataset_of(reviews), reviews, FULL)
-    size, steps = 4, len(fit) // 4
-    pairs = [
-        pair
-        for batch in batches(fit, size, steps, [42, 0, 1])
-        for pair in zip(batch["customer"], batch["product"], strict=True)
-    ]
-    assert len(pairs) == len(set(pairs)) == size * steps
-    assert set(pairs) <= set(zip(fit.customer, fit.product, strict=True))
+    fit = fit_rows(dataset_of(random_reviews()), random_reviews(), FULL)
+    drawn = np.concatenate(list(positions(fit, 4, len(fit) // 4, [42, 0, 1])))
+    assert len(set(drawn.tolist())) == len(drawn) == len(fit) // 4 * 4
+    assert set(drawn.tolist()) <= set(range(len(fit)))
 
 
-def test_the_columns_of_a_batch_belong_together() -> None:
+def test_a_packed_review_has_its_own_columns_bit_for_bit() -> None:
     reviews = random_reviews()
     fit = fit_rows(dataset_of(reviews), reviews, FULL)
-    known = {(c, p): i for i, (c, p) in enumerate(zip(fit.customer, fit.product, strict=True))}
-    for batch in batches(fit, 5, 3, [1]):
-        index = [known[pair] for pair in zip(batch["customer"], batch["product"], strict=True)]
-        for name, column in batch.items():
-            np.testing.assert_array_equal(column, getattr(fit, name)[index], err_msg=name)
+    table = packed(fit)
+    assert table.shape == (len(fit), len(COLUMNS))
+    for name, column in zip(COLUMNS, table.T, strict=True):
+        dtype = getattr(fit, name).dtype
+        found = np.ascontiguousarray(column).view(np.float32) if dtype == np.float32 else column
+        np.testing.assert_array_equal(found, getattr(fit, name), err_msg=name)
 
 
 def test_trap_6_every_epoch_has_other_batches_and_the_same_seed_the_same() -> None:
@@ -159,8 +154,8 @@ def test_trap_6_every_epoch_has_other_batches_and_the_same_seed_the_same() -> No
 
     def epoch(*seed: int) -> list[set[tuple[int, int]]]:
         """The reviews of each batch, whose products are each other's negatives."""
-        drawn = batches(fit, 8, len(fit) // 8, list(seed))
-        return [set(zip(b["customer"].tolist(), b["product"].tolist(), strict=True)) for b in drawn]
+        drawn = positions(fit, 8, len(fit) // 8, list(seed))
+        return [set(zip(fit.customer[b].tolist(), fit.product[b].tolist(), strict=True)) for b in drawn]
 
     assert epoch(42, 0, 1) == epoch(42, 0, 1)
     for other in (epoch(42, 0, 2), epoch(42, 1, 1), epoch(43, 0, 1)):

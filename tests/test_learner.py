@@ -12,7 +12,7 @@ import pytest
 
 import amzrec.learner
 import amzrec.train
-from amzrec.batches import batches, fit_rows, with_prior, with_trend
+from amzrec.batches import COLUMNS, fit_rows, positions, with_prior, with_trend
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset, Reviews
 from amzrec.learner import Learner, Watch, examples, tf
@@ -64,11 +64,11 @@ def learner_of(config: TrainConfig, data: Dataset) -> Learner:
 def test_what_tensorflow_gets_are_the_columns_of_the_batches_bit_for_bit() -> None:
     data = dataset()
     fit = with_trend(with_prior(fit_rows(data, data.train, CONFIG), data.train, 60.0))
-    for found, batch in zip(examples(fit, 4, 3, [1]), batches(fit, 4, 3, [1]), strict=True):
-        assert set(found) == set(batch)
-        for name, column in batch.items():
-            assert found[name].dtype == column.dtype
-            np.testing.assert_array_equal(found[name], column, err_msg=name)
+    for found, drawn in zip(examples(fit, 4, 3, [1]), positions(fit, 4, 3, [1]), strict=True):
+        assert set(found) == set(COLUMNS)
+        for name, dtype in COLUMNS.items():
+            assert found[name].dtype == dtype
+            np.testing.assert_array_equal(found[name], getattr(fit, name)[drawn], err_msg=name)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
