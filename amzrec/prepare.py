@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec import __version__
@@ -151,6 +152,7 @@ class Preparation:
         parts += [(self.tests, part, True) for part in self.tests.parts] if self.tests else []
         checked = [checks.checked(s, part, self.key, titles).mutate(given=given) for s, part, given in parts]
         table = self.con.create_table("checked", engine.union(checked))
+        pa.default_memory_pool().release_unused()  # what blocks of a large file were parsed in
         good = table.reason.isnull()
         totals = engine.fetched(table.agg(good=good.sum(), undated=(good & table.undated).sum())).to_pylist()[0]
         refusals = engine.fetched(table.filter(~good).group_by("reason").agg(n=lambda t: t.count())).to_pylist()

@@ -152,23 +152,20 @@ def texts(values: list[list[str]] | None, count: int) -> pa.ListArray:
 def described(rows: Any, told: Any) -> Any:
     """`rows` of products with the commonest title and category of their reviews (ties: the first in the alphabet).
 
-    `told` has product, n, and those columns of TOLD that the reviews have. Only products of which reviews tell several
-    things are looked at closely: they are few.
+    `told` has product, n, and those columns of TOLD that the reviews have.
     """
     import ibis
 
-    there = {name: column for name, column in TOLD.items() if column in told.columns}
-    first = told.group_by("product").agg(kinds=told.count(), **{n: told[column].min() for n, column in there.items()})
-    mixed = told.semi_join(first.filter(first.kinds > 1), "product")
-    rows = rows.left_join(first, rows.code == first["product"]).drop("product", "kinds")
-    for name, column in there.items():
-        each = mixed.filter(mixed[column].notnull()).group_by(["product", column]).agg(n=lambda t: t.n.sum())
+    for name, column in TOLD.items():
+        if column not in told.columns:
+            rows = rows.mutate(**{name: ibis.null().cast("string")})
+            continue
+        each = told.filter(told[column].notnull()).group_by(["product", column]).agg(n=lambda t: t.n.sum())
         window = ibis.window(group_by=each["product"], order_by=[each.n.desc(), each[column].asc()])
         each = each.mutate(place=ibis.row_number().over(window))
-        each = each.filter(each.place == 0).select(code="product", commonest=column)
+        each = each.filter(each.place == 0).select(code="product", **{name: column})
         rows = rows.left_join(each, "code").drop("code_right")
-        rows = rows.mutate(**{name: ibis.coalesce(rows.commonest, rows[name])}).drop("commonest")
-    return rows.mutate(**{name: ibis.null().cast("string") for name in TOLD if name not in there})
+    return rows
 
 
 def batches(rows: Any) -> Iterator[pa.RecordBatch]:

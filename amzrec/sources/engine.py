@@ -15,7 +15,7 @@ import pyarrow as pa
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 
-MEMORY = 5 << 29  # bytes that DuckDB may hold before it spills, of 4 GB for all; less on a small machine
+MEMORY = 9 << 28  # bytes that DuckDB may hold before it spills, of 4 GB for all; less on a small machine
 
 
 def connect(scratch: Path, config: PrepareConfig | None = None) -> Any:
