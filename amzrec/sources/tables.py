@@ -231,12 +231,12 @@ def read_table(con: Any, path: Path, found: Shape, columns: dict[str, str]) -> P
     if found.spanning:
         table = read_records(con, path, found.names or [str(i) for i in range(found.width)], found.delimiter, header)
         return Part(path, table.select(**{o: table[t] for o, t in columns.items()}, **told(table)), header, lines=False)
-    in_order = delimited(con, path, found, columns)
+    by_line = delimited(con, path, found, columns)
     small = path.stat().st_size < blocks.LARGE
     if small or con.name != "duckdb" or found.quoted or len(found.delimiter) > 1:
-        return Part(path, in_order, header)
+        return Part(path, by_line, header)
     stream = blocks.Blocks(path, found.delimiter, found.width, bool(found.names), places(found, columns))
-    return Part(path, engine.streamed(con, stream), header, in_order=in_order)
+    return Part(path, engine.streamed(con, stream), header, in_order=by_line)
 
 
 def json_lines(con: Any, path: Path, columns: dict[str, str]) -> Any:
