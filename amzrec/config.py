@@ -114,8 +114,8 @@ class TrainConfig(Config):
     optimizer: str = "adam"  # adam: lazy Adam with averaged weights; adagrad: as the reference has it
     learning_rate: float | None = None  # per step; None: 0.005 for adam, 0.003 above 8,192 reviews, 0.1 for adagrad
     average: float = 0.97  # decay per step of the averaged weights of adam; 0: the last weights
-    l2: float = 1.0  # penalty on the squared vectors of ids and words, per example, times 1 + l2_rare / reviews
-    l2_history: float = 1.0  # the same on the squared history vectors
+    l2: float = 3.0  # penalty on the squared vectors of ids and words, per example, times 1 + l2_rare / reviews
+    l2_history: float = 3.0  # the same on the squared history vectors
     l2_rare: float = 30.0  # reviews at which a vector's penalty is twice that of one with many
     own_vector: int = 5  # least reviews for a vector of its own; rarer customers and products are their history
     history: str = "bag"  # of a customer: bag, or sequence: the last products in order as well, through a GRU
@@ -124,8 +124,9 @@ class TrainConfig(Config):
     mask: float = 0.1  # share of examples whose known customer is masked as unknown in training
     negatives: str = "auto"  # candidates of the softmax: batch, full catalogue, or auto: full up to 8,192 products
     hard_negatives: int = 0  # negatives of each review that the softmax keeps, the best scored; 0: all
-    mask_positives: bool = False  # leave a customer's other products out of the negatives
+    mask_positives: bool | None = None  # leave a customer's other products out of the negatives; default: for bags
     log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
+    svd_start: bool = True  # start products at singular vectors of train, where that ranks valid better than popularity
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
     rating_loss: str = "squared"  # squared; over lists of 5 of a customer: pairwise-hinge, pairwise-logistic, listmle
     retrieval_loss: str = "softmax"  # softmax over products, or dot: squared error of q·v against the stars as 0..1
@@ -179,6 +180,12 @@ class TrainConfig(Config):
     def rating_start(self) -> int:
         """The rating reads dimensions rating_start .. dim."""
         return 0 if self.shared else self.dim // 3
+
+    @property
+    def masked(self) -> bool:
+        """Whether a customer's other products are no negatives; as negatives they tell a sequence the order."""
+        default = not self.shared and self.history == "bag"
+        return default if self.mask_positives is None else self.mask_positives
 
     def most(self, reviews: int) -> int:
         """Most reviews per step, of so many: on ML-1M 25 large steps an epoch learned more than 105 small ones."""

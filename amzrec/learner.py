@@ -26,12 +26,17 @@ Array = np.ndarray[Any, Any]
 class Learner:
     """A MultitaskModel with its optimizer and its rows."""
 
-    def __init__(self, config: TrainConfig, fit: Fit, dataset: Dataset, scale: tuple[float, float]) -> None:
+    def __init__(
+        self, config: TrainConfig, fit: Fit, dataset: Dataset, scale: tuple[float, float], start: Array | None = None
+    ) -> None:
         tf.keras.utils.set_random_seed(config.seed)
         tf.get_logger().setLevel("ERROR")  # variables of a task that is not trained have no gradient: no news
         self.config, self.fit = config, fit
+        self.lists = config.rating_loss != "squared" and config.rating_weight > 0
         ids = dataset.customers["customer_id"], dataset.products["product_id"]
         self.model = MultitaskModel(config, fit, *ids, scale)
+        if start is not None:
+            self.model.start(start)
         if config.optimizer == "adam":
             optimizer = LazyAdam(config.rate(len(fit)), config.average)
         else:
@@ -43,7 +48,6 @@ class Learner:
 
     def steps(self) -> None:
         """Settle reviews per step and steps per epoch; AmzrecError where no list can be made."""
-        self.lists = self.config.rating_loss != "squared" and self.config.rating_weight > 0
         rows = len(list_order(self.fit, np.random.default_rng(0))) if self.lists else len(self.fit)
         if rows == 0:
             raise AmzrecError(
@@ -280,6 +284,12 @@ class Watch:
             out["valid_ndcg"] = self.ndcg(query[self.customer_of], candidate, learner.context(fit.candidates))
         learner.swap()
         return out
+
+    def start_figure(self, learner: Learner) -> float:
+        """valid_ndcg of an untrained learner."""
+        x, y = learner.vectors("query", self.customers), learner.vectors("candidate", self.fit.candidates)
+        query, candidate = learner.retrieval(x, y, self.fit.candidates)
+        return self.ndcg(query[self.customer_of], candidate, learner.context(self.fit.candidates))
 
     def trend_gain(self) -> float:
         """How much the trend lowers the squared error of the biases on the rated valid reviews, in model units."""

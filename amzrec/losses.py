@@ -22,33 +22,35 @@ def softmax_loss(
     period: Any = None,
     hidden: tuple[Any, Any] | None = None,
     hardest: int | None = None,
+    splits: Any = None,
 ) -> Any:
-    """Mean cross-entropy of each query against all candidates, the positive's logit given apart.
+    """Mean cross-entropy of each positive against the candidates that are no positive of its query.
 
-    query [B, D], candidate [M, D], bias [M] (popularity, log count, −log q), target [B] the positive's position among
-    the candidates, positive [B] its logit (given apart because its vector leaves the target review out). prior [T, M]
-    and period [B] add prior[period] to the logits, without a gradient. hidden = (splits [B + 1], positions [E]) are
-    candidates left out of each query's softmax, such as its other positives; `hardest` keeps only that many negatives
-    of each query, those that score highest. Returns a scalar. The gradient is computed in the same pass, BLOCK rows at
-    a time, so no [B, M] matrix is kept.
+    query [Q, D], candidate [M, D], bias [M] (popularity, log count, −log q). The positives of query q are splits[q] to
+    splits[q + 1], splits [Q + 1]; None: one each, B = Q. target [B] is a positive's place among the candidates,
+    positive [B] its logit (given apart because its vector leaves the target review out). prior [T, M] and period [Q]
+    add prior[period] to the logits, without a gradient. hidden = (splits [Q + 1], places [E]) are candidates left out
+    of each query's softmax, such as its other positives; `hardest` keeps only that many negatives of each query, those
+    that score highest. Returns a scalar: mean log(1 + Σ_negatives exp(logit) / exp(positive)). The gradient is computed
+    in the same pass, BLOCK queries at a time, so no [Q, M] matrix is kept.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     size, width = tf.shape(query)[0], tf.shape(candidate)[0]
     blocks = (size + BLOCK - 1) // BLOCK
     if prior is not None and prior.shape[0] == 1:
         bias, prior = bias + prior[0], None
-    scale = 1.0 / tf.cast(size, tf.float32)
+    scale = 1.0 / tf.cast(tf.size(positive), tf.float32)
 
-    def others(rows: Any, columns: Any, start: Any, end: Any) -> Any:
-        """[b, M] logits of the block's rows, the positives and what is hidden left out."""
+    def others(rows: Any, columns: Any, start: Any, end: Any, owner: Any, own: Any) -> Any:
+        """[b, M] logits of the block's rows, without the places `own` of rows `owner` and without what is hidden."""
         logits = tf.matmul(rows, columns, transpose_b=True)
         if prior is not None:
             logits += tf.gather(prior, period[start:end])
-        row, column = tf.range(end - start), tf.cast(target[start:end], tf.int32)
+        row, column = owner, tf.cast(own, tf.int32)
         if hidden is not None:
-            splits = hidden[0][start : end + 1]
-            row = tf.concat([row, tf.repeat(row, splits[1:] - splits[:-1])], 0)
-            column = tf.concat([column, tf.cast(hidden[1][splits[0] : splits[-1]], tf.int32)], 0)
+            ends = hidden[0][start : end + 1]
+            row = tf.concat([row, tf.repeat(tf.range(end - start), ends[1:] - ends[:-1])], 0)
+            column = tf.concat([column, tf.cast(hidden[1][ends[0] : ends[-1]], tf.int32)], 0)
         out = tf.fill(tf.shape(row), NOTHING)
         logits = tf.tensor_scatter_nd_update(logits, tf.stack([row, column], axis=1), out)
         if hardest is not None:
@@ -65,17 +67,24 @@ def softmax_loss(
 
         def body(step: Any, total: Any, d_query: Any, d_columns: Any, d_positive: Any) -> Any:
             start, end = step * BLOCK, tf.minimum((step + 1) * BLOCK, size)
-            own = positive[start:end]
-            rows = tf.concat([query[start:end], tf.ones_like(own)[:, None]], axis=1)  # [b, D + 1]
-            logits = others(rows, columns, start, end)
-            peak = tf.maximum(tf.reduce_max(logits, axis=1), own)
+            if splits is None:
+                first, last, owner = start, end, tf.range(end - start)
+            else:
+                ends = splits[start : end + 1]
+                first, last, owner = ends[0], ends[-1], tf.repeat(tf.range(end - start), ends[1:] - ends[:-1])
+            rows = tf.concat([query[start:end], tf.ones([end - start, 1])], axis=1)  # [b, D + 1]
+            logits = others(rows, columns, start, end, owner, target[first:last])
+            peak = tf.reduce_max(logits, axis=1)
             share = tf.exp(logits - peak[:, None])  # times the mass
-            own_share, sums = tf.exp(own - peak), tf.matmul(share, summed)
-            mass = sums[:, -1] + own_share
-            total += tf.reduce_sum(tf.math.log(mass) + peak - own)
-            d_query = d_query.write(step, sums[:, :-1] / mass[:, None])
-            d_positive = d_positive.write(step, own_share / mass - 1.0)
-            d_columns += tf.matmul(rows / mass[:, None], share, transpose_a=True)  # [D + 1, M]
+            sums = tf.matmul(share, summed)
+            mass = sums[:, -1]  # from 1
+            excess = tf.gather(tf.math.log(mass) + peak, owner) - positive[first:last]
+            total += tf.reduce_sum(tf.nn.softplus(excess))
+            missed = tf.sigmoid(excess)  # 1 − the share of the positive
+            weight = (missed if splits is None else tf.math.segment_sum(missed, owner)) / mass
+            d_query = d_query.write(step, sums[:, :-1] * weight[:, None])
+            d_positive = d_positive.write(step, -missed)
+            d_columns += tf.matmul(rows * weight[:, None], share, transpose_a=True)  # [D + 1, M]
             return step + 1, total, d_query, d_columns, d_positive
 
         shapes: Any = ([None, None], [None])

@@ -28,6 +28,17 @@ class Forward(NamedTuple):
     rows: Any  # [M] their product rows
     place: Any  # [B] where each example's product stands among them
     penalty: Any  # scalar
+    asked: Asked | None = None  # for the retrieval loss, where it asks per customer
+
+
+class Asked(NamedTuple):
+    """The queries of a batch: each customer once per period, without any of its reviews in the batch."""
+
+    x: Any  # [Q, D]
+    customer: Any  # [Q] rows
+    period: Any  # [Q]
+    order: Any  # [B] the examples, query by query
+    splits: Any  # [Q + 1] where each query's examples begin in `order`
 
 
 class Retrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
@@ -125,10 +136,21 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         position[fit.candidates] = np.arange(len(fit.candidates))
         self.position = tf.constant(position)
         self.whole = config.negatives == "full" or (config.negatives == "auto" and len(fit.candidates) <= BATCH)
+        # one query for all reviews of a customer in a batch, without any of them: far fewer rows of logits
+        self.grouped = full and not recent and config.retrieval_loss == "softmax"
+        self.grouped = self.grouped and config.retrieval_weight > 0
         self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
         self.retrieval_task = Retrieval()
         self.rating_loss = tf_keras.metrics.Mean("rating_loss")
         self.retrieval_loss = tf_keras.metrics.Mean("retrieval_loss")
+
+    def start(self, vectors: Any) -> None:
+        """Let the retrieval dimensions of products, and of what they add to histories, start at vectors [R + 1, Dr]."""
+        for table in (self.candidate_tower.embedding, self.candidate_tower.bag):
+            value = table.numpy()
+            known = vectors.any(axis=1)
+            value[known, : self.config.retrieval_dims] = vectors[known]
+            table.assign(value)
 
     def call(self, inputs: dict[str, Any]) -> tuple[Any, Any]:
         """Query and candidate vectors [B, D] of rows or raw ids, with full histories."""
@@ -199,27 +221,38 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             return Forward(q(masked), c(product), zero, zero, c(rows), rows, place, 0.0)
         unique, index = tf.unique(customer)
         target = q.target(c, product, inputs["value"], inputs["rated"], inputs["customer_edge"])
+        sums, own, base = q.sums(unique, c, seed), q.part(target, seed), q.base(unique)
+        ids = tf.gather(base, index)
+        asked = None
+        if training and self.grouped:
+            out = tf.random.stateless_uniform([tf.size(unique)], tf.stack([seed, 2]))
+            bias = q.bias_without(unique, target, index)
+            vectors = self.query(unique, base, sums.less(own.by(index, tf.size(unique))), bias, out)[0]
+            asked = questions(vectors, unique, index, inputs["period"], len(self.prior))
         query_bias = q.bias_without(customer, target)
-        history = q.without(q.sums(unique, c, seed).take(index), target, seed)
-        own = q.base(customer)
-        nobody = tf.gather(q.embedding, tf.zeros_like(customer))
-        base = tf.where((draw < config.mask)[:, None], nobody + q.words(customer), own)  # known by history alone
-        x = q.compose(base, history, query_bias)
-        x = x + q.recent(customer, c.bag, inputs["turn"]) if q.recent else x
-        unknown = draw < config.mask / 2
-        x, query_bias = tf.where(unknown[:, None], nobody, x), tf.where(unknown, 0.0, query_bias)
+        x, query_bias = self.query(customer, ids, sums.take(index).less(own), query_bias, draw, inputs["turn"])
         seed = None if seed is None else seed + 1
         sums = c.sums(rows, q, seed)
         candidate = c.compose(c.base(rows), sums, c.bias(rows))
         back = c.target(q, customer, inputs["value"], inputs["rated"], inputs["product_edge"])
         candidate_bias = c.bias_without(product, back)
         base = c.base(product)
-        y = c.compose(base, c.without(sums.take(place), back, seed), candidate_bias)
-        ids = q.penalty(customer, own) + c.penalty(product, base)
+        y = c.compose(base, sums.take(place).less(c.part(back, seed)), candidate_bias)
+        ids = q.penalty(customer, ids) + c.penalty(product, base)
         bags = c.penalty(product, target.bag) + c.penalty(product, target.residual)
         bags += q.penalty(customer, back.bag) + q.penalty(customer, back.residual)
         penalty = config.l2 * ids + config.l2_history * bags
-        return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty)
+        return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty, asked)
+
+    def query(self, customer: Any, own: Any, history: Any, bias: Any, draw: Any, turn: Any = None) -> tuple[Any, Any]:
+        """Vectors and biases of customers [n]; those whose draw is below `mask` are known by history alone or not."""
+        q, mask = self.query_tower, self.config.mask
+        nobody = tf.gather(q.embedding, tf.zeros_like(customer))
+        x = q.compose(tf.where((draw < mask)[:, None], nobody + q.words(customer), own), history, bias)
+        if q.recent:
+            x = x + q.recent(customer, self.candidate_tower.bag, turn)
+        unknown = draw < mask / 2
+        return tf.where(unknown[:, None], nobody, x), tf.where(unknown, 0.0, bias)
 
     def rate_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean squared error over the rated rows of the batch, in model units, or the list loss."""
@@ -249,22 +282,28 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             return tf.reduce_sum(tf.square(dot - label) * inputs["rated"]) / tf.maximum(
                 tf.reduce_sum(inputs["rated"]), 1
             )
-        query = batch.x[:, :dims] / tf.exp(self.log_temperature)
+        customer, period, own_prior, asked = inputs["customer"], inputs["period"], inputs["own_prior"], batch.asked
+        x, y, splits, owner = batch.x[:, :dims], batch.y[:, :dims], None, tf.range(tf.size(place))
+        if asked:
+            customer, period, splits, x = asked.customer, asked.period, asked.splits, asked.x[:, :dims]
+            owner = tf.repeat(tf.range(tf.size(customer)), splits[1:] - splits[:-1])
+            y, place, own_prior = (tf.gather(part, asked.order) for part in (y, place, own_prior))
+        query = x / tf.exp(self.log_temperature)
         counts = log_q = None
         if not self.whole:
             counts = tf.math.unsorted_segment_sum(tf.ones_like(place, tf.float32), place, tf.size(rows))
             log_q = tf.gather(self.log_share, rows) if self.config.log_q else None
         bias = candidate_bias(tf.gather(self.popularity, rows)[:, 0], log_q, counts)
-        positive = tf.reduce_sum(query * batch.y[:, :dims], 1) + tf.gather(bias, place)
+        positive = tf.reduce_sum(tf.gather(query, owner) * y, 1) + tf.gather(bias, place)
         prior = tf.gather(self.prior, rows, axis=1)  # [T, M]
         if self.config.shared:
-            period = tf.zeros_like(inputs["period"])
+            period = tf.zeros_like(period)
         else:
-            period, positive = inputs["period"], positive + inputs["own_prior"]
-        hidden = self.other_positives(inputs["customer"], rows) if self.config.mask_positives else None
+            positive += own_prior
+        hidden = self.other_positives(customer, rows) if self.config.masked else None
         hardest = self.config.hard_negatives or None
         return self.retrieval_task(
-            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest
+            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest, splits
         )
 
     def other_positives(self, customer: Any, rows: Any) -> tuple[Any, Any]:
@@ -282,3 +321,12 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         q, c = self.query_tower, self.candidate_tower
         tower, partner = (q, c) if side == "query" else (c, q)
         return tower.base(rows) if base else tower(rows, partner)
+
+
+def questions(x: Any, customer: Any, index: Any, period: Any, periods: int) -> Asked:
+    """The queries of examples [B] with vectors x [U, D] of their customers [U], index [B] saying whose each one is."""
+    key, query = tf.unique(tf.cast(index, tf.int64) * periods + tf.cast(period, tf.int64))
+    whose = tf.cast(key // periods, tf.int32)
+    splits = tf.pad(tf.cumsum(tf.math.bincount(query, minlength=tf.size(key))), [[1, 0]])
+    order = tf.argsort(query, stable=True)
+    return Asked(tf.gather(x, whose), tf.gather(customer, whose), tf.cast(key % periods, period.dtype), order, splits)

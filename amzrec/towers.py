@@ -27,6 +27,14 @@ class Sums(NamedTuple):
         """The sums of the rows at these positions."""
         return Sums(*(tf.gather(part, index) for part in self))
 
+    def less(self, other: Sums) -> Sums:
+        """What is left without the other sums."""
+        return Sums(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def by(self, index: Any, rows: Any) -> Sums:
+        """Added up by index: sums of `rows` rows."""
+        return Sums(*(tf.math.unsorted_segment_sum(part, index, rows) for part in self))
+
 
 class Target(NamedTuple):
     """The review of each example, to be left out of its own histories."""
@@ -214,11 +222,16 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         """[n] the shrunk bias that the rating reads: none with `--features ids`."""
         return self.bias(rows) if self.full else tf.zeros([tf.size(rows)])
 
-    def bias_without(self, rows: Any, target: Target) -> Any:
-        """[n] the same, the target review left out: exact, as the mean is frozen."""
+    def bias_without(self, rows: Any, target: Target, index: Any = None) -> Any:
+        """[n] the same without the target review, or without all targets that `index` [B] gives to a row of `rows`.
+
+        Exact, as the mean is frozen.
+        """
         own = target.rated * tf.cast(target.edge != HELD_OUT, tf.float32)
-        total = tf.gather(self.total, rows) - target.value * own
-        return total / (tf.gather(self.number, rows) - own + self.side.shrink)
+        value = target.value * own
+        if index is not None:
+            value, own = (tf.math.unsorted_segment_sum(part, index, tf.size(rows)) for part in (value, own))
+        return (tf.gather(self.total, rows) - value) / (tf.gather(self.number, rows) - own + self.side.shrink)
 
     def sums(self, rows: Any, partner: Tower, seed: Any = None) -> Sums:
         """Histories of (unique) rows added up over the partner tower's vectors; with a seed some are dropped."""
@@ -240,15 +253,15 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         vectors = tf.gather(partner.bag, rows), tf.gather(partner.residual, rows)
         return Target(rows, value, rated, edge, *vectors, partner.bias(rows))
 
-    def without(self, sums: Sums, target: Target, seed: Any) -> Sums:
-        """The sums less the target review, where this step kept it."""
+    def part(self, target: Target, seed: Any) -> Sums:
+        """[B] what each target review adds to this tower's histories, where this step kept it."""
         weight = kept(target.edge, seed, self.config.history_dropout)
-        own = weight * target.rated
+        rated = weight * target.rated
         return Sums(
-            sums.bag - weight[:, None] * target.bag,
-            sums.residual - (own * (target.value - target.partner_bias))[:, None] * target.residual,
-            sums.level - own[:, None] * target.residual,
-            sums.size - weight,
+            weight[:, None] * target.bag,
+            (rated * (target.value - target.partner_bias))[:, None] * target.residual,
+            rated[:, None] * target.residual,
+            weight,
         )
 
     def compose(self, base: Any, sums: Sums, bias: Any) -> Any:

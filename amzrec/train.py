@@ -11,7 +11,7 @@ import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,10 @@ from amzrec.run import (
     open_run,
     write_vectors,
 )
+
+if TYPE_CHECKING:
+    from amzrec.batches import Fit
+    from amzrec.learner import Learner, Watch
 
 WATCHED = 20_000  # most valid reviews that an epoch is judged by
 CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
@@ -152,6 +156,7 @@ class State:
     figures: dict[str, float] = dataclasses.field(default_factory=dict)  # of the best epochs, by task
     half_life: float | None = None  # days of the popularity prior, None: all time
     trend: bool = False  # whether the trend of the stars over time lowered the error on valid
+    svd_start: bool = False  # whether starting at singular vectors ranks valid better than popularity does
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     checkpoint: str = ""
@@ -245,7 +250,7 @@ class Training:
 
     def phase(self, reviews: Reviews, epochs: int, snapshots: bool) -> None:
         """Fit on these reviews for at most `epochs`; in select, valid says how long."""
-        from amzrec.learner import Learner, Watch
+        from amzrec.learner import Watch
 
         state, config = self.state, self.config
         fit = fit_rows(self.dataset, reviews, config)
@@ -261,7 +266,7 @@ class Training:
             state.trend = Watch(self.dataset, with_trend(fit), WATCHED, config.seed).trend_gain() > 0
         fit = with_trend(fit) if state.trend else fit
         watch = Watch(self.dataset, fit, WATCHED, config.seed) if judged else None
-        learner = Learner(config, fit, self.dataset, bias_scale(fit))
+        learner = self.learner(fit, watch)
         learner.steps()
         if state.checkpoint:
             learner.restore(self.work / CHECKPOINTS / state.checkpoint)
@@ -273,6 +278,29 @@ class Training:
             state.best = dict.fromkeys(self.tasks, state.epoch)
             for task in self.tasks:
                 self.keep(learner, task)
+
+    def learner(self, fit: Fit, watch: Watch | None) -> Learner:
+        """The untrained model; whether products start at singular vectors is decided once, by valid."""
+        from amzrec.learner import Learner
+        from amzrec.start import start_vectors
+
+        state, config, scale = self.state, self.config, bias_scale(fit)
+        fresh = watch is not None and state.epoch == 0
+        vectors = None
+        if (
+            config.svd_start
+            and config.retrieval_loss == "softmax"
+            and not config.shared
+            and "retrieval" in self.tasks
+            and (fresh or state.svd_start)
+        ):
+            vectors = start_vectors(fit, config.retrieval_dims, config.own_vector, config.seed)
+        learner = Learner(config, fit, self.dataset, scale, vectors)
+        if watch is not None and fresh:
+            state.svd_start = vectors is not None and watch.start_figure(learner) > watch.prior_figure()
+            if vectors is not None and not state.svd_start:
+                learner = Learner(config, fit, self.dataset, scale)
+        return learner
 
     def tired(self) -> bool:
         """Whether no task that valid can judge has improved for `patience` epochs."""
@@ -367,6 +395,7 @@ class Training:
             "best_epochs": state.best,
             "half_life": state.half_life,
             "trend": state.trend,
+            "svd_start": state.svd_start,
             "seconds": round(self.before + time.monotonic() - self.started, 1),
             "versions": versions(),
             "finished": time.time(),

@@ -491,15 +491,28 @@ def report(keep: Path) -> str:
         found = {
             name: json.loads(kept(keep, part, name).read_text()) for name in jobs if kept(keep, part, name).exists()
         }
+        text_of = {name: since(each["defaults"]) for name, each in found.items()}
         alone = {name for name in found if part in ("ml-1m", "similar") or name == "temporal"}
         if together := {name: each for name, each in found.items() if name not in alone}:
-            text += [f"## {part}: {', '.join(together)}\n", part_table(together) + "\n"]
+            notes = {text_of[name] for name in together}
+            text += [f"## {part}: {', '.join(together)}\n", *sorted(notes - {""}), part_table(together) + "\n"]
         for name in found:
             if name in alone:
-                text += [f"## {part}, {name}\n", part_table({name: found[name]}) + "\n"]
+                text += [
+                    f"## {part}, {name}\n",
+                    *([text_of[name]] if text_of[name] else []),
+                    part_table({name: found[name]}) + "\n",
+                ]
         if part == "amazon" and found:
             text.append(gaps(found) + "\n")
     return "\n".join(text)
+
+
+def since(defaults: Figures) -> str:
+    """A line that tells which defaults of `train` were others when this was measured; empty if none."""
+    now = amzrec.TrainConfig().to_json()
+    other = [f"{name} {defaults.get(name)}" for name in now if defaults.get(name) != now[name]]
+    return f"Measured when `train` had other defaults: {', '.join(other)}.\n" if other else ""
 
 
 def draw(keep: Path, file: Path) -> None:
@@ -559,7 +572,7 @@ def main() -> None:
                 found = job(arguments.data, folder)
             finally:
                 shutil.rmtree(folder)
-            place.write_text(json.dumps(found, indent=1) + "\n")
+            place.write_text(json.dumps(found | {"defaults": amzrec.TrainConfig().to_json()}, indent=1) + "\n")
             print(place.name, json.dumps(found["systems"]), flush=True)
     text = report(arguments.keep)
     print(text)

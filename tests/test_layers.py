@@ -24,7 +24,7 @@ LAYERS = [  # a module imports only from lines above its own
     "legacy prior",
     "batches",
     "losses optimizer towers servable",
-    "model",
+    "model start",
     "learner",
     "train export",
     # no TensorFlow
@@ -36,7 +36,7 @@ LAYERS = [  # a module imports only from lines above its own
     "cli",
     "__main__",
 ]
-TENSORFLOW = {"towers", "losses", "optimizer", "servable", "model", "learner"}
+TENSORFLOW = {"towers", "losses", "optimizer", "servable", "model", "start", "learner"}
 HEAVY = {"tensorflow", "tf_keras", "tensorflow_recommenders", "tensorflow_datasets", "scann"}
 LATE = {"ibis", "duckdb", "pandas", "matplotlib"}
 MODULES = sorted((ROOT / "amzrec").rglob("*.py"))

@@ -226,6 +226,37 @@ def test_a_list_of_equal_stars_teaches_pairs_nothing() -> None:
     assert float(losses.list_loss("pairwise-hinge", tf.constant([[3.0, 3.0]]), tf.constant([[0.0, 9.0]]))) == 0.0
 
 
+# --- several positives of one query
+
+
+def test_positives_of_one_query_are_no_negatives_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "BLOCK", 2)
+    query, candidate, bias, _, _ = random_inputs(5, candidates=6)
+    splits, target = np.array([0, 2, 3, 6, 7, 8]), np.array([0, 4, 5, 1, 2, 3, 0, 1])
+    positive = tf.constant(np.random.default_rng(0).normal(size=8), tf.float32)
+    hidden = tf.constant([0, 1, 1, 1, 1, 2]), tf.constant([1, 5])
+    found = []
+    for ours in (True, False):
+        with tf.GradientTape() as tape:
+            tape.watch([query, candidate, bias, positive])
+            if ours:
+                loss = softmax_loss(
+                    query, candidate, bias, positive, tf.constant(target), hidden=hidden, splits=tf.constant(splits)
+                )
+            else:
+                logits, parts = tf.matmul(query, candidate, transpose_b=True) + bias, []
+                for q, out in enumerate([[1], [], [], [], [5]]):
+                    mine = range(splits[q], splits[q + 1])
+                    left = [j for j in range(6) if j not in out and j not in target[mine]]
+                    for i in mine:
+                        every = tf.concat([positive[i : i + 1], tf.gather(logits[q], left)], 0)
+                        parts.append(tf.reduce_logsumexp(every) - positive[i])
+                loss = tf.reduce_mean(parts)
+        found.append([loss, *tape.gradient(loss, [query, candidate, bias, positive])])
+    for ours, known in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, tf.convert_to_tensor(known), atol=1e-5)
+
+
 # --- candidates left out
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.batches import held_out
+from amzrec.batches import fit_rows, held_out
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.ranks import Lists, rank
 from fits import batch_of, dataset_of, model_of, random_reviews, reviews_of, small
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
-PLAIN = {"l2": 0.0, "l2_history": 0.0, "mask": 0.0, "history_dropout": 0.0, "own_vector": 1}
+PLAIN = {"l2": 0.0, "l2_history": 0.0, "mask": 0.0, "history_dropout": 0.0, "own_vector": 1, "mask_positives": False}
 
 
 def gradients(model: Any, batch: dict[str, Any], training: bool = True) -> dict[str, np.ndarray | None]:
@@ -96,6 +96,36 @@ def test_the_retrieval_loss_is_the_cross_entropy_over_the_catalogue() -> None:
         scores[fit.candidates == fit.product[i]] = own
         known.append(np.log(np.exp(scores).sum()) - own)
     assert float(model.compute_loss(batch)) == pytest.approx(np.mean(known), rel=1e-5)
+
+
+@pytest.mark.parametrize("half_life", [None, 50.0])
+def test_one_query_stands_for_all_reviews_of_a_customer_in_a_batch_and_knows_none_of_them(
+    half_life: float | None,
+) -> None:
+    """Every third review as a batch: its queries are those of the same weights on the other reviews alone."""
+    fit, model = small(**PLAIN | {"mask_positives": True}, rating_weight=0.0, half_life=half_life)
+    for tower in (model.query_tower, model.candidate_tower):
+        tower.residual.assign(tf.zeros_like(tower.residual))  # what they weigh depends on the biases of all reviews
+    some = np.arange(0, len(fit), 3)
+    assert np.bincount(fit.customer[some]).max() > 1
+    left = random_reviews().take(np.setdiff1d(np.arange(len(fit)), some))
+    rest = model_of(model.config, fit_rows(dataset_of(random_reviews()), left, model.config), dataset_of(left))
+    for mine, its in zip(rest.trainable_variables, model.trainable_variables, strict=True):
+        mine.assign(its)
+    dims, counts = model.config.retrieval_dims, np.bincount(left.customer, minlength=12)
+    rest.query_tower.own = model.query_tower.own
+    x = rest.call_tower(tf.constant(np.arange(12)), "query").numpy()[:, :dims] / np.exp(float(model.log_temperature))
+    assert counts[fit.customer[some]].min() > 0
+    y = model.forward(batch_of(fit, some), False).y.numpy()[:, :dims]
+    vectors, b, known = model.call_tower(tf.constant(fit.candidates), "candidate").numpy()[:, :dims], 0, []
+    b = model.popularity.numpy()[:, 0]
+    for place, i in enumerate(some):
+        query = x[fit.customer[i]]
+        scores = vectors @ query + b[fit.candidates] + fit.prior.table[fit.period[i], fit.candidates]
+        others = ~np.isin(fit.candidates, fit.product[fit.customer == fit.customer[i]])
+        own = query @ y[place] + b[fit.product[i]] + fit.own_prior[i]
+        known.append(np.log(np.exp([own, *scores[others]]).sum()) - own)
+    assert float(model.compute_loss(batch_of(fit, some), training=True)) == pytest.approx(np.mean(known), rel=1e-5)
 
 
 # --- one scale for both losses
@@ -220,7 +250,6 @@ def test_the_loss_of_held_out_reviews_counts_products_that_are_no_candidates() -
 
 
 def test_all_products_are_candidates_where_the_catalogue_is_asked_for() -> None:
-    from amzrec.batches import fit_rows
     from amzrec.config import TrainConfig
 
     reviews, config = random_reviews(), TrainConfig(dim=6)

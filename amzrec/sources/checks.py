@@ -105,7 +105,11 @@ def epoch(column: Any) -> Any:
 def scaled(value: Any) -> Any:
     """Seconds, whether the number was seconds, milli-, micro- or nanoseconds."""
     cases = [
-        (value.abs() > FINER * 1000**step, (value / 1000 ** (step + 1)).floor().cast("int64")) for step in (2, 1, 0)
+        (
+            (value > FINER * 1000**step) | (value < -FINER * 1000**step),
+            (value / 1000 ** (step + 1)).floor().cast("int64"),
+        )
+        for step in (2, 1, 0)
     ]
     return ibis.cases(*cases, else_=value)
 

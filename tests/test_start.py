@@ -1,0 +1,72 @@
+"""The start of the product vectors: the communities of a block matrix, nothing where there is too little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import amzrec
+from amzrec.batches import Fit, fit_rows
+from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.start import LENGTH, start_vectors
+from fits import dataset_of, reviews_of
+
+
+def communities(lonely: bool = False) -> Fit:
+    """Customers 1 .. 6 review products 1 .. 4, the others products 5 .. 8; with `lonely` product 9 has one review."""
+    pairs = [(c, p) for c in range(1, 13) for p in (range(1, 5) if c <= 6 else range(5, 9)) if (c + p) % 5]
+    pairs += [(1, 9)] if lonely else []
+    reviews = reviews_of([(c, p, 4.0) for c, p in pairs])
+    return fit_rows(dataset_of(reviews), reviews, TrainConfig(dim=6))
+
+
+def test_the_second_direction_of_two_communities_tells_them_apart() -> None:
+    vectors = start_vectors(communities(), 1, 2, seed=0)
+    assert vectors is not None
+    side = np.sign(vectors[1, 0])
+    np.testing.assert_allclose(vectors[1:9, 0], side * LENGTH * np.repeat([1, -1], 4), atol=1e-5)
+    assert not vectors[[0, 9]].any()
+
+
+def test_it_is_the_singular_value_decomposition_of_the_normalised_matrix() -> None:
+    fit = communities(lonely=True)
+    matrix = np.zeros((13, 10))
+    matrix[fit.customer, fit.product] = 1
+    kept = matrix[1:, 1:9]  # the product with one review is left out
+    normal = kept / np.sqrt(kept.sum(1, keepdims=True) * kept.sum(0))
+    values, right = np.linalg.svd(normal)[1:]
+    assert values[0] == pytest.approx(1)
+    popular = np.sqrt(kept.sum(0) / kept.sum())
+    np.testing.assert_allclose(normal.T @ normal @ popular, popular, atol=1e-9)  # what is left out of the directions
+    right = np.linalg.svd(normal - normal @ np.outer(popular, popular))[2][:3].T
+    known = LENGTH * right / np.linalg.norm(right, axis=1, keepdims=True)
+    found = start_vectors(fit, 3, 2, seed=1)
+    assert found is not None
+    np.testing.assert_allclose(found[1:9] @ found[1:9].T, known @ known.T, atol=1e-4)  # but for the signs
+    assert not found[9].any()
+
+
+def test_too_few_reviews_give_no_start() -> None:
+    assert start_vectors(communities(), 8, 2, seed=0) is None
+    assert start_vectors(communities(), 2, 30, seed=0) is None
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_train_starts_there_only_where_valid_says_so(random: bool, tmp_path: Path) -> None:
+    """Customers who review every second product, or any: popularity is equal, so only the former can be told."""
+    rng = np.random.default_rng(3)
+    lines = ["customer,product,stars"]
+    for customer in range(60):
+        products = rng.permutation(40)[:12] if random else rng.permutation(20)[:12] * 2 + customer % 2
+        lines += [f"c{customer},p{product},4" for product in products]
+    (tmp_path / "reviews.csv").write_text("\n".join(lines) + "\n")
+    dataset = amzrec.prepare(tmp_path / "reviews.csv", tmp_path / "data", PrepareConfig(valid=0.2))
+    config = TrainConfig(dim=12, epochs=1, rating_weight=0.0, refit=False)
+    run = amzrec.train(dataset, tmp_path / "run", config)
+    if not random:
+        assert run.info["svd_start"]
+    else:
+        plain = amzrec.train(dataset, tmp_path / "plain", config.replace(svd_start=False))
+        assert not plain.info["svd_start"]
