@@ -256,6 +256,7 @@ def test_names_that_say_what_they_are_need_no_columns(con: Any, tmp_path: Path) 
         ("yesterday", None),
         ("31/31/2015", None),
         ("-1", -1),
+        ("-9223372036854775808", -9223372037),  # the least of 64 bits, whose absolute value they do not hold
     ],
 )
 def test_times_in_seconds_milliseconds_iso_and_american_form(
