@@ -124,7 +124,7 @@ class TrainConfig(Config):
     mask: float = 0.1  # share of examples whose known customer is masked as unknown in training
     negatives: str = "auto"  # candidates of the softmax: batch, full catalogue, or auto: full up to 8,192 products
     hard_negatives: int = 0  # negatives of each review that the softmax keeps, the best scored; 0: all
-    mask_positives: bool | None = None  # leave a customer's other products out of the negatives; default: for bags
+    mask_positives: bool | None = None  # a customer's other products are no negatives; default: not with ids or order
     log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
     svd_start: bool = True  # start products at singular vectors of train, where that ranks valid better than popularity
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full

@@ -491,7 +491,7 @@ def report(keep: Path) -> str:
         found = {
             name: json.loads(kept(keep, part, name).read_text()) for name in jobs if kept(keep, part, name).exists()
         }
-        text_of = {name: since(each["defaults"]) for name, each in found.items()}
+        text_of = {name: since(each.get("defaults", {})) for name, each in found.items()}
         alone = {name for name in found if part in ("ml-1m", "similar") or name == "temporal"}
         if together := {name: each for name, each in found.items() if name not in alone}:
             notes = {text_of[name] for name in together}
@@ -510,6 +510,8 @@ def report(keep: Path) -> str:
 
 def since(defaults: Figures) -> str:
     """A line that tells which defaults of `train` were others when this was measured; empty if none."""
+    if not defaults:
+        return "Measured before the defaults of `train` were kept.\n"
     now = amzrec.TrainConfig().to_json()
     other = [f"{name} {defaults.get(name)}" for name in now if defaults.get(name) != now[name]]
     return f"Measured when `train` had other defaults: {', '.join(other)}.\n" if other else ""

@@ -10,6 +10,8 @@ import pytest
 import amzrec
 from amzrec.batches import Fit, fit_rows
 from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.dataset import Dataset
+from amzrec.learner import Watch
 from amzrec.start import LENGTH, start_vectors
 from fits import dataset_of, reviews_of
 
@@ -53,20 +55,29 @@ def test_too_few_reviews_give_no_start() -> None:
     assert start_vectors(communities(), 2, 30, seed=0) is None
 
 
-@pytest.mark.parametrize("random", [False, True])
-def test_train_starts_there_only_where_valid_says_so(random: bool, tmp_path: Path) -> None:
-    """Customers who review every second product, or any: popularity is equal, so only the former can be told."""
+@pytest.fixture
+def parity(tmp_path: Path) -> Dataset:
+    """Customers who review the odd products or the even ones, each of them equally popular."""
     rng = np.random.default_rng(3)
     lines = ["customer,product,stars"]
     for customer in range(60):
-        products = rng.permutation(40)[:12] if random else rng.permutation(20)[:12] * 2 + customer % 2
-        lines += [f"c{customer},p{product},4" for product in products]
+        lines += [f"c{customer},p{product},4" for product in rng.permutation(20)[:12] * 2 + customer % 2]
     (tmp_path / "reviews.csv").write_text("\n".join(lines) + "\n")
-    dataset = amzrec.prepare(tmp_path / "reviews.csv", tmp_path / "data", PrepareConfig(valid=0.2))
-    config = TrainConfig(dim=12, epochs=1, rating_weight=0.0, refit=False)
-    run = amzrec.train(dataset, tmp_path / "run", config)
-    if not random:
-        assert run.info["svd_start"]
-    else:
-        plain = amzrec.train(dataset, tmp_path / "plain", config.replace(svd_start=False))
-        assert not plain.info["svd_start"]
+    return amzrec.prepare(tmp_path / "reviews.csv", tmp_path / "data", PrepareConfig(valid=0.2))
+
+
+def test_train_starts_there_where_valid_says_so(parity: Dataset, tmp_path: Path) -> None:
+    config = TrainConfig(dim=12, epochs=1, rating_weight=0.0)
+    assert amzrec.train(parity, tmp_path / "run", config).info["svd_start"]
+    assert not amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False)).info["svd_start"]
+
+
+def test_where_popularity_ranks_valid_better_it_trains_as_if_there_were_no_start(
+    parity: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Watch, "prior_figure", lambda watch: 2.0)  # NDCG is at most 1
+    config = TrainConfig(dim=12, epochs=2, rating_weight=0.0)
+    run = amzrec.train(parity, tmp_path / "run", config)
+    plain = amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False))
+    assert not run.info["svd_start"]
+    np.testing.assert_array_equal(run.vectors["retrieval_candidate"], plain.vectors["retrieval_candidate"])
