@@ -116,7 +116,7 @@ class TrainConfig(Config):
     average: float = 0.97  # decay per step of the averaged weights of adam; 0: the last weights
     l2: float = 3.0  # penalty on the squared vectors of ids and words, per example, times 1 + l2_rare / reviews
     l2_history: float = 3.0  # the same on the squared history vectors
-    l2_rare: float = 30.0  # reviews at which a vector's penalty is twice that of one with many
+    l2_rare: float = 30.0  # reviews at which a vector's penalty is twice that of one with many; ridge of words' biases
     own_vector: int = 5  # least reviews for a vector of its own; rarer customers and products are their history
     history: str = "bag"  # of a customer: bag, or sequence: the last products in order as well, through a GRU
     history_dropout: float = 0.1  # share of a history dropped at random in training
@@ -125,6 +125,7 @@ class TrainConfig(Config):
     negatives: str = "auto"  # candidates of the softmax: batch, full catalogue, or auto: full up to 8,192 products
     hard_negatives: int = 0  # negatives of each review that the softmax keeps, the best scored; 0: all
     mask_positives: bool | None = None  # a customer's other products are no negatives; default: not with ids or order
+    equal_customers: float | None = None  # softmax weight of a review by a customer of n: n^-this; default: .25, ids 0
     log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
     svd_start: bool = True  # start products at singular vectors of train, where that ranks valid better than popularity
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
@@ -159,6 +160,8 @@ class TrainConfig(Config):
         require(self.history_cap >= 1, "history_cap", self.history_cap, "a whole number from 1")
         require(0 <= self.mask < 1, "mask", self.mask, "from 0 to below 1")
         require(self.negatives in NEGATIVES, "negatives", self.negatives, " | ".join(NEGATIVES))
+        power = self.equal_customers
+        require(power is None or 0 <= power <= 1, "equal_customers", power, "from 0 (each review counts the same) to 1")
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
         require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "0 (all) or a positive whole number")
         require(
@@ -186,6 +189,15 @@ class TrainConfig(Config):
         """Whether a customer's other products are no negatives; as negatives they tell a sequence the order."""
         default = not self.shared and self.history == "bag"
         return default if self.mask_positives is None else self.mask_positives
+
+    @property
+    def customer_power(self) -> float:
+        """p where the softmax weighs each review by n^-p; n: reviews of its customer. 1: customers weigh the same.
+
+        Covington et al. 2016, section 3.3, do so with a fixed number of examples per customer.
+        """
+        default = 0.0 if self.shared else 0.25
+        return default if self.equal_customers is None else self.equal_customers
 
     def most(self, reviews: int) -> int:
         """Most reviews per step, of so many: on ML-1M 25 large steps an epoch learned more than 105 small ones."""

@@ -23,6 +23,7 @@ def softmax_loss(
     hidden: tuple[Any, Any] | None = None,
     hardest: int | None = None,
     splits: Any = None,
+    weight: Any = None,
 ) -> Any:
     """Mean cross-entropy of each positive against the candidates that are no positive of its query.
 
@@ -31,15 +32,17 @@ def softmax_loss(
     positive [B] its logit (given apart because its vector leaves the target review out). prior [T, M] and period [Q]
     add prior[period] to the logits, without a gradient. hidden = (splits [Q + 1], places [E]) are candidates left out
     of each query's softmax, such as its other positives; `hardest` keeps only that many negatives of each query, those
-    that score highest. Returns a scalar: mean log(1 + Σ_negatives exp(logit) / exp(positive)). The gradient is computed
-    in the same pass, BLOCK queries at a time, so no [Q, M] matrix is kept.
+    that score highest. weight [B] is what each positive counts in the mean; None: all the same. Returns a scalar: mean
+    log(1 + Σ_negatives exp(logit) / exp(positive)). The gradient is computed in the same pass, BLOCK queries at a time,
+    so no [Q, M] matrix is kept.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     size, width = tf.shape(query)[0], tf.shape(candidate)[0]
     blocks = (size + BLOCK - 1) // BLOCK
     if prior is not None and prior.shape[0] == 1:
         bias, prior = bias + prior[0], None
-    scale = 1.0 / tf.cast(tf.size(positive), tf.float32)
+    weight = tf.ones_like(positive) if weight is None else weight
+    scale = 1.0 / tf.reduce_sum(weight)
 
     def others(rows: Any, columns: Any, start: Any, end: Any, owner: Any, own: Any) -> Any:
         """[b, M] logits of the block's rows, without the places `own` of rows `owner` and without what is hidden."""
@@ -79,12 +82,12 @@ def softmax_loss(
             sums = tf.matmul(share, summed)
             mass = sums[:, -1]  # from 1
             excess = tf.gather(tf.math.log(mass) + peak, owner) - positive[first:last]
-            total += tf.reduce_sum(tf.nn.softplus(excess))
-            missed = tf.sigmoid(excess)  # 1 − the share of the positive
-            weight = (missed if splits is None else tf.math.segment_sum(missed, owner)) / mass
-            d_query = d_query.write(step, sums[:, :-1] * weight[:, None])
+            total += tf.reduce_sum(weight[first:last] * tf.nn.softplus(excess))
+            missed = weight[first:last] * tf.sigmoid(excess)  # 1 − the share of the positive
+            pull = (missed if splits is None else tf.math.segment_sum(missed, owner)) / mass
+            d_query = d_query.write(step, sums[:, :-1] * pull[:, None])
             d_positive = d_positive.write(step, -missed)
-            d_columns += tf.matmul(rows * weight[:, None], share, transpose_a=True)  # [D + 1, M]
+            d_columns += tf.matmul(rows * pull[:, None], share, transpose_a=True)  # [D + 1, M]
             return step + 1, total, d_query, d_columns, d_positive
 
         shapes: Any = ([None, None], [None])

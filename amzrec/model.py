@@ -131,6 +131,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         )
         share = np.maximum(fit.products.counts, 0.5) / max(len(fit), 1)
         self.log_share = tf.constant(np.log(share), tf.float32)
+        active = np.maximum(fit.customers.counts, 1).astype(np.float32)
+        self.customer_weight = tf.constant(active**-config.customer_power)
         self.candidates = tf.constant(fit.candidates, tf.int32)
         position = np.full(len(fit.products.counts), 0, np.int64)
         position[fit.candidates] = np.arange(len(fit.candidates))
@@ -242,6 +244,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         bags = c.penalty(product, target.bag) + c.penalty(product, target.residual)
         bags += q.penalty(customer, back.bag) + q.penalty(customer, back.residual)
         penalty = config.l2 * ids + config.l2_history * bags
+        if config.rating_weight > 0:
+            penalty += q.offset_penalty(customer) + c.offset_penalty(product)
         return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty, asked)
 
     def query(self, customer: Any, own: Any, history: Any, bias: Any, draw: Any, turn: Any = None) -> tuple[Any, Any]:
@@ -302,8 +306,9 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             positive += own_prior
         hidden = self.other_positives(customer, rows) if self.config.masked else None
         hardest = self.config.hard_negatives or None
+        weight = tf.gather(self.customer_weight, tf.gather(customer, owner)) if self.config.customer_power else None
         return self.retrieval_task(
-            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest, splits
+            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest, splits, weight
         )
 
     def other_positives(self, customer: Any, rows: Any) -> tuple[Any, Any]:

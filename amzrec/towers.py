@@ -166,7 +166,12 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         self.bag = table("bag", size, width, small)
         self.residual = table("residual", size, width, small)
         self.attribute = table("attribute", max(side.n_attributes, 1), width, small)
+        self.attribute_offset = table("attribute_offset", max(side.n_attributes, 1), 1, zeros)
         self.attributes = Ragged(side.attributes)
+        reviews = np.bincount(
+            side.attributes.entries, np.repeat(side.counts, np.diff(side.attributes.offsets)), max(side.n_attributes, 1)
+        )
+        self.scarcity = tf.constant(config.l2_rare / np.maximum(reviews, 1), tf.float32)
         self.edge_residual = tf.constant(side.residual, tf.float32)
         self.edge_rated = tf.constant(side.rated, tf.float32)
         rarity = 1.0 + config.l2_rare / np.maximum(side.counts, 1)
@@ -198,13 +203,17 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         if self.side.n_attributes == 0:
             return tf.zeros([tf.size(rows), self.config.dim])
         unique, index = tf.unique(rows)
-        segment, position = self.attributes.of(unique)
-        entries, column = tf.unique(tf.gather(self.attributes.entries, position))
-        number = tf.math.segment_sum(tf.ones_like(segment, tf.float32), segment)
-        number = tf.pad(number, [[0, tf.size(unique) - tf.size(number)]])
-        weight = tf.gather(tf.math.rsqrt(number + 1.0), segment)
+        segment, attribute, weight = self.listed(unique)
+        entries, column = tf.unique(attribute)
         summed = weighted_sum(segment, column, weight, tf.gather(self.attribute, entries), tf.size(unique))
         return tf.gather(summed, index)
+
+    def listed(self, rows: Any) -> tuple[Any, Any, Any]:
+        """(segment [E], attribute [E], weight [E]) of the features and title words of rows [n]."""
+        segment, position = self.attributes.of(rows)
+        number = tf.gather(self.attributes.offsets, rows + 1) - tf.gather(self.attributes.offsets, rows)
+        weight = tf.gather(tf.math.rsqrt(tf.cast(number, tf.float32) + 1.0), segment)
+        return segment, tf.gather(self.attributes.entries, position), weight
 
     def penalty(self, rows: Any, vectors: Any) -> Any:
         """Mean squared length of the rows' vectors [n, D], those of rare rows weighing more."""
@@ -215,8 +224,21 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         return tf.gather(self.total, rows) / (tf.gather(self.number, rows) + self.side.shrink)
 
     def offsets(self, rows: Any) -> Any:
-        """[n] learned biases of the rows, beside the shrunk means."""
-        return tf.gather(self.offset, tf.gather(self.own, rows))[:, 0]
+        """[n] learned biases of the rows and of their features and title words, beside the shrunk means."""
+        own = tf.gather(self.offset, tf.gather(self.own, rows))[:, 0]
+        if self.side.n_attributes == 0:
+            return own
+        segment, attribute, weight = self.listed(rows)
+        worth = weight * tf.gather(self.attribute_offset, attribute)[:, 0]
+        return own + tf.math.unsorted_segment_sum(worth, segment, tf.size(rows))
+
+    def offset_penalty(self, rows: Any) -> Any:
+        """Of the rows of a batch: a ridge of `l2_rare` on what each feature and title word is worth, per review."""
+        if self.side.n_attributes == 0:
+            return 0.0
+        _, attribute, _ = self.listed(rows)
+        ridge = tf.gather(self.scarcity, attribute) * tf.square(tf.gather(self.attribute_offset, attribute)[:, 0])
+        return tf.reduce_sum(ridge) / tf.cast(tf.size(rows), tf.float32)
 
     def rating_bias(self, rows: Any) -> Any:
         """[n] the shrunk bias that the rating reads: none with `--features ids`."""

@@ -74,6 +74,24 @@ def test_the_same_inside_a_graph_with_batches_of_unknown_size(monkeypatch: pytes
         assert float(compiled(*inputs)) == pytest.approx(float(plain(*inputs)), abs=1e-5)
 
 
+def test_weights_are_those_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "BLOCK", 4)
+    inputs, weight = random_inputs(6), tf.constant([0.5, 2.0, 1.0, 0.0, 3.0, 1.5])  # their sum is 8
+    found = []
+    for name in ("weighted", "one by one"):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs[:4])
+            if name == "weighted":
+                value = softmax_loss(*inputs, weight=weight)
+            else:
+                parts = zip(*(tf.split(inputs[i], 6) for i in (0, 3, 4)), strict=True)
+                alone = [plain(query, inputs[1], inputs[2], own, target) for query, own, target in parts]
+                value = tf.reduce_sum(weight * tf.stack(alone)) / 8.0
+        found.append([value, *tape.gradient(value, inputs[:4])])
+    for ours, known in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, known, atol=1e-5)
+
+
 def test_large_scores_do_not_overflow() -> None:
     inputs = random_inputs(3)
     inputs[1] *= 1e4

@@ -15,6 +15,7 @@ from fits import batch_of, dataset_of, model_of, random_reviews, reviews_of, sma
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
 PLAIN = {"l2": 0.0, "l2_history": 0.0, "mask": 0.0, "history_dropout": 0.0, "own_vector": 1, "mask_positives": False}
+PLAIN |= {"equal_customers": 0.0, "l2_rare": 0.0}
 
 
 def gradients(model: Any, batch: dict[str, Any], training: bool = True) -> dict[str, np.ndarray | None]:
@@ -103,7 +104,8 @@ def test_one_query_stands_for_all_reviews_of_a_customer_in_a_batch_and_knows_non
     half_life: float | None,
 ) -> None:
     """Every third review as a batch: its queries are those of the same weights on the other reviews alone."""
-    fit, model = small(**PLAIN | {"mask_positives": True}, rating_weight=0.0, half_life=half_life)
+    others = {"mask_positives": True, "equal_customers": 0.5}
+    fit, model = small(**PLAIN | others, rating_weight=0.0, half_life=half_life)
     for tower in (model.query_tower, model.candidate_tower):
         tower.residual.assign(tf.zeros_like(tower.residual))  # what they weigh depends on the biases of all reviews
     some = np.arange(0, len(fit), 3)
@@ -122,10 +124,11 @@ def test_one_query_stands_for_all_reviews_of_a_customer_in_a_batch_and_knows_non
     for place, i in enumerate(some):
         query = x[fit.customer[i]]
         scores = vectors @ query + b[fit.candidates] + fit.prior.table[fit.period[i], fit.candidates]
-        others = ~np.isin(fit.candidates, fit.product[fit.customer == fit.customer[i]])
+        negatives = ~np.isin(fit.candidates, fit.product[fit.customer == fit.customer[i]])
         own = query @ y[place] + b[fit.product[i]] + fit.own_prior[i]
-        known.append(np.log(np.exp([own, *scores[others]]).sum()) - own)
-    assert float(model.compute_loss(batch_of(fit, some), training=True)) == pytest.approx(np.mean(known), rel=1e-5)
+        known.append(np.log(np.exp([own, *scores[negatives]]).sum()) - own)
+    mean = np.average(known, weights=np.bincount(fit.customer)[fit.customer[some]] ** -0.5)
+    assert float(model.compute_loss(batch_of(fit, some), training=True)) == pytest.approx(mean, rel=1e-5)
 
 
 # --- one scale for both losses

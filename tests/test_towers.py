@@ -59,6 +59,22 @@ def test_vectors_are_those_of_the_documented_formula(side: str) -> None:
     np.testing.assert_allclose(model.call_tower(tf.constant(back), side), known[back], atol=1e-5)
 
 
+def test_what_features_and_words_add_to_the_stars_and_its_ridge_worked_by_hand() -> None:
+    fit, model = small(l2_rare=12.0)
+    tower, lists = model.candidate_tower, fit.products.attributes
+    worth = np.arange(1.0, fit.products.n_attributes + 1, dtype=np.float32)
+    tower.attribute_offset.assign(worth[:, None])
+    tower.offset.assign(np.full((10, 1), 0.5, np.float32))
+    words = [lists.entries[lists.offsets[row] : lists.offsets[row + 1]] for row in range(10)]
+    rows = [3, 0, 8, 3]
+    known = [0.5 + worth[words[row]].sum() / np.sqrt(len(words[row]) + 1) for row in rows]
+    np.testing.assert_allclose(tower.offsets(tf.constant(rows)), known, rtol=1e-6)
+    assert len({len(words[row]) for row in rows}) > 1
+    reviews = [sum(fit.products.counts[row] for row in range(10) if a in words[row]) for a in range(len(worth))]
+    ridge = sum(12.0 * worth[a] ** 2 / reviews[a] for row in rows for a in words[row]) / 4
+    assert float(tower.offset_penalty(tf.constant(rows))) == pytest.approx(ridge, rel=1e-5)
+
+
 def test_row_0_the_unknown_one_is_its_embedding_alone() -> None:
     fit, model = small()
     for side, tower in (("query", model.query_tower), ("candidate", model.candidate_tower)):
@@ -76,6 +92,7 @@ def test_rows_with_few_reviews_share_the_vector_of_the_unknown_one_and_the_rest_
     base = tower.base(tf.range(13)).numpy() - tower.words(tf.range(13)).numpy()
     np.testing.assert_allclose(base[few], np.repeat(tower.embedding.numpy()[:1], len(few), 0), atol=1e-6)
     np.testing.assert_allclose(base[many], tower.embedding.numpy()[many], atol=1e-6)
+    tower.attribute_offset.assign(tf.zeros_like(tower.attribute_offset))
     np.testing.assert_allclose(tower.offsets(tf.constant(few)), np.repeat(tower.offset.numpy()[0], len(few)))
 
 
