@@ -8,7 +8,8 @@ from amzrec.legacy import import_tensorflow
 
 tf: Any = import_tensorflow()
 
-BLOCK = 512  # rows of logits in memory at a time: [512, M] instead of [B, M]
+LOGITS = 1 << 24  # in memory at a time: blocks of LOGITS / M queries instead of all [Q, M]
+TINY = 1e-26  # a mass below it, of shares against a bound instead of the peak, has lost digits
 NOTHING = -1e30  # the logit of a candidate that is left out: its share is exactly 0
 
 
@@ -33,12 +34,13 @@ def softmax_loss(
     add prior[period] to the logits, without a gradient. hidden = (splits [Q + 1], places [E]) are candidates left out
     of each query's softmax, such as its other positives; `hardest` keeps only that many negatives of each query, those
     that score highest. weight [B] is what each positive counts in the mean; None: all the same. Returns a scalar: mean
-    log(1 + Σ_negatives exp(logit) / exp(positive)). The gradient is computed in the same pass, BLOCK queries at a time,
-    so no [Q, M] matrix is kept.
+    log(1 + Σ_negatives exp(logit) / exp(positive)). The gradient is computed in the same pass, LOGITS / M queries at a
+    time, so no [Q, M] matrix is kept.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     size, width = tf.shape(query)[0], tf.shape(candidate)[0]
-    blocks = (size + BLOCK - 1) // BLOCK
+    block = tf.maximum(LOGITS // width, 1)
+    blocks = (size + block - 1) // block
     if prior is not None and prior.shape[0] == 1:
         bias, prior = bias + prior[0], None
     weight = tf.ones_like(positive) if weight is None else weight
@@ -61,30 +63,46 @@ def softmax_loss(
             logits = tf.where(logits >= least, logits, NOTHING)
         return logits
 
-    # Each pass over a block costs as much as half a product, so bias, mass and the gradient of the bias are columns
-    # of the three products, and the positive is never written into the block.
+    # Each pass over a block costs as much as half a product, so bias, peak, mass and the gradient of the bias are
+    # columns of the three products, and the positive is never written into the block. The peak is a bound of the
+    # logits (Cauchy-Schwarz); the block is done again with its own peaks where that bound is too far above them.
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def loss(query: Any, candidate: Any, bias: Any, positive: Any) -> Any:
-        columns = tf.concat([candidate, bias[:, None]], axis=1)  # [M, D + 1]
+        columns = tf.concat([candidate, bias[:, None], tf.ones_like(bias)[:, None]], axis=1)  # [M, D + 2]
+        bound = tf.norm(query, axis=1) * tf.reduce_max(tf.norm(candidate, axis=1)) + tf.reduce_max(bias)
+        if prior is not None:
+            bound += tf.gather(tf.reduce_max(prior, axis=1), period)
         summed = tf.concat([candidate, tf.ones_like(bias)[:, None]], axis=1)
 
         def body(step: Any, total: Any, d_query: Any, d_columns: Any, d_positive: Any) -> Any:
-            start, end = step * BLOCK, tf.minimum((step + 1) * BLOCK, size)
+            start, end = step * block, tf.minimum((step + 1) * block, size)
             if splits is None:
                 first, last, owner = start, end, tf.range(end - start)
             else:
                 ends = splits[start : end + 1]
                 first, last, owner = ends[0], ends[-1], tf.repeat(tf.range(end - start), ends[1:] - ends[:-1])
-            rows = tf.concat([query[start:end], tf.ones([end - start, 1])], axis=1)  # [b, D + 1]
-            logits = others(rows, columns, start, end, owner, target[first:last])
-            peak = tf.reduce_max(logits, axis=1)
-            share = tf.exp(logits - peak[:, None])  # times the mass
-            sums = tf.matmul(share, summed)
-            mass = sums[:, -1]  # from 1
+            ones = tf.ones([end - start, 1])
+
+            def less(peak: Any) -> Any:
+                rows = tf.concat([query[start:end], ones, -peak[:, None]], axis=1)  # [b, D + 2]
+                return others(rows, columns, start, end, owner, target[first:last])
+
+            def shares(peak: Any) -> Any:
+                """[b, M] shares times the mass, [b, D + 1] their sums, and the peak [b] that they are against."""
+                share = tf.exp(less(peak))
+                return share, tf.matmul(share, summed), peak
+
+            share, sums, peak = shares(bound[start:end])
+            exact = tf.reduce_min(sums[:, -1]) > TINY
+            share, sums, peak = tf.cond(
+                exact, lambda: (share, sums, peak), lambda: shares(tf.reduce_max(less(tf.zeros_like(peak)), axis=1))
+            )
+            mass = sums[:, -1]  # 0 where no candidate is left
+            rows = tf.concat([query[start:end], ones], axis=1)
             excess = tf.gather(tf.math.log(mass) + peak, owner) - positive[first:last]
             total += tf.reduce_sum(weight[first:last] * tf.nn.softplus(excess))
             missed = weight[first:last] * tf.sigmoid(excess)  # 1 − the share of the positive
-            pull = (missed if splits is None else tf.math.segment_sum(missed, owner)) / mass
+            pull = tf.math.divide_no_nan(missed if splits is None else tf.math.segment_sum(missed, owner), mass)
             d_query = d_query.write(step, sums[:, :-1] * pull[:, None])
             d_positive = d_positive.write(step, -missed)
             d_columns += tf.matmul(rows * pull[:, None], share, transpose_a=True)  # [D + 1, M]
@@ -95,7 +113,7 @@ def softmax_loss(
         _, total, d_query, d_columns, d_positive = tf.while_loop(
             lambda step, *_: step < blocks,
             body,
-            (0, 0.0, arrays[0], tf.zeros_like(tf.transpose(columns)), arrays[1]),
+            (0, 0.0, arrays[0], tf.zeros_like(tf.transpose(summed)), arrays[1]),
             parallel_iterations=1,
         )
         parts = (d_query.concat(), tf.transpose(d_columns[:-1]), d_columns[-1], d_positive.concat())

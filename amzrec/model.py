@@ -223,22 +223,25 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             return Forward(q(masked), c(product), zero, zero, c(rows), rows, place, 0.0)
         unique, index = tf.unique(customer)
         target = q.target(c, product, inputs["value"], inputs["rated"], inputs["customer_edge"])
-        sums, own, base = q.sums(unique, c, seed), q.part(target, seed), q.base(unique)
+        sums, own, words = q.sums(unique, c, seed), q.part(target, seed), q.words(unique)
+        base = q.ids(unique) + words
         ids = tf.gather(base, index)
         asked = None
         if training and self.grouped:
             out = tf.random.stateless_uniform([tf.size(unique)], tf.stack([seed, 2]))
             bias = q.bias_without(unique, target, index)
-            vectors = self.query(unique, base, sums.less(own.by(index, tf.size(unique))), bias, out)[0]
+            vectors = self.query(unique, base, words, sums.less(own.by(index, tf.size(unique))), bias, out)[0]
             asked = questions(vectors, unique, index, inputs["period"], len(self.prior))
         query_bias = q.bias_without(customer, target)
-        x, query_bias = self.query(customer, ids, sums.take(index).less(own), query_bias, draw, inputs["turn"])
+        rest, words = sums.take(index).less(own), tf.gather(words, index)
+        x, query_bias = self.query(customer, ids, words, rest, query_bias, draw, inputs["turn"])
         seed = None if seed is None else seed + 1
         sums = c.sums(rows, q, seed)
-        candidate = c.compose(c.base(rows), sums, c.bias(rows))
+        catalogue = c.base(rows)
+        candidate = c.compose(catalogue, sums, c.bias(rows))
         back = c.target(q, customer, inputs["value"], inputs["rated"], inputs["product_edge"])
         candidate_bias = c.bias_without(product, back)
-        base = c.base(product)
+        base = tf.gather(catalogue, place)
         y = c.compose(base, sums.take(place).less(c.part(back, seed)), candidate_bias)
         ids = q.penalty(customer, ids) + c.penalty(product, base)
         bags = c.penalty(product, target.bag) + c.penalty(product, target.residual)
@@ -248,11 +251,13 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             penalty += q.offset_penalty(customer) + c.offset_penalty(product)
         return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty, asked)
 
-    def query(self, customer: Any, own: Any, history: Any, bias: Any, draw: Any, turn: Any = None) -> tuple[Any, Any]:
+    def query(
+        self, customer: Any, base: Any, words: Any, history: Any, bias: Any, draw: Any, turn: Any = None
+    ) -> tuple[Any, Any]:
         """Vectors and biases of customers [n]; those whose draw is below `mask` are known by history alone or not."""
         q, mask = self.query_tower, self.config.mask
         nobody = tf.gather(q.embedding, tf.zeros_like(customer))
-        x = q.compose(tf.where((draw < mask)[:, None], nobody + q.words(customer), own), history, bias)
+        x = q.compose(tf.where((draw < mask)[:, None], nobody + words, base), history, bias)
         if q.recent:
             x = x + q.recent(customer, self.candidate_tower.bag, turn)
         unknown = draw < mask / 2

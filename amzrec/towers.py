@@ -195,8 +195,11 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def base(self, rows: Any) -> Any:
         """[n, D] what a row's vector is before its history."""
-        vectors = tf.gather(self.embedding, tf.gather(self.own, rows))
-        return vectors + self.words(rows) if self.full else vectors
+        return self.ids(rows) + self.words(rows) if self.full else self.ids(rows)
+
+    def ids(self, rows: Any) -> Any:
+        """[n, D] the embeddings of the rows, of the unknown one where a row has none of its own."""
+        return tf.gather(self.embedding, tf.gather(self.own, rows))
 
     def words(self, rows: Any) -> Any:
         """[n, D] features and title words of the rows; zero where a row has none."""

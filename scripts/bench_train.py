@@ -31,7 +31,7 @@ from amzrec.config import TrainConfig
 from amzrec.dataset import NO_TIME, Dataset, Reviews
 from amzrec.learner import Learner, examples
 from amzrec.legacy import import_tensorflow, import_tfrs
-from amzrec.losses import softmax_loss
+from amzrec.losses import LOGITS, softmax_loss
 from bench_evaluate import CUSTOMERS, ROWS, TITLES, WIDTH, dataset_of, generated
 from bench_recommend import HERE, READ, alternating, markdown, section
 
@@ -39,6 +39,7 @@ tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
 
 BATCH, LARGE = 8192, 65_536
+ROWS_AT_ONCE = LOGITS // BATCH  # of the floor of the loss: as many as the loss itself takes
 ML_ROWS, ML_CUSTOMERS, ML_TITLES, ML_BATCH = 100_000, 943, 1682, 1000
 SAME = {"features": "ids", "dim": WIDTH, "optimizer": "adagrad", "head": (256, 128), "log_q": False, "mask": 0.0}
 
@@ -206,8 +207,8 @@ def retrieval_loss(rounds: int) -> list[str]:
         @tf.function  # type: ignore[untyped-decorator]
         def arithmetic() -> Any:
             first, second = [], tf.zeros_like(v)
-            for start in range(0, BATCH, 512):
-                rows = q[start : start + 512]
+            for start in range(0, BATCH, ROWS_AT_ONCE):
+                rows = q[start : start + ROWS_AT_ONCE]
                 share = tf.exp(tf.matmul(rows, v, transpose_b=True))
                 first.append(tf.matmul(share, v))
                 if products == 3:

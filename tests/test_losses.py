@@ -53,7 +53,7 @@ def test_a_loss_worked_by_hand() -> None:
 def test_value_and_every_gradient_equal_the_plain_formula_over_several_blocks(
     size: int, periods: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "BLOCK", 4)  # 1: less than a block, 4: one, 8: two, 11: a partial one
+    monkeypatch.setattr(losses, "LOGITS", 4 * 7)  # 1: less than a block, 4: one, 8: two, 11: a partial one
     inputs = random_inputs(size, periods=periods)
     found = []
     for loss in (softmax_loss, plain):
@@ -66,7 +66,7 @@ def test_value_and_every_gradient_equal_the_plain_formula_over_several_blocks(
 
 
 def test_the_same_inside_a_graph_with_batches_of_unknown_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "BLOCK", 4)
+    monkeypatch.setattr(losses, "LOGITS", 4 * 7)
     free = [tf.TensorSpec([None, *x.shape[1:]], x.dtype) for x in random_inputs(5, periods=2)]
     compiled = tf.function(softmax_loss, input_signature=free)
     for size in (3, 9):
@@ -75,7 +75,7 @@ def test_the_same_inside_a_graph_with_batches_of_unknown_size(monkeypatch: pytes
 
 
 def test_weights_are_those_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "BLOCK", 4)
+    monkeypatch.setattr(losses, "LOGITS", 4 * 7)
     inputs, weight = random_inputs(6), tf.constant([0.5, 2.0, 1.0, 0.0, 3.0, 1.5])  # their sum is 8
     found = []
     for name in ("weighted", "one by one"):
@@ -90,6 +90,36 @@ def test_weights_are_those_of_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
         found.append([value, *tape.gradient(value, inputs[:4])])
     for ours, known in zip(*found, strict=True):
         np.testing.assert_allclose(ours, known, atol=1e-5)
+
+
+@pytest.mark.parametrize("periods", [0, 4])
+def test_queries_far_below_the_bound_of_their_scores_lose_no_digits(periods: int) -> None:
+    """One candidate is long and opposite to the queries: the bound is 600 above every score of a negative."""
+    inputs = random_inputs(6, periods=periods)
+    inputs[0] = inputs[0] + tf.constant([10.0, 0.0, 0.0])
+    inputs[1] = tf.concat([inputs[1][:-1], [[-60.0, 0.0, 0.0]]], 0)
+    found = []
+    for loss in (softmax_loss, plain):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs[:4])
+            value = loss(*inputs)
+        found.append([value, *tape.gradient(value, inputs[:4])])
+    assert float(found[1][0]) > 1
+    for ours, known in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, known, atol=1e-4)
+
+
+def test_a_query_whose_candidates_are_all_positive_or_hidden_teaches_nothing() -> None:
+    inputs = random_inputs(2, candidates=3)
+    hidden = tf.constant([0, 3, 3]), tf.constant([0, 1, 2])
+    with tf.GradientTape() as tape:
+        tape.watch(inputs[:4])
+        loss = softmax_loss(*inputs, hidden=hidden)
+    alone = plain(*(x[1:] if i in (0, 3, 4) else x for i, x in enumerate(inputs)))
+    assert float(loss) == pytest.approx(float(alone) / 2, abs=1e-5)
+    d_query, *rest = tape.gradient(loss, inputs[:4])
+    assert (d_query[0].numpy() == 0).all()
+    assert all(np.isfinite(part).all() for part in (d_query, *rest))
 
 
 def test_large_scores_do_not_overflow() -> None:
@@ -248,7 +278,7 @@ def test_a_list_of_equal_stars_teaches_pairs_nothing() -> None:
 
 
 def test_positives_of_one_query_are_no_negatives_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "BLOCK", 2)
+    monkeypatch.setattr(losses, "LOGITS", 2 * 6)
     query, candidate, bias, _, _ = random_inputs(5, candidates=6)
     splits, target = np.array([0, 2, 3, 6, 7, 8]), np.array([0, 4, 5, 1, 2, 3, 0, 1])
     positive = tf.constant(np.random.default_rng(0).normal(size=8), tf.float32)
@@ -279,7 +309,7 @@ def test_positives_of_one_query_are_no_negatives_of_each_other(monkeypatch: pyte
 
 
 def test_hidden_candidates_are_no_negatives_and_get_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "BLOCK", 2)
+    monkeypatch.setattr(losses, "LOGITS", 2 * 4)
     query, candidate, bias, positive, target = random_inputs(3, candidates=4)
     lists = [[1, 2], [], [0]]
     hidden = tf.constant([0, 2, 2, 3]), tf.constant([1, 2, 0])
