@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from amzrec.errors import AmzrecError
@@ -42,6 +44,22 @@ def import_tensorflow() -> Any:
     if os.environ.get(FLAG) not in ON:
         os.environ[FLAG] = "1"  # Keras 2 is what tf.keras is; processes started from here must agree
     return tf
+
+
+@contextlib.contextmanager
+def graphs_as_written() -> Iterator[None]:
+    """In here TensorFlow runs new graphs without rewriting them first: 2 of the 17 s until a first step, for nothing.
+
+    The products of matrices that make a step are the same either way (`LOG.md`). The setting is TensorFlow's own, for
+    the whole process, so it is put back at the end.
+    """
+    optimizer, name = import_tensorflow().config.optimizer, "disable_meta_optimizer"
+    before = optimizer.get_experimental_options().get(name, False)
+    optimizer.set_experimental_options({name: True})
+    try:
+        yield
+    finally:
+        optimizer.set_experimental_options({name: before})
 
 
 def import_tfrs() -> Any:

@@ -10,6 +10,7 @@ from amzrec.batches import LIST, Fit
 from amzrec.config import BATCH, TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, list_loss, softmax_loss
+from amzrec.ragged import owners
 from amzrec.towers import Recent, Tower, tf_keras
 
 tf: Any = import_tensorflow()
@@ -295,7 +296,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         x, y, splits, owner = batch.x[:, :dims], batch.y[:, :dims], None, tf.range(tf.size(place))
         if asked:
             customer, period, splits, x = asked.customer, asked.period, asked.splits, asked.x[:, :dims]
-            owner = tf.repeat(tf.range(tf.size(customer)), splits[1:] - splits[:-1])
+            owner = owners(splits[1:] - splits[:-1])
             y, place, own_prior = (tf.gather(part, asked.order) for part in (y, place, own_prior))
         query = x / tf.exp(self.log_temperature)
         counts = log_q = None

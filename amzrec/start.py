@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from amzrec.batches import Fit
 from amzrec.legacy import import_tensorflow
-from amzrec.towers import weighted_sum
+from amzrec.ragged import weighted_sum
 
 tf: Any = import_tensorflow()
 

@@ -10,6 +10,7 @@ import numpy as np
 from amzrec.batches import HELD_OUT, Lists, Side
 from amzrec.config import TrainConfig
 from amzrec.legacy import import_tensorflow
+from amzrec.ragged import Ragged, weighted_sum
 
 tf: Any = import_tensorflow()
 tf_keras: Any = tf.keras
@@ -46,44 +47,6 @@ class Target(NamedTuple):
     bag: Any  # [B, D] the partner's bag vector
     residual: Any  # [B, D] the partner's residual vector
     partner_bias: Any  # [B] the partner's bias with all its reviews, as in Side.residual
-
-
-class Ragged:
-    """Lists on the device."""
-
-    def __init__(self, lists: Lists) -> None:
-        self.offsets = tf.constant(lists.offsets, tf.int64)
-        self.entries = tf.constant(lists.entries, tf.int32)
-
-    def of(self, rows: Any) -> tuple[Any, Any]:
-        """(segment [E], position [E]) of every entry of these rows, in order."""
-        start = tf.gather(self.offsets, rows)
-        length = tf.gather(self.offsets, rows + 1) - start
-        segment = tf.repeat(tf.range(tf.size(rows, out_type=tf.int64)), length)
-        before = tf.cumsum(length, exclusive=True)
-        position = tf.range(tf.reduce_sum(length)) + tf.gather(start - before, segment)
-        return segment, position
-
-
-def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) -> Any:
-    """Σ weight · table[column] per segment: [rows, D], without an [E, D] matrix; `segment` [E] ascending.
-
-    As a CSR product, 4 to 9 times faster on a CPU than tf.sparse.sparse_dense_matmul or a segment sum.
-    """
-    shape = tf.stack([tf.cast(rows, tf.int64), tf.shape(table, out_type=tf.int64)[0]])
-    indices = tf.stack([segment, tf.cast(column, tf.int64)], axis=1)
-    matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(indices=indices, values=weight, dense_shape=shape)
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def product(dense: Any) -> Any:
-        def grad(upstream: Any) -> Any:
-            # not transpose_a=True: its threads add up in any order, so that the same seed would not be the same run
-            back = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
-            return tf.raw_ops.SparseMatrixMatMul(a=back, b=upstream)
-
-        return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense), grad
-
-    return product(table)
 
 
 def kept(edge: Any, seed: Any, dropout: float) -> Any:

@@ -233,19 +233,20 @@ class Training:
 
     def run(self) -> None:
         """Both phases, then the folder's files."""
-        from amzrec.legacy import import_tensorflow
+        from amzrec.legacy import graphs_as_written, import_tensorflow
 
         self.progress.say("starting TensorFlow")
         gpus = import_tensorflow().config.list_physical_devices("GPU")
         self.progress.say(f"training on {len(gpus)} GPU" if gpus else "training on the CPU (TensorFlow sees no GPU)")
         refit = self.config.refit and len(self.dataset.valid) > 0
-        if self.state.phase == "select":
-            self.phase(self.dataset.train, self.config.epochs, snapshots=not refit)
+        with graphs_as_written():
+            if self.state.phase == "select":
+                self.phase(self.dataset.train, self.config.epochs, snapshots=not refit)
+                if refit:
+                    self.state = dataclasses.replace(self.state, phase="refit", epoch=0, checkpoint="")
             if refit:
-                self.state = dataclasses.replace(self.state, phase="refit", epoch=0, checkpoint="")
-        if refit:
-            both = Reviews.concat([self.dataset.train, self.dataset.valid])
-            self.phase(both, max(self.state.best.values()), snapshots=True)
+                both = Reviews.concat([self.dataset.train, self.dataset.valid])
+                self.phase(both, max(self.state.best.values()), snapshots=True)
         self.finish(["train", "valid"] if refit else ["train"])
 
     def phase(self, reviews: Reviews, epochs: int, snapshots: bool) -> None:

@@ -23,6 +23,7 @@ LAYERS = [  # a module imports only from lines above its own
     # TensorFlow, imported inside the verbs only
     "legacy prior",
     "batches",
+    "ragged",
     "losses optimizer towers servable",
     "model start",
     "learner",
@@ -36,7 +37,7 @@ LAYERS = [  # a module imports only from lines above its own
     "cli",
     "__main__",
 ]
-TENSORFLOW = {"towers", "losses", "optimizer", "servable", "model", "start", "learner"}
+TENSORFLOW = {"ragged", "towers", "losses", "optimizer", "servable", "model", "start", "learner"}
 HEAVY = {"tensorflow", "tf_keras", "tensorflow_recommenders", "tensorflow_datasets", "scann"}
 LATE = {"ibis", "duckdb", "pandas", "matplotlib"}
 MODULES = sorted((ROOT / "amzrec").rglob("*.py"))

@@ -16,6 +16,7 @@ from amzrec.batches import COLUMNS, fit_rows, positions, with_prior, with_trend
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset, Reviews
 from amzrec.learner import Learner, Watch, examples, tf
+from amzrec.legacy import graphs_as_written
 from amzrec.recommender import Recommender
 from amzrec.train import Training, assemble, train
 from fits import dataset_of, random_reviews, reviews_of
@@ -241,3 +242,21 @@ def test_without_valid_the_last_epoch_is_kept(tmp_path: Path) -> None:
     run = train(dataset_of(random_reviews()), tmp_path / "run", CONFIG)
     assert run.info["best_epochs"] == {"rating": 3, "retrieval": 3}
     assert run.info["fit_parts"] == ["train"]
+
+
+def test_graphs_are_rewritten_again_after_training_also_when_it_fails() -> None:
+    def off() -> bool:
+        return bool(tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False))
+
+    assert not off()
+    seen = []
+
+    def fail() -> None:
+        with graphs_as_written():
+            seen.append(off())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert seen == [True]
+    assert not off()

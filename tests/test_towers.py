@@ -11,7 +11,8 @@ from amzrec.batches import Fit, fit_rows, held_out
 from amzrec.config import TrainConfig
 from amzrec.dataset import Reviews
 from amzrec.legacy import import_tensorflow
-from amzrec.towers import kept, weighted_sum
+from amzrec.ragged import owners, weighted_sum
+from amzrec.towers import kept
 from fits import batch_of, dataset_of, model_of, reviews_of, small
 
 tf: Any = import_tensorflow()
@@ -73,6 +74,12 @@ def test_what_features_and_words_add_to_the_stars_and_its_ridge_worked_by_hand()
     reviews = [sum(fit.products.counts[row] for row in range(10) if a in words[row]) for a in range(len(worth))]
     ridge = sum(12.0 * worth[a] ** 2 / reviews[a] for row in rows for a in words[row]) / 4
     assert float(tower.offset_penalty(tf.constant(rows))) == pytest.approx(ridge, rel=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [[2, 0, 3], [0, 0], [], [0, 1, 0, 0], [5]])
+def test_owners_are_those_of_numpy_repeat(lengths: list[int]) -> None:
+    found = owners(tf.constant(lengths, tf.int64))
+    np.testing.assert_array_equal(found, np.repeat(np.arange(len(lengths)), lengths))
 
 
 def test_row_0_the_unknown_one_is_its_embedding_alone() -> None:
