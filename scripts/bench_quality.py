@@ -494,8 +494,11 @@ def report(keep: Path) -> str:
         text_of = {name: since(each.get("defaults", {})) for name, each in found.items()}
         alone = {name for name in found if part in ("ml-1m", "similar") or name == "temporal"}
         if together := {name: each for name, each in found.items() if name not in alone}:
-            notes = {text_of[name] for name in together}
-            text += [f"## {part}: {', '.join(together)}\n", *sorted(notes - {""}), part_table(together) + "\n"]
+            text.append(f"## {part}: {', '.join(together)}\n")
+            for note in sorted({text_of[name] for name in together} - {""}):
+                of = [name for name in together if text_of[name] == note]
+                text.append(note if len(of) == len(together) else f"{', '.join(of)}: {note[0].lower()}{note[1:]}")
+            text.append(part_table(together) + "\n")
         for name in found:
             if name in alone:
                 text += [
