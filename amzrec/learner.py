@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,21 @@ class Learner:
         size, self.number = batch_size(rows, self.config.most(rows), 1 if self.config.shared else 10)
         self.size = max(size // LIST, 1) * LIST if self.lists else size
         self.examples = self.size * self.number
+        self.rows = examples(self.fit, self.size, self.number, lambda: self.seed, self.lists)
 
     def epoch(self, number: int, progress: Progress, label: str, logs: Path | None, phase: str) -> dict[str, float]:
         """One pass over the rows in an order drawn from (seed, phase, number); returns the mean losses."""
-        seed = [self.config.seed, phase == "refit", number]
-        rows = examples(self.fit, self.size, self.number, seed, self.lists)
+        self.seed = [self.config.seed, phase == "refit", number]
         callbacks: list[Any] = [Steps(progress, label, self.number, self.size)]
         if logs:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(logs / phase), profile_batch=0))
         log = self.model.fit(
-            rows, initial_epoch=number - 1, epochs=number, steps_per_epoch=self.number, verbose=0, callbacks=callbacks
+            self.rows,
+            initial_epoch=number - 1,
+            epochs=number,
+            steps_per_epoch=self.number,
+            verbose=0,
+            callbacks=callbacks,
         ).history
         losses: dict[str, float] = {}
         if self.config.rating_weight > 0 and self.fit.rated.any():
@@ -196,14 +202,19 @@ class Learner:
             ) from error
 
 
-def examples(fit: Fit, size: int, steps: int, seed: list[int], lists: bool = False) -> Any:
-    """A tf.data.Dataset of the columns of `batches.positions`, drawn while the steps before are computed."""
+def examples(fit: Fit, size: int, steps: int, seed: Callable[[], list[int]], lists: bool = False) -> Any:
+    """A tf.data.Dataset of the columns of `batches.positions`, drawn while the steps before are computed.
+
+    `seed` is asked each time that the dataset is read: building one takes as long as a step of ML-100K.
+    """
     table = packed(fit)
     rows = tf.data.Dataset.from_generator(
-        lambda: (table.take(drawn, axis=0) for drawn in positions(fit, size, steps, seed, lists)),
+        lambda: (table.take(drawn, axis=0) for drawn in positions(fit, size, steps, seed(), lists)),
         output_signature=tf.TensorSpec([size, len(COLUMNS)], tf.int32),
     )
-    return rows.map(columns_of).prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # nothing to tune; its thread would be waited for, half a second an epoch
+    return rows.map(columns_of).prefetch(2).with_options(options)
 
 
 def columns_of(table: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from amzrec.batches import LIST, Fit
 from amzrec.config import BATCH, TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, list_loss, softmax_loss
-from amzrec.ragged import owners
 from amzrec.towers import Recent, Tower, tf_keras
 
 tf: Any = import_tensorflow()
@@ -21,7 +20,7 @@ BLOCK = 8192  # candidates at a time
 class Forward(NamedTuple):
     """One batch through both towers, every vector without its own target review."""
 
-    x: Any  # [B, D]
+    x: Any  # [B, D], or the rating dimensions alone where the retrieval loss asks per customer
     y: Any  # [B, D]
     query_bias: Any  # [B] shrunk, in model units
     candidate_bias: Any  # [B]
@@ -35,9 +34,10 @@ class Forward(NamedTuple):
 class Asked(NamedTuple):
     """The queries of a batch: each customer once per period, without any of its reviews in the batch."""
 
-    x: Any  # [Q, D]
+    x: Any  # [Q, Dr]
     customer: Any  # [Q] rows
     period: Any  # [Q]
+    index: Any  # [B] which query each example belongs to
     order: Any  # [B] the examples, query by query
     splits: Any  # [Q + 1] where each query's examples begin in `order`
 
@@ -222,42 +222,54 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         if config.shared:
             masked = tf.where(draw < config.mask, 0, customer)
             return Forward(q(masked), c(product), zero, zero, c(rows), rows, place, 0.0)
+        # what a row is worth is computed once per row, and looked up for its examples: a batch has far more of these
         unique, index = tf.unique(customer)
-        target = q.target(c, product, inputs["value"], inputs["rated"], inputs["customer_edge"])
+        given, back = c.entries(rows), q.entries(unique)
+        target = given.target(place, inputs["value"], inputs["rated"], inputs["customer_edge"])
         sums, own, words = q.sums(unique, c, seed), q.part(target, seed), q.words(unique)
-        base = q.ids(unique) + words
-        ids = tf.gather(base, index)
+        base, nobody, retrieval, rating = q.ids(unique) + words, tf.gather(q.embedding, [0]), slice(None), slice(None)
         asked = None
         if training and self.grouped:
+            retrieval, rating = slice(config.retrieval_dims), slice(config.rating_start, None)
             out = tf.random.stateless_uniform([tf.size(unique)], tf.stack([seed, 2]))
             bias = q.bias_without(unique, target, index)
-            vectors = self.query(unique, base, words, sums.less(own.by(index, tf.size(unique))), bias, out)[0]
+            left = sums.columns(retrieval).less(own.columns(retrieval).by(index, tf.size(unique)))
+            parts = base[:, retrieval], words[:, retrieval], nobody[:, retrieval]
+            vectors = self.query(unique, *parts, left, bias, out)[0]
             asked = questions(vectors, unique, index, inputs["period"], len(self.prior))
         query_bias = q.bias_without(customer, target)
-        rest, words = sums.take(index).less(own), tf.gather(words, index)
-        x, query_bias = self.query(customer, ids, words, rest, query_bias, draw, inputs["turn"])
+        left = sums.columns(rating).take(index).less(own.columns(rating))
+        parts = tf.gather(base[:, rating], index), tf.gather(words[:, rating], index), nobody[:, rating]
+        x, query_bias = self.query(customer, *parts, left, query_bias, draw, inputs["turn"])
         seed = None if seed is None else seed + 1
         sums = c.sums(rows, q, seed)
         catalogue = c.base(rows)
         candidate = c.compose(catalogue, sums, c.bias(rows))
-        back = c.target(q, customer, inputs["value"], inputs["rated"], inputs["product_edge"])
-        candidate_bias = c.bias_without(product, back)
-        base = tf.gather(catalogue, place)
-        y = c.compose(base, sums.take(place).less(c.part(back, seed)), candidate_bias)
-        ids = q.penalty(customer, ids) + c.penalty(product, base)
-        bags = c.penalty(product, target.bag) + c.penalty(product, target.residual)
-        bags += q.penalty(customer, back.bag) + q.penalty(customer, back.residual)
-        penalty = config.l2 * ids + config.l2_history * bags
+        other = back.target(index, inputs["value"], inputs["rated"], inputs["product_edge"])
+        candidate_bias = c.bias_without(product, other)
+        y = c.compose(tf.gather(catalogue, place), sums.take(place).less(c.part(other, seed)), candidate_bias)
+        times = tf.math.unsorted_segment_sum(zero + 1.0, index, tf.size(unique))
+        seen = tf.math.unsorted_segment_sum(zero + 1.0, place, tf.size(rows))
+        ids = q.penalty(unique, times, base) + c.penalty(rows, seen, catalogue)
+        history = c.penalty(rows, seen, given.bag, given.residual) + q.penalty(unique, times, back.bag, back.residual)
+        penalty = config.l2 * ids + config.l2_history * history
         if config.rating_weight > 0:
             penalty += q.offset_penalty(customer) + c.offset_penalty(product)
         return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty, asked)
 
     def query(
-        self, customer: Any, base: Any, words: Any, history: Any, bias: Any, draw: Any, turn: Any = None
+        self,
+        customer: Any,
+        base: Any,
+        words: Any,
+        nobody: Any,
+        history: Any,
+        bias: Any,
+        draw: Any,
+        turn: Any = None,
     ) -> tuple[Any, Any]:
         """Vectors and biases of customers [n]; those whose draw is below `mask` are known by history alone or not."""
         q, mask = self.query_tower, self.config.mask
-        nobody = tf.gather(q.embedding, tf.zeros_like(customer))
         x = q.compose(tf.where((draw < mask)[:, None], nobody + words, base), history, bias)
         if q.recent:
             x = x + q.recent(customer, self.candidate_tower.bag, turn)
@@ -278,8 +290,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         start, q, c = self.config.rating_start, self.query_tower, self.candidate_tower
         zero = tf.zeros_like(batch.query_bias)
         offsets = (zero, zero) if self.config.shared else (q.offsets(customer), c.offsets(product))
-        x, y = batch.x[:, start:], batch.y[:, start:]
-        return self.rating_head(x, y, batch.query_bias, batch.candidate_bias, *offsets) + trend
+        x = batch.x if batch.asked else batch.x[:, start:]
+        return self.rating_head(x, batch.y[:, start:], batch.query_bias, batch.candidate_bias, *offsets) + trend
 
     def retrieve_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean cross-entropy of the batch's reviews against the batch's unique candidates or the whole catalogue."""
@@ -292,27 +304,29 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             return tf.reduce_sum(tf.square(dot - label) * inputs["rated"]) / tf.maximum(
                 tf.reduce_sum(inputs["rated"]), 1
             )
-        customer, period, own_prior, asked = inputs["customer"], inputs["period"], inputs["own_prior"], batch.asked
-        x, y, splits, owner = batch.x[:, :dims], batch.y[:, :dims], None, tf.range(tf.size(place))
+        customer, period, y, asked = inputs["customer"], inputs["period"], batch.y[:, :dims], batch.asked
         if asked:
-            customer, period, splits, x = asked.customer, asked.period, asked.splits, asked.x[:, :dims]
-            owner = owners(splits[1:] - splits[:-1])
-            y, place, own_prior = (tf.gather(part, asked.order) for part in (y, place, own_prior))
-        query = x / tf.exp(self.log_temperature)
+            customer, period = asked.customer, asked.period
+        query = (asked.x if asked else batch.x[:, :dims]) / tf.exp(self.log_temperature)
         counts = log_q = None
         if not self.whole:
             counts = tf.math.unsorted_segment_sum(tf.ones_like(place, tf.float32), place, tf.size(rows))
             log_q = tf.gather(self.log_share, rows) if self.config.log_q else None
         bias = candidate_bias(tf.gather(self.popularity, rows)[:, 0], log_q, counts)
-        positive = tf.reduce_sum(tf.gather(query, owner) * y, 1) + tf.gather(bias, place)
+        own = tf.gather(query, asked.index) if asked else query
+        positive = tf.reduce_sum(own * y, 1) + tf.gather(bias, place)
         prior = tf.gather(self.prior, rows, axis=1)  # [T, M]
         if self.config.shared:
             period = tf.zeros_like(period)
         else:
-            positive += own_prior
+            positive += inputs["own_prior"]
         hidden = self.other_positives(customer, rows) if self.config.masked else None
         hardest = self.config.hard_negatives or None
-        weight = tf.gather(self.customer_weight, tf.gather(customer, owner)) if self.config.customer_power else None
+        weight = tf.gather(self.customer_weight, inputs["customer"]) if self.config.customer_power else None
+        splits = None
+        if asked:
+            splits, positive, place = asked.splits, tf.gather(positive, asked.order), tf.gather(place, asked.order)
+            weight = None if weight is None else tf.gather(weight, asked.order)
         return self.retrieval_task(
             query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest, splits, weight
         )
@@ -335,9 +349,9 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
 
 
 def questions(x: Any, customer: Any, index: Any, period: Any, periods: int) -> Asked:
-    """The queries of examples [B] with vectors x [U, D] of their customers [U], index [B] saying whose each one is."""
+    """The queries of examples [B] with vectors x [U, Dr] of their customers [U], index [B] saying whose each one is."""
     key, query = tf.unique(tf.cast(index, tf.int64) * periods + tf.cast(period, tf.int64))
     whose = tf.cast(key // periods, tf.int32)
     splits = tf.pad(tf.cumsum(tf.math.bincount(query, minlength=tf.size(key))), [[1, 0]])
-    order = tf.argsort(query, stable=True)
-    return Asked(tf.gather(x, whose), tf.gather(customer, whose), tf.cast(key % periods, period.dtype), order, splits)
+    order, when = tf.argsort(query, stable=True), tf.cast(key % periods, period.dtype)
+    return Asked(tf.gather(x, whose), tf.gather(customer, whose), when, query, order, splits)

@@ -19,10 +19,13 @@ tf_keras: Any = tf.keras
 class Sums(NamedTuple):
     """What the histories of n rows add up to."""
 
-    bag: Any  # [n, D] Σ of the partners' bag vectors
-    residual: Any  # [n, D] Σ of (value − partner's bias) · residual vectors
+    vector: Any  # [n, D] Σ of the partners' bag vectors + (value − partner's bias) · their residual vectors
     level: Any  # [n, D] Σ of residual vectors over rated reviews: times the row's own bias, to be subtracted
     size: Any  # [n] reviews in the sums
+
+    def columns(self, some: slice) -> Sums:
+        """The same of these dimensions only."""
+        return self if some == slice(None) else Sums(self.vector[:, some], self.level[:, some], self.size)
 
     def take(self, index: Any) -> Sums:
         """The sums of the rows at these positions."""
@@ -37,16 +40,27 @@ class Sums(NamedTuple):
         return Sums(*(tf.math.unsorted_segment_sum(part, index, rows) for part in self))
 
 
+class Entries(NamedTuple):
+    """What reviews of n rows add to the histories of the other side."""
+
+    bag: Any  # [n, D]
+    residual: Any  # [n, D]
+    bias: Any  # [n] with all reviews of the row, as in Side.residual
+
+    def target(self, index: Any, value: Any, rated: Any, edge: Any) -> Target:
+        """The reviews [B] of the rows at these positions, as the other side's histories hold them."""
+        return Target(value, rated, edge, *(tf.gather(part, index) for part in self))
+
+
 class Target(NamedTuple):
     """The review of each example, to be left out of its own histories."""
 
-    partner: Any  # [B] row on the other side
     value: Any  # [B] (stars − mean) / unit
     rated: Any  # [B] 1 where there are stars
     edge: Any  # [B] where it stands in this side's histories, -1: left out by the cap, HELD_OUT: not fitted
-    bag: Any  # [B, D] the partner's bag vector
-    residual: Any  # [B, D] the partner's residual vector
-    partner_bias: Any  # [B] the partner's bias with all its reviews, as in Side.residual
+    bag: Any  # [B, D] the partner's
+    residual: Any  # [B, D]
+    bias: Any  # [B]
 
 
 def kept(edge: Any, seed: Any, dropout: float) -> Any:
@@ -181,9 +195,10 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         weight = tf.gather(tf.math.rsqrt(tf.cast(number, tf.float32) + 1.0), segment)
         return segment, tf.gather(self.attributes.entries, position), weight
 
-    def penalty(self, rows: Any, vectors: Any) -> Any:
-        """Mean squared length of the rows' vectors [n, D], those of rare rows weighing more."""
-        return tf.reduce_mean(tf.reduce_sum(tf.square(vectors), 1) * tf.gather(self.rarity, rows))
+    def penalty(self, rows: Any, times: Any, *vectors: Any) -> Any:
+        """Mean squared length of vectors [n, D] of rows that stand `times` [n] in a batch; rare rows weigh more."""
+        weight = times * tf.gather(self.rarity, rows) / tf.reduce_sum(times)
+        return tf.add_n([tf.reduce_sum(tf.reduce_sum(tf.square(part), 1) * weight) for part in vectors])
 
     def bias(self, rows: Any) -> Any:
         """[n] shrunk bias of the rows against the frozen mean, all reviews in."""
@@ -229,30 +244,28 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         bags, residuals = tf.gather(partner.bag, entries), tf.gather(partner.residual, entries)
         n = tf.size(rows)
         size = tf.pad(tf.math.segment_sum(weight, segment), [[0, n]])[:n]
+        worth = weight * tf.gather(self.edge_residual, position)
         return Sums(
-            weighted_sum(segment, column, weight, bags, n),
-            weighted_sum(segment, column, weight * tf.gather(self.edge_residual, position), residuals, n),
+            weighted_sum(segment, column, weight, bags, n) + weighted_sum(segment, column, worth, residuals, n),
             weighted_sum(segment, column, weight * tf.gather(self.edge_rated, position), residuals, n),
             size,
         )
 
-    def target(self, partner: Tower, rows: Any, value: Any, rated: Any, edge: Any) -> Target:
-        """The examples' reviews as this tower's histories hold them; `rows` [B] are on the partner's side."""
-        vectors = tf.gather(partner.bag, rows), tf.gather(partner.residual, rows)
-        return Target(rows, value, rated, edge, *vectors, partner.bias(rows))
+    def entries(self, rows: Any) -> Entries:
+        """What reviews of these rows [n] add to the histories of the other side."""
+        return Entries(tf.gather(self.bag, rows), tf.gather(self.residual, rows), self.bias(rows))
 
     def part(self, target: Target, seed: Any) -> Sums:
         """[B] what each target review adds to this tower's histories, where this step kept it."""
         weight = kept(target.edge, seed, self.config.history_dropout)
         rated = weight * target.rated
         return Sums(
-            weight[:, None] * target.bag,
-            (rated * (target.value - target.partner_bias))[:, None] * target.residual,
+            weight[:, None] * target.bag + (rated * (target.value - target.bias))[:, None] * target.residual,
             rated[:, None] * target.residual,
             weight,
         )
 
     def compose(self, base: Any, sums: Sums, bias: Any) -> Any:
         """[n, D] the tower's vectors."""
-        history = sums.bag + sums.residual - bias[:, None] * sums.level
+        history = sums.vector - bias[:, None] * sums.level
         return base + history * tf.math.rsqrt(sums.size + 1.0)[:, None]

@@ -246,7 +246,7 @@ def pipeline(rounds: int, step: float) -> list[str]:
     fit: Any = type("Rows", (), columns | {"__len__": lambda self: rows})()
 
     def epoch() -> None:
-        for _ in examples(fit, BATCH, rows // BATCH, [1]):
+        for _ in examples(fit, BATCH, rows // BATCH, lambda: [1]):
             pass
 
     wall, cpu = alternating({"epoch": epoch}, rounds)["epoch"]

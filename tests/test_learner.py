@@ -65,7 +65,7 @@ def learner_of(config: TrainConfig, data: Dataset) -> Learner:
 def test_what_tensorflow_gets_are_the_columns_of_the_batches_bit_for_bit() -> None:
     data = dataset()
     fit = with_trend(with_prior(fit_rows(data, data.train, CONFIG), data.train, 60.0))
-    for found, drawn in zip(examples(fit, 4, 3, [1]), positions(fit, 4, 3, [1]), strict=True):
+    for found, drawn in zip(examples(fit, 4, 3, lambda: [1]), positions(fit, 4, 3, [1]), strict=True):
         assert set(found) == set(COLUMNS)
         for name, dtype in COLUMNS.items():
             assert found[name].dtype == dtype
