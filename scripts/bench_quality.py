@@ -202,7 +202,7 @@ def ml_1m_stars(data: Path, folder: Path) -> Figures:
     run, seconds = trained(data / "ml-1m", folder, {"test": 0.1, "valid": 0.05})
     found = measured(run, seconds)
     question = ask(run, open_dataset(folder / "dataset"))
-    for name, fit in rating_peers(question, slow=False):
+    for name, fit in rating_peers(question, slow=True):
         start = time.monotonic()
         answers = fit()
         none = np.zeros(len(question.candidates), np.int64)
@@ -261,16 +261,18 @@ def scarce(seed: int) -> Job:
     return job
 
 
-def control(seed: int) -> Job:
-    """u1 with one task or both, the towers of one width."""
+def control(source: str, seed: int, **settings: Any) -> Job:
+    """One task or both, the towers of one width: on u1, or on ML-1M 90:10 at random."""
 
     def job(data: Path, folder: Path) -> Figures:
-        split: Figures = {"split": "given", "test_source": str(data / "ml-100k/u1.test"), "seed": seed}
-        dataset = amzrec.prepare(data / "ml-100k/u1.base", folder / "dataset", amzrec.PrepareConfig(**split))
+        split: Figures = {"test": 0.1, "valid": 0.05, "seed": seed}
+        if source != "ml-1m":
+            split = {"split": "given", "test_source": str(data / "ml-100k/u1.test"), "seed": seed}
+        dataset = amzrec.prepare(data / source, folder / "dataset", amzrec.PrepareConfig(**split))
         found = {}
         for name, weights in (("joint", (1, 1)), ("rating only", (1, 0)), ("retrieval only", (0, 1))):
             tasks = dict(zip(("rating_weight", "retrieval_weight"), map(float, weights), strict=True))
-            run, seconds = trained(dataset, folder, None, seed=seed, **tasks)
+            run, seconds = trained(dataset, folder, None, seed=seed, **tasks, **settings)
             figures = short(amzrec.evaluate(run)["model"])
             asked = {"rmse": weights[0], "recall@10": weights[1], "ndcg@10": weights[1], "top_100": weights[1]}
             found[name] = {metric: figures[metric] for metric, weight in asked.items() if weight} | {"seconds": seconds}
@@ -412,7 +414,8 @@ JOBS: dict[str, dict[str, Job]] = {
     "listwise": {loss: listwise(loss) for loss in ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")},
     "scarce": {f"seed {seed}": scarce(seed) for seed in SEEDS[:3]},
     "hidden": {"a fifth": hidden},
-    "control": {f"seed {seed}": control(seed) for seed in SEEDS[:3]},
+    "control": {f"seed {seed}": control("ml-100k/u1.base", seed) for seed in SEEDS[:3]},
+    "control-ml-1m": {f"seed {seed}": control("ml-1m", seed, refit=False) for seed in SEEDS[:3]},
     "order": {history: order(history) for history in ("bag", "sequence")},
     "catalogue": {"new products": catalogue},
     "similar": {source: pairs(source) for source in ("u1", "sample")},
