@@ -17,6 +17,7 @@ FEATURES = ("full", "ids")
 RATING_LOSSES = ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")
 RETRIEVAL_LOSSES = ("softmax", "dot")
 OPTIMIZERS = ("adagrad", "adam")
+PRECISIONS = ("float32", "bfloat16")
 
 
 def flag(name: str) -> str:
@@ -131,6 +132,7 @@ class TrainConfig(Config):
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
     rating_loss: str = "squared"  # squared; over lists of 5 of a customer: pairwise-hinge, pairwise-logistic, listmle
     retrieval_loss: str = "softmax"  # softmax over products, or dot: squared error of q·v against the stars as 0..1
+    precision: str = "float32"  # of matrix products while training: float32 or bfloat16; tables, sums, answers: float32
     refit: bool = True  # train again on train + valid for the epochs found best
     seed: int = 42  # of weights, batches and masks
 
@@ -167,6 +169,7 @@ class TrainConfig(Config):
         require(
             self.retrieval_loss in RETRIEVAL_LOSSES, "retrieval_loss", self.retrieval_loss, " | ".join(RETRIEVAL_LOSSES)
         )
+        require(self.precision in PRECISIONS, "precision", self.precision, " | ".join(PRECISIONS))
         require(self.rating_loss in RATING_LOSSES, "rating_loss", self.rating_loss, " | ".join(RATING_LOSSES))
 
     @property

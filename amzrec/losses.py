@@ -26,6 +26,7 @@ def softmax_loss(
     hardest: int | None = None,
     splits: Any = None,
     weight: Any = None,
+    half: bool = False,
 ) -> Any:
     """Mean cross-entropy of each positive against the candidates that are no positive of its query.
 
@@ -36,7 +37,8 @@ def softmax_loss(
     of each query's softmax, such as its other positives; `hardest` keeps only that many negatives of each query, those
     that score highest. weight [B] is what each positive counts in the mean; None: all the same. Returns a scalar: mean
     log(1 + Σ_negatives exp(logit) / exp(positive)). The gradient is computed in the same pass, LOGITS / M queries at a
-    time, so no [Q, M] matrix is kept.
+    time, so no [Q, M] matrix is kept. With `half` the three products read and write bfloat16 and the sums of shares
+    and over blocks stay float32: value and gradients to a few percent.
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     size, width = tf.shape(query)[0], tf.shape(candidate)[0]
@@ -47,9 +49,20 @@ def softmax_loss(
     weight = tf.ones_like(positive) if weight is None else weight
     scale = 1.0 / tf.reduce_sum(weight)
 
+    def narrow(matrix: Any) -> Any:
+        return tf.cast(matrix, tf.bfloat16) if half else matrix
+
+    def product(a: Any, b: Any, **how: bool) -> Any:
+        return tf.cast(tf.matmul(narrow(a), narrow(b), **how), tf.float32)
+
+    def digits(column: Any) -> list[Any]:
+        """Columns [n, 1] that add up to this one [n]: in bfloat16 it takes two to keep 16 digits of it."""
+        first = tf.cast(narrow(column), tf.float32)
+        return [first[:, None], (column - first)[:, None]] if half else [column[:, None]]
+
     def others(rows: Any, columns: Any, start: Any, end: Any, owner: Any, own: Any) -> Any:
         """[b, M] logits of the block's rows, without the places `own` of rows `owner` and without what is hidden."""
-        logits = tf.matmul(rows, columns, transpose_b=True)
+        logits = product(rows, columns, transpose_b=True)
         if prior is not None:
             logits += tf.gather(prior, period[start:end])
         row, column = owner, tf.cast(own, tf.int32)
@@ -71,11 +84,13 @@ def softmax_loss(
     # logits (Cauchy-Schwarz); the block is done again with its own peaks where that bound is too far above them.
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def loss(query: Any, candidate: Any, bias: Any, positive: Any) -> Any:
-        columns = tf.concat([candidate, bias[:, None], tf.ones_like(bias)[:, None]], axis=1)  # [M, D + 2]
+        added = digits(bias)
+        one = tf.ones_like(added[0])
+        columns = narrow(tf.concat([candidate, *added, *[one] * len(added)], axis=1))  # [M, D + 2]
         bound = tf.norm(query, axis=1) * tf.reduce_max(tf.norm(candidate, axis=1)) + tf.reduce_max(bias)
         if prior is not None:
             bound += tf.gather(tf.reduce_max(prior, axis=1), period)
-        summed = tf.concat([candidate, tf.ones_like(bias)[:, None]], axis=1)
+        summed = narrow(tf.concat([candidate, one], axis=1))
 
         def body(step: Any, total: Any, d_query: Any, d_columns: Any, d_positive: Any) -> Any:
             start, end = step * block, tf.minimum((step + 1) * block, size)
@@ -87,20 +102,23 @@ def softmax_loss(
             ones = tf.ones([end - start, 1])
 
             def less(peak: Any) -> Any:
-                rows = tf.concat([query[start:end], ones, -peak[:, None]], axis=1)  # [b, D + 2]
+                rows = tf.concat([query[start:end], *[ones] * len(added), *digits(-peak)], axis=1)  # [b, D + 2]
                 return others(rows, columns, start, end, owner, target[first:last])
 
             def shares(peak: Any) -> Any:
-                """[b, M] shares times the mass, [b, D + 1] their sums, and the peak [b] that they are against."""
+                """[b, M] shares times the mass, [b, D + 1] their sums, the mass and the peak [b] they are against."""
                 share = tf.exp(less(peak))
-                return share, tf.matmul(share, summed), peak
+                rounded = narrow(share)
+                sums = product(rounded, summed)
+                return rounded, sums, tf.reduce_sum(share, axis=1) if half else sums[:, -1], peak
 
-            share, sums, peak = shares(bound[start:end])
-            exact = tf.reduce_min(sums[:, -1]) > TINY
-            share, sums, peak = tf.cond(
-                exact, lambda: (share, sums, peak), lambda: shares(tf.reduce_max(less(tf.zeros_like(peak)), axis=1))
+            share, sums, mass, peak = shares(bound[start:end])  # mass: 0 where no candidate is left
+            exact = tf.reduce_min(mass) > TINY
+            share, sums, mass, peak = tf.cond(
+                exact,
+                lambda: (share, sums, mass, peak),
+                lambda: shares(tf.reduce_max(less(tf.zeros_like(peak)), axis=1)),
             )
-            mass = sums[:, -1]  # 0 where no candidate is left
             rows = tf.concat([query[start:end], ones], axis=1)
             excess = tf.gather(tf.math.log(mass) + peak, owner) - positive[first:last]
             total += tf.reduce_sum(weight[first:last] * tf.nn.softplus(excess))
@@ -108,7 +126,7 @@ def softmax_loss(
             pull = tf.math.divide_no_nan(missed if splits is None else tf.math.segment_sum(missed, owner), mass)
             d_query = d_query.write(step, sums[:, :-1] * pull[:, None])
             d_positive = d_positive.write(step, -missed)
-            d_columns += tf.matmul(rows * pull[:, None], share, transpose_a=True)  # [D + 1, M]
+            d_columns += product(rows * pull[:, None], share, transpose_a=True)  # [D + 1, M]
             return step + 1, total, d_query, d_columns, d_positive
 
         shapes: Any = ([None, None], [None])
@@ -116,7 +134,7 @@ def softmax_loss(
         _, total, d_query, d_columns, d_positive = tf.while_loop(
             lambda step, *_: step < blocks,
             body,
-            (0, 0.0, arrays[0], tf.zeros_like(tf.transpose(summed)), arrays[1]),
+            (0, 0.0, arrays[0], tf.zeros([tf.shape(candidate)[1] + 1, width]), arrays[1]),
             parallel_iterations=1,
         )
         parts = (d_query.concat(), tf.transpose(d_columns[:-1]), d_columns[-1], d_positive.concat())

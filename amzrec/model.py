@@ -73,7 +73,11 @@ class RatingHead(tf_keras.layers.Layer):  # type: ignore[misc]
         for number, units in enumerate(widths):
             last = number == len(widths) - 1
             kernel = init.Zeros() if last and self.full else init.GlorotUniform(seed=config.seed + 10 + number)
-            layer = tf_keras.layers.Dense(units, activation=None if last else "relu", kernel_initializer=kernel)
+            kind = "mixed_bfloat16" if config.precision == "bfloat16" and not last else "float32"
+            policy = tf_keras.mixed_precision.Policy(kind)  # mixed: its weights stay float32
+            layer = tf_keras.layers.Dense(
+                units, activation=None if last else "relu", kernel_initializer=kernel, dtype=policy
+            )
             layer.build((None, inputs))
             self.mlp.append(layer)
             inputs = units
@@ -328,7 +332,18 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             splits, positive, place = asked.splits, tf.gather(positive, asked.order), tf.gather(place, asked.order)
             weight = None if weight is None else tf.gather(weight, asked.order)
         return self.retrieval_task(
-            query, batch.candidate[:, :dims], bias, positive, place, prior, period, hidden, hardest, splits, weight
+            query,
+            batch.candidate[:, :dims],
+            bias,
+            positive,
+            place,
+            prior,
+            period,
+            hidden,
+            hardest,
+            splits,
+            weight,
+            self.config.precision == "bfloat16",
         )
 
     def other_positives(self, customer: Any, rows: Any) -> tuple[Any, Any]:

@@ -48,6 +48,26 @@ def test_a_loss_worked_by_hand() -> None:
     assert float(loss) == pytest.approx(np.log(2.0), abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [4, 11])
+def test_in_bfloat16_value_and_gradients_are_those_of_float32_to_three_percent(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "LOGITS", 4 * 7)
+    inputs = random_inputs(size, periods=3)
+    inputs[2] = inputs[2] + 300.0  # in 8 digits, biases of that size would be 1 or 2 apart from what they are
+    inputs[3] = inputs[3] + 300.0
+    found = []
+    for half in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs[:4])
+            loss = softmax_loss(*inputs, half=half)
+        found.append([loss, *tape.gradient(loss, inputs[:4])])
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.dtype == tf.float32
+        assert np.abs(rounded - exact).max() < 0.03 * np.abs(exact).max()
+    assert any((a.numpy() != b.numpy()).any() for a, b in zip(*found, strict=True)), "nothing was rounded"
+
+
 @pytest.mark.parametrize("periods", [0, 4])
 @pytest.mark.parametrize("size", [1, 4, 8, 11])
 def test_value_and_every_gradient_equal_the_plain_formula_over_several_blocks(

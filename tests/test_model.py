@@ -263,3 +263,25 @@ def test_all_products_are_candidates_where_the_catalogue_is_asked_for() -> None:
     assert fit.candidates.tolist() == list(range(1, 10))
     model = model_of(config, fit, dataset)
     assert np.isfinite(float(model.compute_loss(batch_of(fit), training=True)))
+
+
+# --- precision
+
+
+@pytest.mark.parametrize("features", ["full", "ids"])
+def test_in_bfloat16_tables_and_gradients_stay_float32_and_the_loss_is_the_same_to_a_percent(features: str) -> None:
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        fit, model = small(features=features, precision=precision, **PLAIN)
+        assert {variable.dtype for variable in model.variables} <= {tf.float32, tf.int64}
+        batch = batch_of(fit)
+        found[precision] = gradients(model, batch) | {"loss": model.compute_loss(batch, training=True).numpy()}
+    exact, rounded = found["float32"], found["bfloat16"]
+    assert rounded["loss"] != exact["loss"]
+    assert rounded["loss"] == pytest.approx(exact["loss"], rel=0.01)
+    for name, gradient in exact.items():
+        if gradient is not None:
+            other = rounded[name]
+            assert other is not None
+            assert other.dtype == np.float32
+            assert np.abs(other - gradient).max() <= 0.05 * np.abs(gradient).max() + 1e-6, name
