@@ -10,6 +10,7 @@ from amzrec.batches import LIST, Fit
 from amzrec.config import BATCH, TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, list_loss, softmax_loss
+from amzrec.ragged import ends
 from amzrec.towers import Recent, Tower, tf_keras
 
 tf: Any = import_tensorflow()
@@ -29,6 +30,7 @@ class Forward(NamedTuple):
     place: Any  # [B] where each example's product stands among them
     penalty: Any  # scalar
     asked: Asked | None = None  # for the retrieval loss, where it asks per customer
+    parts: Any = None  # there y for retrieval [B, Dr] and for the rating [B, K]
 
 
 class Asked(NamedTuple):
@@ -231,20 +233,25 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         given, back = c.entries(rows), q.entries(unique)
         target = given.target(place, inputs["value"], inputs["rated"], inputs["customer_edge"])
         sums, own, words = q.sums(unique, c, seed), q.part(target, seed), q.words(unique)
-        base, nobody, retrieval, rating = q.ids(unique) + words, tf.gather(q.embedding, [0]), slice(None), slice(None)
+        nobody = tf.gather(q.embedding, [0])
+        known = q.ids(unique) + words
+        table = tf.concat([known, nobody + words, nobody], axis=0)  # as known, by history alone, not at all
         asked = None
-        if training and self.grouped:
-            retrieval, rating = slice(config.retrieval_dims), slice(config.rating_start, None)
+        if training and self.grouped:  # each customer's query reads the retrieval dimensions, each review's the others
+            places = config.retrieval_dims, config.rating_start
+            (retrieval, table), (all_, sums), (mine, own) = (
+                ends(table, *places),
+                sums.ends(*places),
+                own.ends(*places),
+            )
             out = tf.random.stateless_uniform([tf.size(unique)], tf.stack([seed, 2]))
             bias = q.bias_without(unique, target, index)
-            left = sums.columns(retrieval).less(own.columns(retrieval).by(index, tf.size(unique)))
-            parts = base[:, retrieval], words[:, retrieval], nobody[:, retrieval]
-            vectors = self.query(unique, *parts, left, bias, out)[0]
+            left = all_.less(mine.by(index, tf.size(unique)))
+            vectors = self.query(unique, retrieval, tf.range(tf.size(unique)), left, bias, out)[0]
             asked = questions(vectors, unique, index, inputs["period"], len(self.prior))
         query_bias = q.bias_without(customer, target)
-        left = sums.columns(rating).take(index).less(own.columns(rating))
-        parts = tf.gather(base[:, rating], index), tf.gather(words[:, rating], index), nobody[:, rating]
-        x, query_bias = self.query(customer, *parts, left, query_bias, draw, inputs["turn"])
+        left = sums.take(index).less(own)
+        x, query_bias = self.query(customer, table, index, left, query_bias, draw, inputs["turn"])
         seed = None if seed is None else seed + 1
         sums = c.sums(rows, q, seed)
         catalogue = c.base(rows)
@@ -254,31 +261,29 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         y = c.compose(tf.gather(catalogue, place), sums.take(place).less(c.part(other, seed)), candidate_bias)
         times = tf.math.unsorted_segment_sum(zero + 1.0, index, tf.size(unique))
         seen = tf.math.unsorted_segment_sum(zero + 1.0, place, tf.size(rows))
-        ids = q.penalty(unique, times, base) + c.penalty(rows, seen, catalogue)
+        ids = q.penalty(unique, times, known) + c.penalty(rows, seen, catalogue)
         history = c.penalty(rows, seen, given.bag, given.residual) + q.penalty(unique, times, back.bag, back.residual)
         penalty = config.l2 * ids + config.l2_history * history
         if config.rating_weight > 0:
             penalty += q.offset_penalty(customer) + c.offset_penalty(product)
-        return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty, asked)
+        parts = ends(y, config.retrieval_dims, config.rating_start) if asked else None
+        return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty, asked, parts)
 
     def query(
-        self,
-        customer: Any,
-        base: Any,
-        words: Any,
-        nobody: Any,
-        history: Any,
-        bias: Any,
-        draw: Any,
-        turn: Any = None,
+        self, customer: Any, table: Any, index: Any, history: Any, bias: Any, draw: Any, turn: Any = None
     ) -> tuple[Any, Any]:
-        """Vectors and biases of customers [n]; those whose draw is below `mask` are known by history alone or not."""
-        q, mask = self.query_tower, self.config.mask
-        x = q.compose(tf.where((draw < mask)[:, None], nobody + words, base), history, bias)
-        if q.recent:
-            x = x + q.recent(customer, self.candidate_tower.bag, turn)
+        """Vectors and biases of customers [n]; those whose draw is below `mask` are known by history alone or not.
+
+        index [n] are their places in table [2 U + 1, …]: U customers as they are known, by history alone, and nobody.
+        """
+        q, mask, size = self.query_tower, self.config.mask, (tf.shape(table)[0] - 1) // 2
         unknown = draw < mask / 2
-        return tf.where(unknown[:, None], nobody, x), tf.where(unknown, 0.0, bias)
+        row = tf.where(unknown, 2 * size, index + tf.where(draw < mask, size, 0))
+        known = 1.0 - tf.cast(unknown, tf.float32)
+        x = q.compose(tf.gather(table, row), history, bias, known)
+        if q.recent:
+            x = x + q.recent(customer, self.candidate_tower.bag, turn) * known[:, None]
+        return x, bias * known
 
     def rate_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean squared error over the rated rows of the batch, in model units, or the list loss."""
@@ -294,8 +299,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         start, q, c = self.config.rating_start, self.query_tower, self.candidate_tower
         zero = tf.zeros_like(batch.query_bias)
         offsets = (zero, zero) if self.config.shared else (q.offsets(customer), c.offsets(product))
-        x = batch.x if batch.asked else batch.x[:, start:]
-        return self.rating_head(x, batch.y[:, start:], batch.query_bias, batch.candidate_bias, *offsets) + trend
+        x, y = (batch.x, batch.parts[1]) if batch.parts else (batch.x[:, start:], batch.y[:, start:])
+        return self.rating_head(x, y, batch.query_bias, batch.candidate_bias, *offsets) + trend
 
     def retrieve_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean cross-entropy of the batch's reviews against the batch's unique candidates or the whole catalogue."""
@@ -308,7 +313,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             return tf.reduce_sum(tf.square(dot - label) * inputs["rated"]) / tf.maximum(
                 tf.reduce_sum(inputs["rated"]), 1
             )
-        customer, period, y, asked = inputs["customer"], inputs["period"], batch.y[:, :dims], batch.asked
+        customer, period, asked = inputs["customer"], inputs["period"], batch.asked
+        y = batch.parts[0] if batch.parts else batch.y[:, :dims]
         if asked:
             customer, period = asked.customer, asked.period
         query = (asked.x if asked else batch.x[:, :dims]) / tf.exp(self.log_temperature)

@@ -37,6 +37,25 @@ class Ragged:
         return segment, position
 
 
+def ends(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
+    """matrix[:, :first] and matrix[:, last:] of [n, D], which share columns: last ≤ first.
+
+    The gradients are put together in one pass; those of two slices are two matrices with zeros, which are added up.
+    """
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def parts(matrix: Any) -> Any:
+        def grad(*upstream: Any) -> Any:
+            left, right = (tf.convert_to_tensor(part) for part in upstream)  # of a gather: IndexedSlices
+            both = left[:, last:] + right[:, : first - last]
+            return tf.concat([left[:, :last], both, right[:, first - last :]], axis=1)
+
+        return (matrix[:, :first], matrix[:, last:]), grad
+
+    left, right = parts(matrix)
+    return left, right
+
+
 def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) -> Any:
     """Σ weight · table[column] per segment: [rows, D], without an [E, D] matrix; `segment` [E] ascending.
 

@@ -10,7 +10,7 @@ import numpy as np
 from amzrec.batches import HELD_OUT, Lists, Side
 from amzrec.config import TrainConfig
 from amzrec.legacy import import_tensorflow
-from amzrec.ragged import Ragged, weighted_sum
+from amzrec.ragged import Ragged, ends, weighted_sum
 
 tf: Any = import_tensorflow()
 tf_keras: Any = tf.keras
@@ -23,9 +23,10 @@ class Sums(NamedTuple):
     level: Any  # [n, D] Σ of residual vectors over rated reviews: times the row's own bias, to be subtracted
     size: Any  # [n] reviews in the sums
 
-    def columns(self, some: slice) -> Sums:
-        """The same of these dimensions only."""
-        return self if some == slice(None) else Sums(self.vector[:, some], self.level[:, some], self.size)
+    def ends(self, first: int, last: int) -> tuple[Sums, Sums]:
+        """The same of the first dimensions, and from the last ones on, see `ragged.ends`."""
+        vector, level = (ends(part, first, last) for part in (self.vector, self.level))
+        return Sums(vector[0], level[0], self.size), Sums(vector[1], level[1], self.size)
 
     def take(self, index: Any) -> Sums:
         """The sums of the rows at these positions."""
@@ -265,7 +266,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
             weight,
         )
 
-    def compose(self, base: Any, sums: Sums, bias: Any) -> Any:
-        """[n, D] the tower's vectors."""
+    def compose(self, base: Any, sums: Sums, bias: Any, kept: Any = 1.0) -> Any:
+        """[n, D] the tower's vectors; the history counts where `kept` [n] is 1."""
         history = sums.vector - bias[:, None] * sums.level
-        return base + history * tf.math.rsqrt(sums.size + 1.0)[:, None]
+        return base + history * (tf.math.rsqrt(sums.size + 1.0) * kept)[:, None]

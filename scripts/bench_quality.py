@@ -294,13 +294,27 @@ def order(history: str) -> Job:
 
 
 def catalogue(data: Path, folder: Path) -> Figures:
-    """The Amazon TSV at random, all its titles as candidates: the test reviews of those without a review in train."""
+    """The Amazon TSV at random, all its titles as candidates: the test reviews of those without a review in train.
+
+    Among all titles none of these comes near the first 100 in any system, so they are ranked among themselves as well,
+    where popularity is no help: top 100 by chance is 100 in the number of them.
+    """
     source = next((data / "amazon_us_reviews").glob("*.tsv"))
     run, _ = trained(source, folder, {"product_key": "title", "catalogue": "all"})
     document = amzrec.evaluate(run)
     systems = {"amzrec": document["model"], **document["baselines"]}
     new = {name: found["slices"]["new_product"] for name, found in systems.items()}
-    return {"rows": new["amzrec"]["rows"], "systems": {name: short(found) for name, found in new.items()}}
+    found = {name: short(figures) for name, figures in new.items()}
+    vectors, test = run.vectors, open_dataset(folder / "dataset").test
+    candidates = vectors["candidates"]
+    unknown = candidates[vectors["product_counts"][candidates] == 0]
+    asked = np.isin(test.product, unknown)
+    scores = vectors["retrieval_query"][test.customer[asked]] @ vectors["retrieval_candidate"][unknown].T
+    own = np.searchsorted(unknown, test.product[asked])
+    above = (scores >= scores[np.arange(len(own)), own][:, None]).sum(axis=1) - 1  # ties against us
+    found["amzrec, among new products"] = {"top_100": float((above < 100).mean())}
+    found["chance, among new products"] = {"top_100": 100 / len(unknown)}
+    return {"rows": new["amzrec"]["rows"], "systems": found}
 
 
 def hidden(data: Path, folder: Path) -> Figures:
