@@ -17,7 +17,6 @@ from amzrec.prior import Prior, fit_prior
 
 SHRINK_CUSTOMER = 10.0  # reviews of the mean that a customer's bias is shrunk by
 SHRINK_PRODUCT = 5.0
-LIST = 5  # reviews of one customer in a list of the pairwise and listwise losses
 HELD_OUT = -2  # the edge of a review that is not among the fitted rows
 
 Ints = npt.NDArray[np.int64]
@@ -249,13 +248,13 @@ def batch_size(n: int, most: int, least_steps: int = 10) -> tuple[int, int]:
     return n // steps, steps
 
 
-def positions(fit: Fit, size: int, steps: int, seed: list[int], lists: bool = False) -> Iterator[Ints]:
+def positions(fit: Fit, size: int, steps: int, seed: list[int], lists: int = 0) -> Iterator[Ints]:
     """The reviews of `steps` batches of `size`, in a fresh random order.
 
-    With `lists` every LIST reviews that follow each other are of one customer.
+    `lists`: so many reviews that follow each other are of one customer; 0: no lists.
     """
     rng = np.random.default_rng(seed)
-    order = list_order(fit, rng) if lists else rng.permutation(len(fit))
+    order = list_order(fit, rng, lists) if lists else rng.permutation(len(fit))
     for step in range(steps):
         yield order[step * size : (step + 1) * size]
 
@@ -272,15 +271,15 @@ def packed(fit: Fit) -> Rows:
     return table
 
 
-def list_order(fit: Fit, rng: np.random.Generator) -> Ints:
-    """Positions of rated reviews in random lists of LIST of one customer; the rest of each customer is left out."""
+def list_order(fit: Fit, rng: np.random.Generator, size: int) -> Ints:
+    """Positions of rated reviews in random lists of `size` of one customer; the rest of each customer is left out."""
     rated = np.flatnonzero(fit.rated > 0)
     customer = fit.customer[rated]
     order = np.lexsort((rng.random(len(rated)), customer))
     counts = np.bincount(customer)
     rank = np.arange(len(rated)) - (np.cumsum(counts) - counts)[customer[order]]
-    kept = rated[order][rank < counts[customer[order]] // LIST * LIST]
-    drawn: Ints = kept.reshape(-1, LIST)[rng.permutation(len(kept) // LIST)].reshape(-1)
+    kept = rated[order][rank < counts[customer[order]] // size * size]
+    drawn: Ints = kept.reshape(-1, size)[rng.permutation(len(kept) // size)].reshape(-1)
     return drawn
 
 

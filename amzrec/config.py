@@ -130,7 +130,8 @@ class TrainConfig(Config):
     log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
     svd_start: bool = True  # start products at singular vectors of train, where that ranks valid better than popularity
     temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
-    rating_loss: str = "squared"  # squared; over lists of 5 of a customer: pairwise-hinge, pairwise-logistic, listmle
+    rating_loss: str = "squared"  # squared; over lists of a customer: pairwise-hinge, pairwise-logistic, listmle
+    list_size: int = 5  # reviews of a customer in each list of the losses over lists; the rest of a customer waits
     retrieval_loss: str = "softmax"  # softmax over products, or dot: squared error of q·v against the stars as 0..1
     precision: str = "float32"  # of matrix products while training: float32 or bfloat16; tables, sums, answers: float32
     refit: bool = True  # train again on train + valid for the epochs found best
@@ -169,6 +170,7 @@ class TrainConfig(Config):
         require(
             self.retrieval_loss in RETRIEVAL_LOSSES, "retrieval_loss", self.retrieval_loss, " | ".join(RETRIEVAL_LOSSES)
         )
+        require(self.list_size >= 2, "list_size", self.list_size, "a whole number from 2, such as 5 or 10")
         require(self.precision in PRECISIONS, "precision", self.precision, " | ".join(PRECISIONS))
         require(self.rating_loss in RATING_LOSSES, "rating_loss", self.rating_loss, " | ".join(RATING_LOSSES))
 

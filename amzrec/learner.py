@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.batches import COLUMNS, LIST, Fit, batch_size, bias_scale, list_order, packed, positions
+from amzrec.batches import COLUMNS, Fit, batch_size, bias_scale, list_order, packed, positions
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset
 from amzrec.errors import AmzrecError, Progress
@@ -33,7 +33,7 @@ class Learner:
         tf.keras.utils.set_random_seed(config.seed)
         tf.get_logger().setLevel("ERROR")  # variables of a task that is not trained have no gradient: no news
         self.config, self.fit = config, fit
-        self.lists = config.rating_loss != "squared" and config.rating_weight > 0
+        self.lists = config.list_size if config.rating_loss != "squared" and config.rating_weight > 0 else 0
         ids = dataset.customers["customer_id"], dataset.products["product_id"]
         self.model = MultitaskModel(config, fit, *ids, scale)
         if start is not None:
@@ -49,14 +49,14 @@ class Learner:
 
     def steps(self) -> None:
         """Settle reviews per step and steps per epoch; AmzrecError where no list can be made."""
-        rows = len(list_order(self.fit, np.random.default_rng(0))) if self.lists else len(self.fit)
+        rows = len(list_order(self.fit, np.random.default_rng(0), self.lists)) if self.lists else len(self.fit)
         if rows == 0:
             raise AmzrecError(
-                f"--rating-loss {self.config.rating_loss} needs customers with {LIST} reviews with stars; found none. "
-                "Use --rating-loss squared"
+                f"--rating-loss {self.config.rating_loss} needs customers with {self.lists} reviews with stars; "
+                "found none. Lower --list-size, or use --rating-loss squared"
             )
         size, self.number = batch_size(rows, self.config.most(rows), 1 if self.config.shared else 10)
-        self.size = max(size // LIST, 1) * LIST if self.lists else size
+        self.size = max(size // self.lists, 1) * self.lists if self.lists else size
         self.examples = self.size * self.number
         self.rows = examples(self.fit, self.size, self.number, lambda: self.seed, self.lists)
 
@@ -202,7 +202,7 @@ class Learner:
             ) from error
 
 
-def examples(fit: Fit, size: int, steps: int, seed: Callable[[], list[int]], lists: bool = False) -> Any:
+def examples(fit: Fit, size: int, steps: int, seed: Callable[[], list[int]], lists: int = 0) -> Any:
     """A tf.data.Dataset of the columns of `batches.positions`, drawn while the steps before are computed.
 
     `seed` is asked each time that the dataset is read: building one takes as long as a step of ML-100K.

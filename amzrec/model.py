@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amzrec.batches import LIST, Fit
+from amzrec.batches import Fit
 from amzrec.config import BATCH, TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, list_loss, softmax_loss
@@ -289,7 +289,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         """Mean squared error over the rated rows of the batch, in model units, or the list loss."""
         predicted = self.rate(inputs["customer"], inputs["product"], batch, inputs["own_trend"])
         if self.config.rating_loss != "squared":
-            shape = [-1, LIST]
+            shape = [-1, self.config.list_size]
             return list_loss(self.config.rating_loss, tf.reshape(inputs["value"], shape), tf.reshape(predicted, shape))
         weight = inputs["rated"] / tf.maximum(tf.reduce_mean(inputs["rated"]), 1e-9)
         return self.rating_task(labels=inputs["value"][:, None], predictions=predicted[:, None], sample_weight=weight)

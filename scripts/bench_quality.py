@@ -221,15 +221,16 @@ def ml_1m_retrieval(data: Path, folder: Path) -> Figures:
     return found
 
 
-def listwise(loss: str) -> Job:
-    """ML-100K, 70/15/15, rating alone: nDCG@5 of lists of 5 of one customer."""
+def listwise(loss: str, size: int = 5) -> Job:
+    """ML-100K, 70/15/15, rating alone: nDCG@5 of lists of 5 of one customer, learned from lists of `size`."""
 
     def job(data: Path, folder: Path) -> Figures:
         split = {"test": 0.15, "valid": 0.15 / 0.85}
-        run, _ = trained(data / "ml-100k", folder, split, retrieval_weight=0, rating_loss=loss)
+        run, _ = trained(data / "ml-100k", folder, split, retrieval_weight=0, rating_loss=loss, list_size=size)
         document = amzrec.evaluate(run)
         mean = document["baselines"]["product_bias"]["rating"]["ndcg@5"]
-        return {"systems": {loss: {"ndcg@5": document["model"]["rating"]["ndcg@5"]}, "product mean": {"ndcg@5": mean}}}
+        name = loss if size == 5 else f"{loss}, lists of {size}"
+        return {"systems": {name: {"ndcg@5": document["model"]["rating"]["ndcg@5"]}, "product mean": {"ndcg@5": mean}}}
 
     return job
 
@@ -425,7 +426,8 @@ def pairs(source: str) -> Job:
 JOBS: dict[str, dict[str, Job]] = {
     "ml-100k": {f"u{n}": fold(n) for n in range(1, 6)},
     "amazon": {f"random {seed}": amazon("random", seed) for seed in SEEDS} | {"temporal": amazon("temporal", 42)},
-    "listwise": {loss: listwise(loss) for loss in ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")},
+    "listwise": {loss: listwise(loss) for loss in ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")}
+    | {"pairwise-hinge of 10": listwise("pairwise-hinge", 10)},
     "scarce": {f"seed {seed}": scarce(seed) for seed in SEEDS[:3]},
     "hidden": {"a fifth": hidden},
     "control": {f"seed {seed}": control("ml-100k/u1.base", seed) for seed in SEEDS[:3]},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amzrec.batches import COLUMNS, HELD_OUT, batch_size, fit_rows, held_out, packed, positions
+from amzrec.batches import COLUMNS, HELD_OUT, batch_size, fit_rows, held_out, list_order, packed, positions
 from amzrec.config import TrainConfig
 from fits import dataset_of, random_reviews, reviews_of
 
@@ -135,6 +135,18 @@ def test_every_review_comes_once_per_epoch() -> None:
     drawn = np.concatenate(list(positions(fit, 4, len(fit) // 4, [42, 0, 1])))
     assert len(set(drawn.tolist())) == len(drawn) == len(fit) // 4 * 4
     assert set(drawn.tolist()) <= set(range(len(fit)))
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_lists_are_of_one_customer_each_and_the_same_review_never_comes_twice(size: int) -> None:
+    fit = fit_rows(dataset_of(random_reviews()), random_reviews(), FULL)
+    lists = list_order(fit, np.random.default_rng(1), size).reshape(-1, size)
+    of = fit.customer[lists]
+    assert (of == of[:, :1]).all()
+    assert (fit.rated[lists] > 0).all()
+    assert len(np.unique(lists)) == lists.size
+    counts = np.bincount(fit.customer[fit.rated > 0])
+    assert (np.bincount(of[:, 0], minlength=len(counts)) == counts // size).all()
 
 
 def test_a_packed_review_has_its_own_columns_bit_for_bit() -> None:
