@@ -11,6 +11,7 @@ import numpy as np
 from amzrec.batches import COLUMNS, Fit, batch_size, bias_scale, list_order, packed, positions
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset
+from amzrec.described import described
 from amzrec.errors import AmzrecError, Progress
 from amzrec.legacy import import_tensorflow
 from amzrec.metrics import MISS, draw_lists, list_ndcg
@@ -142,11 +143,27 @@ class Learner:
             out |= {"product_counts": fit.products.counts, "customer_counts": fit.customers.counts}
         else:
             out |= self.rating_part(x[:, dims], y[:, dims], customers, products)
+        self.describe(out, f"{task}_candidate")
         self.swap()
         return {
             name: np.asarray(a, np.float32) if np.asarray(a).dtype.kind == "f" else np.asarray(a)
             for name, a in out.items()
         }
+
+    def describe(self, out: dict[str, Array], name: str) -> None:
+        """Candidates without reviews (`--catalogue all`) get the vectors that their attributes call for.
+
+        What the biases of attributes say of the stars stands: it was learned beside all else, review by review.
+        """
+        side, tower = self.fit.products, self.model.candidate_tower
+        new = self.fit.candidates[side.counts[self.fit.candidates] == 0]
+        if not len(new) or not tower.full:
+            return
+        vectors, known = np.array(out[name]), np.zeros_like(out[name])
+        if name == "rating_candidate":
+            known[:, -1] = tower.attribute_bias(np.arange(len(side.counts), dtype=np.int32)).numpy() * self.fit.unit
+        vectors[new] = (known + described(side, vectors - known, self.config.l2_rare))[new]
+        out[name] = vectors
 
     def rating_part(self, x: Array, y: Array, customers: Array, products: Array) -> dict[str, Array]:
         """The rating arrays and head of run.Vectors, model units turned into stars."""

@@ -207,12 +207,15 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def offsets(self, rows: Any) -> Any:
         """[n] learned biases of the rows and of their features and title words, beside the shrunk means."""
-        own = tf.gather(self.offset, tf.gather(self.own, rows))[:, 0]
+        return tf.gather(self.offset, tf.gather(self.own, rows))[:, 0] + self.attribute_bias(rows)
+
+    def attribute_bias(self, rows: Any) -> Any:
+        """[n] of their features and title words alone."""
         if self.side.n_attributes == 0:
-            return own
+            return tf.zeros([tf.size(rows)])
         segment, attribute, weight = self.listed(rows)
         worth = weight * tf.gather(self.attribute_offset, attribute)[:, 0]
-        return own + tf.math.unsorted_segment_sum(worth, segment, tf.size(rows))
+        return tf.math.unsorted_segment_sum(worth, segment, tf.size(rows))
 
     def offset_penalty(self, rows: Any) -> Any:
         """Of the rows of a batch: a ridge of `l2_rare` on what each feature and title word is worth, per review."""

@@ -25,7 +25,7 @@ LAYERS = [  # a module imports only from lines above its own
     "batches",
     "ragged",
     "losses optimizer towers servable",
-    "model start",
+    "model start described",
     "learner",
     "train export",
     # no TensorFlow
@@ -37,7 +37,7 @@ LAYERS = [  # a module imports only from lines above its own
     "cli",
     "__main__",
 ]
-TENSORFLOW = {"ragged", "towers", "losses", "optimizer", "servable", "model", "start", "learner"}
+TENSORFLOW = {"ragged", "towers", "losses", "optimizer", "servable", "model", "start", "described", "learner"}
 HEAVY = {"tensorflow", "tf_keras", "tensorflow_recommenders", "tensorflow_datasets", "scann"}
 LATE = {"ibis", "duckdb", "pandas", "matplotlib"}
 MODULES = sorted((ROOT / "amzrec").rglob("*.py"))

@@ -1,0 +1,96 @@
+"""Products without reviews: what their attributes say, against a dense solution and where the truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import amzrec
+from amzrec.batches import Lists, Side, fit_rows
+from amzrec.config import TrainConfig
+from amzrec.described import described
+from fits import dataset_of, random_reviews
+
+RNG = np.random.default_rng(0)
+
+
+def side_of(counts: list[int], attributes: list[list[int]], n_attributes: int) -> Side:
+    """The product side with these reviews and attributes; row 0 is the unknown one."""
+    reviews = random_reviews()
+    side = fit_rows(dataset_of(reviews), reviews, TrainConfig(dim=6)).products
+    offsets = np.cumsum([0, *(len(each) for each in attributes)])
+    lists = Lists(offsets, np.array([entry for each in attributes for entry in each], np.int32))
+    changed = {"counts": np.array(counts), "attributes": lists, "n_attributes": n_attributes}
+    return Side(**{name: getattr(side, name) for name in side.__dataclass_fields__} | changed)
+
+
+def test_it_is_the_ridge_regression_solved_densely() -> None:
+    counts = [0, 4, 30, 1, 0, 200, 7, 0]
+    attributes = [[], [0, 1], [1], [0, 2, 3], [2, 3], [1, 3], [], [0, 1, 2]]
+    vectors = RNG.normal(size=(8, 3)).astype(np.float32)
+    worth = np.array(counts) * 30 / (np.array(counts) + 30)
+    matrix = np.zeros((8, 4))
+    for row, each in enumerate(attributes):
+        matrix[row, each] = 1 / np.sqrt(len(each) + 1)
+    mean = (worth[:, None] * vectors).sum(0) / worth.sum()
+    solved = np.linalg.solve(
+        matrix.T @ (worth[:, None] * matrix) + 30 * np.eye(4), matrix.T @ (worth[:, None] * (vectors - mean))
+    )
+    found = described(side_of(counts, attributes, 4), vectors, 30.0)
+    np.testing.assert_allclose(found, mean + matrix @ solved, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_attributes", [0, 4])
+def test_a_product_without_attributes_gets_the_mean_by_reviews_and_new_ones_say_nothing(n_attributes: int) -> None:
+    vectors = np.array([[9.0], [1.0], [3.0], [50.0]], np.float32)
+    found = described(side_of([0, 10, 10, 0], [[], [], [], []], n_attributes), vectors, 30.0)
+    np.testing.assert_allclose(found, np.full((4, 1), 2.0), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def shelves(tmp_path_factory: pytest.TempPathFactory) -> amzrec.Run:
+    """Two shelves of 10 products; odd customers love one and even customers the other; one of each is new."""
+    folder = tmp_path_factory.mktemp("shelves")
+    lines, asked = ["customer,product,stars"], ["customer,product,stars"]
+    for customer in range(60):
+        mine = customer % 2
+        shelf = RNG.permutation(9)[:7]
+        lines += [f"c{customer},{'ab'[mine]}{product},5" for product in shelf]
+        lines += [f"c{customer},{'ab'[1 - mine]}{product},1" for product in shelf[:3]]
+    asked += ["c0,a9,5", "c0,b9,1"]
+    titles = ["product_id,title,category"]
+    titles += [f"{shelf}{product},Thing {shelf}{product},shelf {shelf}" for shelf in "ab" for product in range(10)]
+    for name, text in (("base", lines), ("test", asked), ("titles", titles)):
+        (folder / f"{name}.csv").write_text("\n".join(text) + "\n")
+    columns = "customer=customer,product=product,stars=stars"
+    prepare = amzrec.PrepareConfig(
+        columns=columns,
+        titles=str(folder / "titles.csv"),
+        split="given",
+        test_source=str(folder / "test.csv"),
+        catalogue="all",
+    )
+    config = TrainConfig(dim=12, head=(), epochs=25, batch_size=128, refit=False)
+    return amzrec.train(folder / "base.csv", folder / "run", config, prepare=prepare)
+
+
+def test_a_new_product_is_retrieved_and_rated_by_what_its_shelf_is_to_the_customer(shelves: amzrec.Run) -> None:
+    model = amzrec.load(shelves.path)
+    right = better = 0
+    for customer in range(1, 60):  # the first one has them in test, and is not told of them again
+        liked, other = ("a9", "b9") if customer % 2 == 0 else ("b9", "a9")
+        stars = model.rate(f"c{customer}", [liked, other]).set_index("product_id")["stars"]
+        better += stars[liked] > stars[other] + 0.5
+        everything = model.recommend(f"c{customer}", k=20).reset_index(drop=True)
+        place = {name: position for position, name in enumerate(everything["product_id"])}
+        right += place[liked] < place[other]
+    assert right >= 56
+    assert better >= 56
+
+
+def test_products_with_reviews_keep_what_they_learned(shelves: amzrec.Run) -> None:
+    v = shelves.vectors
+    rows = v["candidates"]
+    assert (v["product_counts"][rows] == 0).sum() == 2
+    for name in ("rating_candidate", "retrieval_candidate"):
+        assert len(np.unique(np.asarray(v[name])[rows].round(6), axis=0)) == 20, "no two products are alike"
