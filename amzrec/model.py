@@ -10,8 +10,8 @@ from amzrec.batches import Fit
 from amzrec.config import BATCH, TrainConfig
 from amzrec.legacy import import_tensorflow, import_tfrs
 from amzrec.losses import candidate_bias, list_loss, softmax_loss
-from amzrec.ragged import ends
-from amzrec.towers import Recent, Tower, tf_keras
+from amzrec.ragged import ends, taken
+from amzrec.towers import Mixture, Recent, Tower, tf_keras
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
@@ -145,6 +145,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         position[fit.candidates] = np.arange(len(fit.candidates))
         self.position = tf.constant(position)
         self.whole = config.negatives == "full" or (config.negatives == "auto" and len(fit.candidates) <= BATCH)
+        self.candidate_prior = tf.gather(self.prior, self.candidates, axis=1) if self.whole else None  # [T, M]
         # one query for all reviews of a customer in a batch, without any of them: far fewer rows of logits
         self.grouped = full and not recent and config.retrieval_loss == "softmax"
         self.grouped = self.grouped and config.retrieval_weight > 0
@@ -232,33 +233,31 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         unique, index = tf.unique(customer)
         given, back = c.entries(rows), q.entries(unique)
         target = given.target(place, inputs["value"], inputs["rated"], inputs["customer_edge"])
-        sums, own, words = q.sums(unique, c, seed), q.part(target, seed), q.words(unique)
+        weight, words = q.counted(target, seed), q.words(unique)
         nobody = tf.gather(q.embedding, [0])
         known = q.ids(unique) + words
-        table = tf.concat([known, nobody + words, nobody], axis=0)  # as known, by history alone, not at all
+        # as known, by history alone, not at all
+        mixture = Mixture(tf.concat([known, nobody + words, nobody], axis=0), q.sums(unique, c, seed), given)
         asked = None
         if training and self.grouped:  # each customer's query reads the retrieval dimensions, each review's the others
-            places = config.retrieval_dims, config.rating_start
-            (retrieval, table), (all_, sums), (mine, own) = (
-                ends(table, *places),
-                sums.ends(*places),
-                own.ends(*places),
-            )
+            retrieval, mixture = mixture.ends(config.retrieval_dims, config.rating_start)
             out = tf.random.stateless_uniform([tf.size(unique)], tf.stack([seed, 2]))
+            row, there = self.masked(tf.range(tf.size(unique)), tf.size(unique), out)
             bias = q.bias_without(unique, target, index)
-            left = all_.less(mine.by(index, tf.size(unique)))
-            vectors = self.query(unique, retrieval, tf.range(tf.size(unique)), left, bias, out)[0]
+            vectors = retrieval.all_but(row, index, target, weight, bias, there)
             asked = questions(vectors, unique, index, inputs["period"], len(self.prior))
+        row, there = self.masked(index, tf.size(unique), draw)
         query_bias = q.bias_without(customer, target)
-        left = sums.take(index).less(own)
-        x, query_bias = self.query(customer, table, index, left, query_bias, draw, inputs["turn"])
+        x, query_bias = mixture.each(row, index, target, weight, query_bias, there), query_bias * there
+        if q.recent:
+            x = x + q.recent(customer, c.bag, inputs["turn"]) * there[:, None]
         seed = None if seed is None else seed + 1
         sums = c.sums(rows, q, seed)
         catalogue = c.base(rows)
         candidate = c.compose(catalogue, sums, c.bias(rows))
         other = back.target(index, inputs["value"], inputs["rated"], inputs["product_edge"])
         candidate_bias = c.bias_without(product, other)
-        y = c.compose(tf.gather(catalogue, place), sums.take(place).less(c.part(other, seed)), candidate_bias)
+        y = Mixture(catalogue, sums, back).each(place, place, other, c.counted(other, seed), candidate_bias)
         times = tf.math.unsorted_segment_sum(zero + 1.0, index, tf.size(unique))
         seen = tf.math.unsorted_segment_sum(zero + 1.0, place, tf.size(rows))
         ids = q.penalty(unique, times, known) + c.penalty(rows, seen, catalogue)
@@ -269,21 +268,15 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         parts = ends(y, config.retrieval_dims, config.rating_start) if asked else None
         return Forward(x, y, query_bias, candidate_bias, candidate, rows, place, penalty, asked, parts)
 
-    def query(
-        self, customer: Any, table: Any, index: Any, history: Any, bias: Any, draw: Any, turn: Any = None
-    ) -> tuple[Any, Any]:
-        """Vectors and biases of customers [n]; those whose draw is below `mask` are known by history alone or not.
+    def masked(self, index: Any, size: Any, draw: Any) -> tuple[Any, Any]:
+        """Rows of the base of `size` customers as they are known, by history alone, and nobody; 1 where not nobody.
 
-        index [n] are their places in table [2 U + 1, …]: U customers as they are known, by history alone, and nobody.
+        `index` [n] are the customers; those whose draw is below `mask` are known by history alone or not at all.
         """
-        q, mask, size = self.query_tower, self.config.mask, (tf.shape(table)[0] - 1) // 2
+        mask = self.config.mask
         unknown = draw < mask / 2
         row = tf.where(unknown, 2 * size, index + tf.where(draw < mask, size, 0))
-        known = 1.0 - tf.cast(unknown, tf.float32)
-        x = q.compose(tf.gather(table, row), history, bias, known)
-        if q.recent:
-            x = x + q.recent(customer, self.candidate_tower.bag, turn) * known[:, None]
-        return x, bias * known
+        return row, 1.0 - tf.cast(unknown, tf.float32)
 
     def rate_batch(self, inputs: dict[str, Any], batch: Forward) -> Any:
         """Mean squared error over the rated rows of the batch, in model units, or the list loss."""
@@ -323,9 +316,9 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             counts = tf.math.unsorted_segment_sum(tf.ones_like(place, tf.float32), place, tf.size(rows))
             log_q = tf.gather(self.log_share, rows) if self.config.log_q else None
         bias = candidate_bias(tf.gather(self.popularity, rows)[:, 0], log_q, counts)
-        own = tf.gather(query, asked.index) if asked else query
+        own = taken(query, asked.index) if asked else query
         positive = tf.reduce_sum(own * y, 1) + tf.gather(bias, place)
-        prior = tf.gather(self.prior, rows, axis=1)  # [T, M]
+        prior = self.candidate_prior if rows is self.candidates else tf.gather(self.prior, rows, axis=1)
         if self.config.shared:
             period = tf.zeros_like(period)
         else:

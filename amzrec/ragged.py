@@ -75,3 +75,16 @@ def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) 
         return tf.raw_ops.SparseMatrixMatMul(a=matrix, b=dense), grad
 
     return product(table)
+
+
+def taken(table: Any, rows: Any) -> Any:
+    """tf.gather(table, rows) of rows [n], whose gradient is a CSR product too, not a segment sum."""
+    columns = tf.cast(rows, tf.int64)[:, None]
+    return combined(columns, tf.ones_like(columns, table.dtype), table)
+
+
+def combined(columns: Any, weights: Any, table: Any) -> Any:
+    """Σ_j weights[:, j] · table[columns[:, j]]: [n, D] of columns and weights [n, k]."""
+    n, k = tf.unstack(tf.shape(columns, out_type=tf.int64))
+    segment = tf.range(n * k) // k
+    return weighted_sum(segment, tf.reshape(columns, [-1]), tf.reshape(weights, [-1]), table, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from amzrec.batches import HELD_OUT, Lists, Side
 from amzrec.config import TrainConfig
 from amzrec.legacy import import_tensorflow
-from amzrec.ragged import Ragged, ends, weighted_sum
+from amzrec.ragged import Ragged, combined, ends, weighted_sum
 
 tf: Any = import_tensorflow()
 tf_keras: Any = tf.keras
@@ -23,45 +24,82 @@ class Sums(NamedTuple):
     level: Any  # [n, D] Σ of residual vectors over rated reviews: times the row's own bias, to be subtracted
     size: Any  # [n] reviews in the sums
 
-    def ends(self, first: int, last: int) -> tuple[Sums, Sums]:
-        """The same of the first dimensions, and from the last ones on, see `ragged.ends`."""
-        vector, level = (ends(part, first, last) for part in (self.vector, self.level))
-        return Sums(vector[0], level[0], self.size), Sums(vector[1], level[1], self.size)
-
-    def take(self, index: Any) -> Sums:
-        """The sums of the rows at these positions."""
-        return Sums(*(tf.gather(part, index) for part in self))
-
-    def less(self, other: Sums) -> Sums:
-        """What is left without the other sums."""
-        return Sums(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
-
-    def by(self, index: Any, rows: Any) -> Sums:
-        """Added up by index: sums of `rows` rows."""
-        return Sums(*(tf.math.unsorted_segment_sum(part, index, rows) for part in self))
-
 
 class Entries(NamedTuple):
-    """What reviews of n rows add to the histories of the other side."""
+    """What reviews of m rows add to the histories of the other side."""
 
-    bag: Any  # [n, D]
-    residual: Any  # [n, D]
-    bias: Any  # [n] with all reviews of the row, as in Side.residual
+    bag: Any  # [m, D]
+    residual: Any  # [m, D]
+    bias: Any  # [m] with all reviews of the row, as in Side.residual
 
-    def target(self, index: Any, value: Any, rated: Any, edge: Any) -> Target:
-        """The reviews [B] of the rows at these positions, as the other side's histories hold them."""
-        return Target(value, rated, edge, *(tf.gather(part, index) for part in self))
+    def target(self, place: Any, value: Any, rated: Any, edge: Any) -> Target:
+        """The reviews [B] of the rows at these places, as the other side's histories hold them."""
+        return Target(tf.cast(place, tf.int64), value, rated, edge, tf.gather(self.bias, place))
 
 
 class Target(NamedTuple):
     """The review of each example, to be left out of its own histories."""
 
+    place: Any  # [B] of the partner among the entries
     value: Any  # [B] (stars − mean) / unit
     rated: Any  # [B] 1 where there are stars
     edge: Any  # [B] where it stands in this side's histories, -1: left out by the cap, HELD_OUT: not fitted
-    bag: Any  # [B, D] the partner's
-    residual: Any  # [B, D]
-    bias: Any  # [B]
+    bias: Any  # [B] the partner's
+
+
+class Mixture:
+    """The vectors of a batch's reviews, each without its target, as weighted sums of the rows of one table.
+
+    All that is learned in them is linear, so one sparse product takes the place of a dozen [B, D] matrices, and another
+    one that of their gradients. `base` [k, D] are vectors before their histories, which are `sums` of n rows, made of
+    `entries` of m.
+    """
+
+    def __init__(self, base: Any, sums: Sums, entries: Entries) -> None:
+        parts = (base, sums.vector, sums.level, entries.bag, entries.residual)
+        lengths = [tf.shape(part, out_type=tf.int64)[0] for part in parts]
+        _, self.vector, self.level, self.bag, self.residual = tf.unstack(tf.cumsum(lengths, exclusive=True))
+        self.table, self.size = tf.concat(parts, 0), sums.size
+
+    def ends(self, first: int, last: int) -> tuple[Mixture, Mixture]:
+        """The same of the first dimensions, and from the last ones on, see `ragged.ends`."""
+        left, right = copy(self), copy(self)
+        left.table, right.table = ends(self.table, first, last)
+        return left, right
+
+    def each(self, base: Any, index: Any, target: Target, weight: Any, bias: Any, known: Any = 1.0) -> Any:
+        """[B, D] row `index` [B] of the histories on row `base` [B] of the base, without the example's own target.
+
+        `weight` [B] is 1 where the target is in the histories, `bias` [B] the row's; the history counts where `known`.
+        """
+        scale = tf.math.rsqrt(tf.gather(self.size, index) - weight + 1.0) * known
+        columns, weights = self.history(base, index, scale, bias)
+        out = self.targets(target, -scale * weight, bias)
+        return combined(tf.concat([columns, out[0]], 1), tf.concat([weights, out[1]], 1), self.table)
+
+    def all_but(self, base: Any, index: Any, target: Target, weight: Any, bias: Any, known: Any) -> Any:
+        """[n, D] every row of the histories without the targets that `index` [B] gives to it; bias and known [n]."""
+        n = tf.size(base)
+        scale = tf.math.rsqrt(self.size - tf.math.unsorted_segment_sum(weight, index, n) + 1.0) * known
+        whole = combined(*self.history(base, tf.range(n), scale, bias), self.table)
+        order = tf.argsort(index, stable=True)
+        row = tf.gather(index, order)
+        target, weight = Target(*(tf.gather(part, order) for part in target)), tf.gather(weight, order)
+        columns, weights = self.targets(target, -tf.gather(scale, row) * weight, tf.gather(bias, row))
+        segment = tf.repeat(tf.cast(row, tf.int64), 2)
+        return whole + weighted_sum(segment, tf.reshape(columns, [-1]), tf.reshape(weights, [-1]), self.table, n)
+
+    def history(self, base: Any, index: Any, scale: Any, bias: Any) -> tuple[Any, Any]:
+        """Columns and weights [·, 3] of rows with their histories."""
+        index = tf.cast(index, tf.int64)
+        columns = tf.stack([tf.cast(base, tf.int64), index + self.vector, index + self.level], 1)
+        return columns, tf.stack([tf.ones_like(scale), scale, -scale * bias], 1)
+
+    def targets(self, target: Target, weight: Any, bias: Any) -> tuple[Any, Any]:
+        """Columns and weights [·, 2] of what the targets are in histories of rows with these biases."""
+        columns = tf.stack([target.place + self.bag, target.place + self.residual], 1)
+        rest = target.rated * (target.value - target.bias - bias)
+        return columns, tf.stack([weight, weight * rest], 1)
 
 
 def kept(edge: Any, seed: Any, dropout: float) -> Any:
@@ -259,17 +297,10 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         """What reviews of these rows [n] add to the histories of the other side."""
         return Entries(tf.gather(self.bag, rows), tf.gather(self.residual, rows), self.bias(rows))
 
-    def part(self, target: Target, seed: Any) -> Sums:
-        """[B] what each target review adds to this tower's histories, where this step kept it."""
-        weight = kept(target.edge, seed, self.config.history_dropout)
-        rated = weight * target.rated
-        return Sums(
-            weight[:, None] * target.bag + (rated * (target.value - target.bias))[:, None] * target.residual,
-            rated[:, None] * target.residual,
-            weight,
-        )
+    def counted(self, target: Target, seed: Any) -> Any:
+        """[B] 1 where this tower's histories hold the target review and this step kept it."""
+        return kept(target.edge, seed, self.config.history_dropout)
 
-    def compose(self, base: Any, sums: Sums, bias: Any, kept: Any = 1.0) -> Any:
-        """[n, D] the tower's vectors; the history counts where `kept` [n] is 1."""
-        history = sums.vector - bias[:, None] * sums.level
-        return base + history * (tf.math.rsqrt(sums.size + 1.0) * kept)[:, None]
+    def compose(self, base: Any, sums: Sums, bias: Any) -> Any:
+        """[n, D] the tower's vectors with all of their histories."""
+        return base + (sums.vector - bias[:, None] * sums.level) * tf.math.rsqrt(sums.size + 1.0)[:, None]
