@@ -27,6 +27,7 @@ LAYERS = [  # a module imports only from lines above its own
     "losses optimizer towers servable",
     "model start described",
     "learner",
+    "training",
     "train export",
     # no TensorFlow
     "plots question",

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import amzrec.learner
-import amzrec.train
+import amzrec.training
 from amzrec.batches import COLUMNS, fit_rows, positions, with_prior, with_trend
 from amzrec.config import TrainConfig
 from amzrec.dataset import Dataset, Reviews
+from amzrec.errors import SILENT
 from amzrec.learner import Learner, Watch, examples, tf
 from amzrec.legacy import graphs_as_written
 from amzrec.recommender import Recommender
-from amzrec.train import Training, assemble, train
+from amzrec.train import train
+from amzrec.training import Training, assemble
 from fits import dataset_of, random_reviews, reviews_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
@@ -119,7 +121,7 @@ def test_a_snapshot_is_of_the_averaged_weights_and_leaves_the_weights_alone() ->
     learner = Learner(CONFIG.replace(average=0.9), fit, data, (1.0, 1.0))
     learner.steps()
     for number in (1, 2, 3):
-        learner.epoch(number, amzrec.train.SILENT, "", None, "select")
+        learner.epoch(number, SILENT, "", None, "select")
     weights = [v.numpy() for v in learner.model.trainable_variables]
     base = learner.snapshot("retrieval")["retrieval_query_base"]
     for variable, before in zip(learner.model.trainable_variables, weights, strict=True):

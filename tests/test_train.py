@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import amzrec.train
+import amzrec.training
 from amzrec.batches import COLUMNS, fit_rows, with_prior
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.dataset import Dataset, Reviews, open_dataset
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Datase
 def test_a_stopped_training_goes_on_where_it_was(
     board: Dataset, whole: Run, tmp_path: Path, stop_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.train, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(amzrec.training, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         amzrec.train(board, tmp_path / "stopped", TINY, progress=Told(stop_at))
     assert not (tmp_path / "stopped").exists()
