@@ -44,45 +44,45 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         pairs = list(grads_and_vars)
         with tf.init_scope():
             self.build([v for _, v in pairs])
+        # the same for all variables: computed once, as each operation costs its microseconds
+        step = tf.cast(self.iterations, tf.float32) + 1.0
+        debias = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
+        self._rate = tf.cast(self._learning_rate, tf.float32) * debias
         if self.average:
-            step = tf.cast(self.iterations, tf.float32) + 1.0
-            self._log_decay.assign_add(tf.math.log(tf.minimum(self.average, (1.0 + step) / (10.0 + step))))
+            self._last = tf.minimum(self.average, (1.0 + step) / (10.0 + step))
+            self._log_decay.assign_add(tf.math.log(self._last))
+            self._now = self._log_decay.read_value()
         return super().apply_gradients(pairs, *args, **kwargs)
 
     def update_step(self, gradient: Any, variable: Any) -> None:
         """Adam on all of a dense variable, or on the rows of an IndexedSlices gradient (deduplicated by Keras)."""
         number = self._index_dict[self._var_key(variable)]
         m, v = self._moments[number], self._squares[number]
-        step = tf.cast(self.iterations, tf.float32) + 1.0
-        debias = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
-        rate = tf.cast(self._learning_rate, tf.float32) * debias
         if isinstance(gradient, tf.IndexedSlices):
             rows, g = gradient.indices, gradient.values
             old = tf.gather(variable, rows)
             m_new = self.beta_1 * tf.gather(m, rows) + (1.0 - self.beta_1) * g
             v_new = self.beta_2 * tf.gather(v, rows) + (1.0 - self.beta_2) * tf.square(g)
-            new = old - rate * m_new / (tf.sqrt(v_new) + self.epsilon)
+            new = old - self._rate * m_new / (tf.sqrt(v_new) + self.epsilon)
             m.scatter_update(tf.IndexedSlices(m_new, rows))
             v.scatter_update(tf.IndexedSlices(v_new, rows))
             variable.scatter_update(tf.IndexedSlices(new, rows))
             if self.average:
                 average, past = self._averages[number], self._past[number]
-                decay = tf.exp(self._log_decay - tf.gather(past, rows))
                 # between its last touch and now the row had the weight `old`; the newest decay weighs `new`
-                last = tf.minimum(self.average, (1.0 + step) / (10.0 + step))
-                decay = tf.reshape(decay / last, [-1] + [1] * (len(variable.shape) - 1))
+                decay = tf.exp(self._now - tf.gather(past, rows)) / self._last
+                decay = tf.reshape(decay, [-1] + [1] * (len(variable.shape) - 1))
                 caught_up = old + decay * (tf.gather(average, rows) - old)
-                average.scatter_update(tf.IndexedSlices(new + last * (caught_up - new), rows))
-                past.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), self._log_decay.read_value()), rows))
+                average.scatter_update(tf.IndexedSlices(new + self._last * (caught_up - new), rows))
+                past.scatter_update(tf.IndexedSlices(tf.fill(tf.shape(rows), self._now), rows))
         else:
             m.assign(self.beta_1 * m + (1.0 - self.beta_1) * gradient)
             v.assign(self.beta_2 * v + (1.0 - self.beta_2) * tf.square(gradient))
-            variable.assign_sub(rate * m / (tf.sqrt(v) + self.epsilon))
+            variable.assign_sub(self._rate * m / (tf.sqrt(v) + self.epsilon))
             if self.average:
                 average, past = self._averages[number], self._past[number]
-                last = tf.minimum(self.average, (1.0 + step) / (10.0 + step))
-                average.assign(variable + last * (average - variable))
-                past.assign(tf.fill(past.shape, self._log_decay.read_value()))
+                average.assign(variable + self._last * (average - variable))
+                past.assign(tf.fill(past.shape, self._now))
 
     def swap(self, variables: Any) -> None:
         """Exchange weights and averaged weights (brought up to date); a second call exchanges them back."""
