@@ -2,12 +2,13 @@
 
     python scripts/bench_evaluate.py --out benchmarks/speed.md
 
-Shape of the Amazon notebook: 115,120 reviews, 80/20, 46,438 titles with power-law counts, vectors 32 wide. Every test
-customer has a vector of its own here, the worst case: with 1.05 reviews per customer, nearly all test customers are
-unknown, share one query and are ranked once.
+Shape of the Amazon notebook: 115,120 reviews, 80/20, 46,438 titles with power-law counts, vectors 32 wide, a random one
+for each customer of train. With 1.05 reviews per customer most of test have none there: as in every run they share the
+unknown customer's vector, so that amzrec ranks these once. "all known" is the worst case, a vector of its own for each.
   amzrec            `amzrec evaluate`: stars, top-k, the ranking metrics, slices, baselines, intervals, JSON, no picture
-  amzrec, ranks     what of it the peers do: ranks of the test products, and with the seen products left out too
-  amzrec, dates     `amzrec evaluate` of a model with 200 periods, with popularity as of each day among the baselines
+  amzrec, all known the same
+  amzrec, ranks     what of that the peers do: ranks of the test products, and with the seen products left out too
+  amzrec, dates     `amzrec evaluate`, all known, 200 periods in the model, popularity as of each day as a baseline
   expert            FactorizedTopK over unique candidates in one BruteForce index, batches of 1,024 test rows, by ids
   expert, streaming the same over a dataset of unique candidates in batches of 4,096
   notebook          FactorizedTopK over the train reviews' titles in batches of 128, duplicates and all
@@ -76,8 +77,8 @@ def dataset_of(folder: Path, reviews: Reviews) -> Dataset:
     return open_dataset(folder)
 
 
-def run_of(folder: Path, dataset: Dataset, dated: bool) -> Run:
-    """A finished run with random vectors for every customer and product, and a head of 256 and 128."""
+def run_of(folder: Path, dataset: Dataset, dated: bool, unknown: bool = False) -> Run:
+    """A finished run with random vectors for every product, customer and `unknown` customer; a head of 256 and 128."""
     rng, fit = np.random.default_rng(3), Reviews.concat([dataset.train, dataset.valid])
     counts = np.bincount(fit.product, minlength=TITLES + 1)
 
@@ -100,6 +101,9 @@ def run_of(folder: Path, dataset: Dataset, dated: bool) -> Run:
         "seen_part": np.zeros(0, np.uint8),
     }
     arrays |= {name: np.zeros((1, 1), np.float32) for name in ("query_base", "history_bag", "history_residual")}
+    if not unknown:
+        for name in ("retrieval_query", "rating_query"):
+            arrays[name][arrays["customer_counts"] == 0] = arrays[name][0]
     if dated:
         arrays |= {"context": table(PERIODS, TITLES + 1), "rating_context": table(PERIODS)}
         arrays["context_edges"] = (np.arange(1, PERIODS) * (DAYS * DAY // PERIODS)).astype(np.int64)
@@ -169,8 +173,9 @@ def main() -> None:
         folder = Path(name)
         dataset = dataset_of(folder / "plain", reviews)
         with_dates = dataset_of(folder / "dated", dataclasses.replace(reviews, timestamp=time))
-        run, dated = run_of(folder / "run", dataset, False), run_of(folder / "run_dated", with_dates, True)
-        rows, vectors, test = run.vectors["candidates"], run.vectors["retrieval_candidate"], dataset.test
+        run, known = run_of(folder / "run", dataset, False), run_of(folder / "known", dataset, False, True)
+        dated = run_of(folder / "dates", with_dates, True, True)
+        rows, vectors, test = known.vectors["candidates"], known.vectors["retrieval_candidate"], dataset.test
         unique = tf.data.Dataset.from_tensor_slices((rows, vectors[rows])).batch(4096).cache()
         titles = Reviews.concat([dataset.train, dataset.valid]).product
         repeated = tf.data.Dataset.from_tensor_slices((titles, vectors[titles])).batch(128)
@@ -179,11 +184,12 @@ def main() -> None:
         few, fewer = (test.take(np.arange(n)) for n in (a.streaming_rows, a.notebook_rows))
         steps: dict[str, Callable[[], object]] = {
             "amzrec": lambda: evaluate(run, dataset),
-            "amzrec, ranks": ranks_alone(run, dataset),
+            "amzrec, all known": lambda: evaluate(known, dataset),
+            "amzrec, ranks": ranks_alone(known, dataset),
             "amzrec, dates": lambda: evaluate(dated, with_dates),
-            "expert": factorized(run, test, index, 1024),
-            "expert, streaming": factorized(run, few, unique, 1024),
-            "notebook": factorized(run, fewer, repeated, 256),
+            "expert": factorized(known, test, index, 1024),
+            "expert, streaming": factorized(known, few, unique, 1024),
+            "notebook": factorized(known, fewer, repeated, 256),
         }
         peak = {}
         for each, step in steps.items():
