@@ -337,7 +337,7 @@ class Watch:
     def ndcg(self, query: Array, candidate: Array, prior: Array) -> float:
         """Mean over the valid reviews of 1 / log2(1 + rank)."""
         questions = np.arange(len(query))
-        ranks = rank(query, candidate, questions, self.positives, self.seen, 1, prior, self.period)
+        ranks = rank(query, candidate, questions, self.positives, self.seen, 0, prior, self.period)
         above = ranks.above_unseen
         gains = np.where(above == MISS, 0.0, 1.0 / np.log2(np.minimum(above, MISS - 2) + 2.0))
         return float(gains.mean()) if len(gains) else float("nan")
