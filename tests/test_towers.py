@@ -11,7 +11,7 @@ from amzrec.batches import Fit, fit_rows, held_out
 from amzrec.config import TrainConfig
 from amzrec.dataset import Reviews
 from amzrec.legacy import import_tensorflow
-from amzrec.ragged import owners, weighted_sum
+from amzrec.ragged import combined, owners, taken, weighted_sum
 from amzrec.towers import kept
 from fits import batch_of, dataset_of, model_of, reviews_of, small
 
@@ -249,6 +249,19 @@ def in_turns(**settings: Any) -> tuple[Fit, Any]:
     dataset = dataset_of(reviews)
     fit = fit_rows(dataset, reviews, config)
     return fit, model_of(config, fit, dataset)
+
+
+def test_rows_taken_and_combined_and_their_gradients_worked_by_hand() -> None:
+    table = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(table)
+        rows = taken(table, tf.constant([2, 0, 2], tf.int32))
+        sums = combined(tf.constant([[0, 2], [1, 1]], tf.int64), tf.constant([[1.0, -2.0], [0.5, 3.0]]), table)
+        first, second = tf.reduce_sum(rows * [[1.0], [2.0], [4.0]]), sums[1, 0]
+    assert rows.numpy().tolist() == [[5.0, 6.0], [1.0, 2.0], [5.0, 6.0]]
+    assert tape.gradient(first, table).numpy().tolist() == [[2.0, 2.0], [0.0, 0.0], [5.0, 5.0]]
+    assert sums.numpy().tolist() == [[-9.0, -10.0], [10.5, 14.0]]
+    assert tape.gradient(second, table).numpy().tolist() == [[0.0, 0.0], [3.5, 0.0], [0.0, 0.0]]
 
 
 def test_products_stand_in_the_order_of_time_and_equal_times_by_row() -> None:
