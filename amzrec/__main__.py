@@ -1,5 +1,5 @@
 """`python -m amzrec` is `amzrec`."""
 
-from amzrec.cli import main
+from amzrec.cli.app import main
 
 main()

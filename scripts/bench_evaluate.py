@@ -32,13 +32,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import amzrec.evaluate
-from amzrec.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
-from amzrec.evaluate import answer, evaluate
-from amzrec.legacy import import_tensorflow, import_tfrs
-from amzrec.question import ask
-from amzrec.recommender import Recommender
-from amzrec.run import RUN, Run, Strings, Vectors, open_run, write_vectors
+import amzrec.commands.evaluate
+from amzrec.answers.recommender import Recommender
+from amzrec.commands.evaluate import answer, evaluate
+from amzrec.evaluation.testset import ask
+from amzrec.model.keras2 import import_tensorflow, import_tfrs
+from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
+from amzrec.store.run import RUN, Run, Strings, Vectors, open_run, write_vectors
 from bench_recommend import alternating, markdown, section
 
 tf: Any = import_tensorflow()
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--notebook-rows", type=int, default=256, help="test rows of the notebook")
     parser.add_argument("--out", type=Path, help="Markdown file whose section is replaced; default: print")
     a = parser.parse_args()
-    amzrec.evaluate.draw = lambda *_: None
+    amzrec.commands.evaluate.draw = lambda *_: None
     reviews = generated()
     time = np.random.default_rng(4).integers(0, DAYS * DAY, ROWS)
     with tempfile.TemporaryDirectory() as name:

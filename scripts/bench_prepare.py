@@ -124,10 +124,10 @@ def generate(path: Path, layout: str, count: int, seed: int) -> None:
 
 def read(file: Path, folder: Path) -> int | None:
     """The first stage of prepare."""
+    from amzrec.commands.prepare import Preparation
     from amzrec.config import PrepareConfig
     from amzrec.errors import SILENT
-    from amzrec.prepare import Preparation
-    from amzrec.sources import engine
+    from amzrec.reviews.engines import engine
 
     folder.mkdir()
     work = Preparation(str(file), PrepareConfig(), folder, SILENT)
@@ -140,7 +140,7 @@ def read(file: Path, folder: Path) -> int | None:
 
 def prepare(file: Path, folder: Path) -> int:
     """All of it."""
-    from amzrec.prepare import prepare as verb
+    from amzrec.commands.prepare import prepare as verb
 
     return int(verb(file, folder).info["counts"]["kept"])
 

@@ -28,12 +28,12 @@ import pyarrow.compute
 import pyarrow.csv
 
 import amzrec
-from amzrec.dataset import Dataset, open_dataset
-from amzrec.evaluate import Answers, figures
-from amzrec.question import Question, ask
-from amzrec.ranks import inner_products
-from amzrec.recommender import Recommender
-from amzrec.run import Run, open_run
+from amzrec.answers.ranks import inner_products
+from amzrec.answers.recommender import Recommender
+from amzrec.commands.evaluate import Answers, figures
+from amzrec.evaluation.testset import Question, ask
+from amzrec.store.dataset import Dataset, open_dataset
+from amzrec.store.run import Run, open_run
 
 Figures = dict[str, Any]
 Job = Callable[[Path, Path], Figures]  # (data, scratch folder) → what was measured
@@ -157,7 +157,7 @@ def retrieval_peers(question: Question) -> Iterator[tuple[str, Callable[[], Answ
 
 def by_product(question: Question, queries: Any, candidates: Any) -> Answers:
     """Ranks by inner product: queries [G, d] of the tested customers, candidates [M, d]."""
-    from amzrec.question import by_time
+    from amzrec.evaluation.testset import by_time
 
     asked = by_time(question)
     vectors = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(candidates, np.float32)

@@ -28,8 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.recommend import recommend_all
-from amzrec.run import RUN, Run, Strings, Vectors, open_run, write_vectors
+from amzrec.commands.recommend import recommend_all
+from amzrec.store.run import RUN, Run, Strings, Vectors, open_run, write_vectors
 
 HERE = Path(__file__).resolve().parents[1]
 # not ru_maxrss: a child starts with that of the process that started it
@@ -73,7 +73,7 @@ def generated(folder: Path, customers: int, products: int, dims: int, seed: int 
 
 def brute_force(run: Run, customers: int) -> Callable[[], None]:
     """The 10 best for the first customers, by TFRS."""
-    from amzrec.legacy import import_tensorflow, import_tfrs
+    from amzrec.model.keras2 import import_tensorflow, import_tfrs
 
     tf, tfrs = import_tensorflow(), import_tfrs()
     vectors = run.vectors

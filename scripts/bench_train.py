@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from amzrec.batches import COLUMNS, fit_rows
 from amzrec.config import TrainConfig
-from amzrec.dataset import NO_TIME, Dataset, Reviews
-from amzrec.learner import Learner, examples
-from amzrec.legacy import import_tensorflow, import_tfrs
-from amzrec.losses import LOGITS, softmax_loss
+from amzrec.features.batches import COLUMNS, fit_rows
+from amzrec.model.keras2 import import_tensorflow, import_tfrs
+from amzrec.model.losses import LOGITS, softmax_loss
+from amzrec.store.dataset import NO_TIME, Dataset, Reviews
+from amzrec.training.learner import Learner, examples
 from bench_evaluate import CUSTOMERS, ROWS, TITLES, WIDTH, dataset_of, generated
 from bench_recommend import HERE, READ, alternating, markdown, section
 

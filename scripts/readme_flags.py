@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from amzrec.cli import app
+from amzrec.cli.app import app
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 START, END = "<!-- flags: python scripts/readme_flags.py -->\n", "<!-- end of flags -->"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import amzrec
-from amzrec.report import table
-from amzrec.run import Run
+from amzrec.cli.tables import table
+from amzrec.store.run import Run
 
 TOWERS: dict[str, Any] = {
     "features": "ids",

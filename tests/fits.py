@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from amzrec.batches import COLUMNS, Fit, fit_rows, with_prior
 from amzrec.config import TrainConfig
-from amzrec.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews
+from amzrec.features.batches import COLUMNS, Fit, fit_rows, with_prior
+from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews
 
 DAY = 86_400
 CUSTOMERS, PRODUCTS = 12, 9  # the last of each is never reviewed in train
@@ -62,8 +62,8 @@ def random_reviews(seed: int = 0, clicks: bool = True, dates: bool = True) -> Re
 
 def model_of(config: TrainConfig, fit: Fit, dataset: Dataset, noise: float = 0.3) -> Any:
     """A MultitaskModel on these rows whose every weight was moved at random, so that nothing is zero by chance."""
-    from amzrec.legacy import import_tensorflow
-    from amzrec.model import MultitaskModel
+    from amzrec.model.keras2 import import_tensorflow
+    from amzrec.model.multitask import MultitaskModel
 
     tf: Any = import_tensorflow()
     ids = dataset.customers["customer_id"], dataset.products["product_id"]
@@ -86,7 +86,7 @@ def small(half_life: float | None = None, noise: float = 0.3, **settings: Any) -
 
 def batch_of(fit: Fit, index: Any = None) -> dict[str, Any]:
     """All fitted reviews (or those at these positions) as one batch of tensors."""
-    from amzrec.legacy import import_tensorflow
+    from amzrec.model.keras2 import import_tensorflow
 
     tf: Any = import_tensorflow()
     index = slice(None) if index is None else index

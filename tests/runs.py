@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.dataset import Dataset, Reviews, open_dataset
-from amzrec.run import RUN, Run, Strings, Vectors, feature_lists, open_run, write_vectors
+from amzrec.store.dataset import Dataset, Reviews, open_dataset
+from amzrec.store.run import RUN, Run, Strings, Vectors, feature_lists, open_run, write_vectors
 
 PARTS = ("train", "valid", "test")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amzrec import baselines
-from amzrec.baselines import DAY
-from amzrec.dataset import NO_TIME
+from amzrec.evaluation import baselines
+from amzrec.evaluation.baselines import DAY
+from amzrec.store.dataset import NO_TIME
 
 
 def test_biases_are_shrunk_means_products_first_then_customers() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amzrec.batches import COLUMNS, HELD_OUT, batch_size, fit_rows, held_out, list_order, packed, positions
 from amzrec.config import TrainConfig
+from amzrec.features.batches import COLUMNS, HELD_OUT, batch_size, fit_rows, held_out, list_order, packed, positions
 from fits import dataset_of, random_reviews, reviews_of
 
 NAN = float("nan")

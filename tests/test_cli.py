@@ -15,9 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 import amzrec
-from amzrec import config, dataset, flags, report, terminal
-from amzrec.cli import app
+from amzrec import config
+from amzrec.cli import flags, tables, terminal
+from amzrec.cli.app import app
 from amzrec.errors import AmzrecError
+from amzrec.store import dataset
 from conftest import ROOT
 from runs import parity_vectors, write_run
 
@@ -124,7 +126,7 @@ def test_an_unexpected_os_error_is_one_line_too(monkeypatch: pytest.MonkeyPatch)
     def broken(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/some/where")
 
-    monkeypatch.setattr("amzrec.recommend.similar", broken)
+    monkeypatch.setattr("amzrec.commands.recommend.similar", broken)
     done = run("similar", "p01")
     assert done.exit_code == 1
     assert done.stderr.startswith("amzrec: error: Permission denied: /some/where")
@@ -134,7 +136,7 @@ def test_an_interrupt_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch) -> 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("amzrec.recommend.similar", stopped)
+    monkeypatch.setattr("amzrec.commands.recommend.similar", stopped)
     done = run("similar", "p01")
     assert done.exit_code == 130
     assert "Traceback" not in done.output
@@ -186,7 +188,7 @@ def test_the_seed_of_the_split_and_of_the_training_are_two_flags_of_train(monkey
         asked.update(others, config=settings)
         raise AmzrecError("enough")
 
-    monkeypatch.setattr("amzrec.train.train", noted)
+    monkeypatch.setattr("amzrec.commands.train.train", noted)
     run("train", "--seed", 5, "--split-seed", 6)
     assert asked["config"] == config.TrainConfig(seed=5)
     assert asked["prepare"] == config.PrepareConfig(seed=6)
@@ -202,7 +204,7 @@ def test_every_setting_has_a_comment_that_becomes_its_help() -> None:
 
 
 def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
-    assert report.table(["name", "n"], [["ab", 5], ["a", 1234], ["c", None]]).splitlines() == [
+    assert tables.table(["name", "n"], [["ab", 5], ["a", 1234], ["c", None]]).splitlines() == [
         "name      n",
         "----  -----",
         "ab        5",
@@ -212,16 +214,16 @@ def test_numbers_stand_to_the_right_and_words_to_the_left() -> None:
 
 
 def test_a_table_without_rows_is_its_header() -> None:
-    assert report.table(["a", "bc"], []).splitlines() == ["a  bc", "-  --"]
+    assert tables.table(["a", "bc"], []).splitlines() == ["a  bc", "-  --"]
 
 
 def test_a_long_title_is_cut_with_an_ellipsis() -> None:
-    assert report.cut("A very long title", 8) == "A very…"
-    assert report.cut(None, 8) is None
+    assert tables.cut("A very long title", 8) == "A very…"
+    assert tables.cut(None, 8) is None
 
 
 def test_columns_that_no_system_has_are_left_out() -> None:
-    lines = report.systems_table({"a": {"rating": {"rmse": 1.0}}, "b": {}}).splitlines()
+    lines = tables.systems_table({"a": {"rating": {"rmse": 1.0}}, "b": {}}).splitlines()
     assert lines[0].split() == ["RMSE"]
     assert lines[2].split() == ["a", "1.0000"]
     assert lines[3].split() == ["b", "-"]
@@ -256,19 +258,18 @@ def test_progress_is_one_live_line_on_a_terminal() -> None:
 # --- from Python
 
 
-def test_a_verb_is_callable_however_its_module_was_imported() -> None:
+def test_a_verb_is_a_function_of_the_package() -> None:
     code = """
 import amzrec
 try: amzrec.evaluate("nowhere")
 except amzrec.AmzrecError: print("attribute")
-import amzrec.prepare
+import amzrec.commands.prepare, amzrec.training.phases
 try: amzrec.prepare(None, "/dev/null/x")
 except amzrec.AmzrecError: print("import")
-from amzrec.prepare import cached
-from amzrec import recommend, rate
+from amzrec import rate, recommend
 try: recommend("u1", "nowhere")
 except amzrec.AmzrecError: print("from")
-print(amzrec.prepare.prepare.__name__, callable(amzrec.train), callable(rate))
+print(amzrec.prepare.__name__, callable(amzrec.train), callable(rate))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=dict(os.environ))
     assert done.stdout.split("\n")[:4] == ["attribute", "import", "from", "prepare True True"], done.stderr

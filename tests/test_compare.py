@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.compare import compare
+from amzrec.commands.compare import compare
+from amzrec.commands.evaluate import evaluate
 from amzrec.config import TrainConfig
-from amzrec.dataset import Dataset, open_dataset
 from amzrec.errors import AmzrecError
-from amzrec.evaluate import evaluate
-from amzrec.run import Run, latest_run
+from amzrec.store.dataset import Dataset, open_dataset
+from amzrec.store.run import Run, latest_run
 from runs import parity_vectors, random_vectors, write_run
 
 
@@ -29,7 +29,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, float]]:
         vectors = parity_vectors(dataset) if understood else random_vectors(dataset, np.random.default_rng(len(asked)))
         return write_run(run, dataset, vectors, finished=float(len(asked)))
 
-    monkeypatch.setattr("amzrec.train.train", train)
+    monkeypatch.setattr("amzrec.commands.train.train", train)
     return asked
 
 

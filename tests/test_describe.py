@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 import amzrec
-from amzrec.cli import app
+from amzrec.cli.app import app
+from amzrec.commands.describe import describe, periods, spread, stars_of
 from amzrec.config import PrepareConfig
-from amzrec.describe import describe, periods, spread, stars_of
 from amzrec.errors import AmzrecError
 
 HEAD = "customer,product,stars,timestamp\n"
@@ -123,8 +123,8 @@ def test_ties_count_against_popularity(tmp_path: Path) -> None:
 
 
 def test_the_figures_of_the_baselines_are_those_of_evaluate(checkerboard: Path, tmp_path: Path) -> None:
-    from amzrec.dataset import open_dataset
-    from amzrec.evaluate import evaluate
+    from amzrec.commands.evaluate import evaluate
+    from amzrec.store.dataset import open_dataset
     from runs import parity_vectors, write_run
 
     run = write_run(tmp_path / "run", checkerboard, parity_vectors(open_dataset(checkerboard)))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import amzrec
-from amzrec.batches import Lists, Side, fit_rows
 from amzrec.config import TrainConfig
-from amzrec.described import described
+from amzrec.features.batches import Lists, Side, fit_rows
+from amzrec.training.coldstart import described
 from fits import dataset_of, random_reviews
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 import readme_flags
-from amzrec.cli import app
+from amzrec.cli.app import app
 from conftest import ROOT, checkerboard_reviews
 
 README = (ROOT / "README.md").read_text()
@@ -45,14 +45,14 @@ def test_every_flag_that_the_readme_names_exists() -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) <= known
 
 
-def test_every_file_of_the_tree_exists_and_every_module_is_in_it() -> None:
+def test_every_file_of_the_tree_exists_and_every_room_is_in_it() -> None:
     tree = README.split("## The files")[1].split("## Every command")[0]
     named = set(re.findall(r"[\w/]+\.(?:py|txt|md)|\w+/", tree))
     for name in named:
-        places = [ROOT / name, ROOT / "amzrec" / name, ROOT / "scripts" / name]
+        places = [ROOT / name, ROOT / "amzrec" / name, ROOT / "amzrec" / "reviews" / name, ROOT / "scripts" / name]
         assert any(place.exists() for place in places), name
-    modules = {path.name for path in (ROOT / "amzrec").glob("*.py")} - {"__init__.py", "__main__.py"}
-    assert modules <= named
+    rooms = {f"{path.name}/" for path in (ROOT / "amzrec").iterdir() if (path / "__init__.py").is_file()}
+    assert rooms <= named
 
 
 def test_the_changelog_knows_the_version() -> None:

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from amzrec import doctor as doctor_module
-from amzrec.doctor import doctor
+from amzrec.commands import doctor as doctor_module
+from amzrec.commands.doctor import doctor
 
 FACTS = {"tensorflow": "2.20.0", "cuda": False, "gpus": [], "tfrs": "v0.7.7", "scann": None}
 
@@ -128,7 +128,7 @@ def test_without_scann_everything_else_works_where_it_cannot_be_had(monkeypatch,
 
 
 def test_a_missing_sample_is_a_problem(monkeypatch, quick, tmp_path):
-    monkeypatch.setattr("amzrec.sources.sample_folder", lambda: tmp_path)
+    monkeypatch.setattr("amzrec.reviews.sources.sample_folder", lambda: tmp_path)
     assert "name a SOURCE" in problems()["sample"].remedy
 
 
@@ -165,11 +165,13 @@ import os
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import tensorflow
-from amzrec import doctor as module, errors, legacy
+from amzrec import errors
+from amzrec.commands import doctor as module
+from amzrec.model import keras2
 check, = module.keras()
 assert not check.ok and "Restart Python" in check.remedy, check
 try:
-    legacy.import_tfrs()
+    keras2.import_tfrs()
 except errors.AmzrecError as error:
     assert 'os.environ["TF_USE_LEGACY_KERAS"] = "1"' in str(error)
 else:
@@ -184,9 +186,9 @@ def test_amzrec_sets_the_legacy_flag_itself_and_hides_scann_from_processors_that
 import os
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "1"
-from amzrec import legacy
-from amzrec.legacy import import_tfrs, import_tensorflow
-legacy.avx2 = lambda: False
+from amzrec.model import keras2
+from amzrec.model.keras2 import import_tfrs, import_tensorflow
+keras2.avx2 = lambda: False
 assert import_tfrs().__version__ == "v0.7.7"
 import sys
 assert "scann" not in sys.modules

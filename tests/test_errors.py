@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from amzrec.cli import app
-from amzrec.dataset import open_dataset
+from amzrec.cli.app import app
+from amzrec.store.dataset import open_dataset
 from conftest import ROOT
 from runs import parity_vectors, write_run
 

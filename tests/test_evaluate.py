@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from amzrec.dataset import REVIEW_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
+from amzrec.commands.evaluate import evaluate
 from amzrec.errors import AmzrecError
-from amzrec.evaluate import evaluate
-from amzrec.question import head_products
-from amzrec.run import Run
+from amzrec.evaluation.testset import head_products
+from amzrec.store.dataset import REVIEW_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
+from amzrec.store.run import Run
 from conftest import add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
 
@@ -26,7 +26,7 @@ DAY = 86_400
 def _no_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than everything else here: one test looks at them."""
     if "pictures" not in request.node.name:
-        monkeypatch.setattr("amzrec.evaluate.draw", lambda *_: None)
+        monkeypatch.setattr("amzrec.commands.evaluate.draw", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +335,7 @@ def test_factorized_top_k_by_ids_gives_the_same_shares_where_there_are_no_ties(t
     import tensorflow as tf
     import tensorflow_recommenders as tfrs
 
-    import amzrec.legacy  # noqa: F401
+    import amzrec.model.keras2  # noqa: F401
 
     dataset = random_dataset(tmp_path / "dataset", 11)
     vectors = random_vectors(dataset, np.random.default_rng(11))

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amzrec import export as export_module
-from amzrec.dataset import open_dataset
+from amzrec.answers.index import without_scann
+from amzrec.answers.recommender import Recommender
+from amzrec.commands import export as export_module
+from amzrec.commands.export import export
 from amzrec.errors import AmzrecError
-from amzrec.export import export
-from amzrec.index import without_scann
-from amzrec.recommender import Recommender
-from amzrec.run import Strings
+from amzrec.store.dataset import open_dataset
+from amzrec.store.run import Strings
 from runs import parity_vectors, random_vectors, write_run
 
 needs_scann = pytest.mark.skipif(without_scann() is not None, reason=f"no ScaNN here: {without_scann()}")

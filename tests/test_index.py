@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amzrec import index as index_module
+from amzrec.answers import index as index_module
+from amzrec.answers.index import ExactIndex, Index, ScannIndex, make_index, without_scann
 from amzrec.errors import AmzrecError
-from amzrec.index import ExactIndex, Index, ScannIndex, make_index, without_scann
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_scann = pytest.mark.skipif(without_scann() is not None, reason=f"no ScaNN here: {without_scann()}")
@@ -213,7 +213,7 @@ def test_scann_answers_without_loading_tensorflow_which_still_loads_afterwards()
     code = """
 import sys
 import numpy as np
-from amzrec.index import ScannIndex
+from amzrec.answers.index import ScannIndex
 rows = np.arange(1, 21, dtype=np.int32)
 top, _ = ScannIndex.build(np.eye(20, dtype=np.float32), rows).search(np.eye(20, dtype=np.float32), 1)
 assert top[:, 0].tolist() == rows.tolist()

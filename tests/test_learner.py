@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import amzrec.learner
-import amzrec.training
-from amzrec.batches import COLUMNS, fit_rows, positions, with_prior, with_trend
+import amzrec.training.learner
+import amzrec.training.phases
+from amzrec.answers.recommender import Recommender
+from amzrec.commands.train import train
 from amzrec.config import TrainConfig
-from amzrec.dataset import Dataset, Reviews
 from amzrec.errors import SILENT
-from amzrec.learner import Learner, Watch, examples, tf
-from amzrec.legacy import graphs_as_written
-from amzrec.recommender import Recommender
-from amzrec.train import train
-from amzrec.training import Training, assemble
+from amzrec.features.batches import COLUMNS, fit_rows, positions, with_prior, with_trend
+from amzrec.model.keras2 import graphs_as_written
+from amzrec.store.dataset import Dataset, Reviews
+from amzrec.training.learner import Learner, Watch, examples, tf
+from amzrec.training.phases import Training, assemble
 from fits import dataset_of, random_reviews, reviews_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
@@ -94,7 +94,7 @@ def test_the_answers_of_a_run_are_the_models_own(name: str) -> None:
         np.testing.assert_allclose(scores, known, atol=1e-4)
 
         biases = model.query_tower.rating_bias(customer), model.candidate_tower.rating_bias(product)
-        seen = amzrec.learner.Forward(x, y, *biases, None, None, None, None)
+        seen = amzrec.training.learner.Forward(x, y, *biases, None, None, None, None)
         stars = model.rate(customer, product, seen, fit.trend[period]).numpy() * fit.unit + fit.mean
         raw = Recommender(vectors).rate(vectors["rating_query"][pairs[:, 0]], pairs[:, 1], clip=False)
         if "rating_context" in vectors.arrays:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec import losses
-from amzrec.legacy import import_tensorflow, import_tfrs
-from amzrec.losses import candidate_bias, list_loss, softmax_loss
+from amzrec.model import losses
+from amzrec.model.keras2 import import_tensorflow, import_tfrs
+from amzrec.model.losses import candidate_bias, list_loss, softmax_loss
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()

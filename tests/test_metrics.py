@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from amzrec import metrics
-from amzrec.metrics import MISS, Pair
+from amzrec.evaluation import metrics
+from amzrec.evaluation.metrics import MISS, Pair
 
 
 def test_top_k_counts_all_rows_and_a_product_that_is_no_candidate_is_a_miss() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.legacy import import_tensorflow
-from amzrec.optimizer import LazyAdam
+from amzrec.model.keras2 import import_tensorflow
+from amzrec.model.optimizer import LazyAdam
 
 tf: Any = import_tensorflow()
 

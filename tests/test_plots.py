@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amzrec import plots
+from amzrec.evaluation import pictures
 
 HISTORY = """phase,epoch,rating_loss,rating_constant,retrieval_loss,retrieval_constant,valid_rmse,valid_ndcg
 select,1,0.9,1.2,6.5,7.4,0.95,0.2
@@ -17,28 +17,28 @@ refit,1,0.9,1.2,6.5,7.4,,
 
 def test_training_curves_are_drawn_from_the_history(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text(HISTORY)
-    drawn = plots.draw_history(tmp_path, tmp_path)
+    drawn = pictures.draw_history(tmp_path, tmp_path)
     assert drawn == tmp_path / "training.png"
     assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_history_without_validation_figures_is_drawn_too(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("phase,epoch,rating_loss,rating_constant\nselect,1,0.9,1.2\n")
-    assert plots.draw_history(tmp_path, tmp_path) is not None
+    assert pictures.draw_history(tmp_path, tmp_path) is not None
 
 
 def test_no_history_is_no_picture(tmp_path: Path) -> None:
-    assert plots.draw_history(tmp_path, tmp_path) is None
+    assert pictures.draw_history(tmp_path, tmp_path) is None
     (tmp_path / "history.csv").write_text("phase,epoch\n")
-    assert plots.draw_history(tmp_path, tmp_path) is None
+    assert pictures.draw_history(tmp_path, tmp_path) is None
 
 
 def test_no_candidates_are_no_picture(tmp_path: Path) -> None:
-    assert plots.draw_coverage(np.zeros(0, np.int64), np.zeros(0, np.int64), {}, tmp_path) is None
+    assert pictures.draw_coverage(np.zeros(0, np.int64), np.zeros(0, np.int64), {}, tmp_path) is None
 
 
 def test_a_comparison_of_clicks_alone_has_the_retrieval_panel_only(tmp_path: Path) -> None:
     top = {"retrieval": {"top_1": 0.1, "top_10": 0.2}}
     facts = {"test_rows": 2, "candidates": 3, "split": "random", "seed": 1}
     document = {"models": {"joint": top}, "baselines": {"popularity": top}, "differences": {}, "protocol": facts}
-    assert plots.draw_comparison(document, tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert pictures.draw_comparison(document, tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amzrec import coded, vocab
+from amzrec.commands.prepare import cached, prepare
 from amzrec.config import PrepareConfig
-from amzrec.dataset import NO_TIME, Dataset, is_dataset, open_dataset, tidy
 from amzrec.errors import AmzrecError
-from amzrec.prepare import cached, prepare
-from amzrec.sources import blocks, catalogue
+from amzrec.reviews import coded, vocabulary
+from amzrec.reviews.sources import blocks, catalogue
+from amzrec.store.dataset import NO_TIME, Dataset, is_dataset, open_dataset, tidy
 from conftest import ROOT
 
 ALL_TRAIN: Any = {"valid": 0, "test": 1e-9}  # nothing held out
@@ -431,16 +431,16 @@ def test_tokens_are_the_hashed_words_of_each_title() -> None:
              ["a", "b"], ["b"], []]  # fmt: skip
     hashed = [[zlib.crc32(word.encode()) & 0x7FFFFFFF for word in each] for each in words]
     array = pa.array(titles, pa.string())
-    assert vocab.tokens(array).to_pylist() == hashed
-    assert vocab.tokens(array[3:]).to_pylist() == hashed[3:]  # a slice of a longer array
-    assert vocab.tokens(array[:1]).to_pylist() == [[]]
+    assert vocabulary.tokens(array).to_pylist() == hashed
+    assert vocabulary.tokens(array[3:]).to_pylist() == hashed[3:]  # a slice of a longer array
+    assert vocabulary.tokens(array[:1]).to_pylist() == [[]]
 
 
 def test_titles_are_cleaned_all_at_once_as_one_by_one() -> None:
     titles = [None, "", " ", "Plain title", "Salt &amp; Pepper", " x ", "a  b", "<span class=x", "<b>", "<img src",
               "var aPageStart;", "Amazon.com: y", "Amazonicom: y", "Größe", "a\u00a0 b", "tab\there",
               "variety"]  # fmt: skip
-    found = vocab.cleaned(pa.array(titles, pa.string())).to_pylist()
+    found = vocabulary.cleaned(pa.array(titles, pa.string())).to_pylist()
     assert found == [catalogue.clean_title(title) for title in titles]
     assert found[3:6] == ["Plain title", "Salt & Pepper", "x"]
 

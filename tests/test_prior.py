@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.dataset import NO_TIME
-from amzrec.prior import BACKOFF, UNSEEN, fit_prior, period_of
+from amzrec.features.popularity import BACKOFF, UNSEEN, fit_prior, period_of
+from amzrec.store.dataset import NO_TIME
 from fits import DAY, batch_of, small
 
 
@@ -72,14 +72,14 @@ def test_reviews_of_a_single_day_are_one_period() -> None:
 
 
 def test_many_products_get_fewer_periods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amzrec.prior.ENTRIES", 40)
+    monkeypatch.setattr("amzrec.features.popularity.ENTRIES", 40)
     prior = fit_prior(np.array([1, 2, 2]), times(0, 300, 600), 10, 30.0)
     assert prior.table.shape == (4, 10)
 
 
 @pytest.mark.parametrize("half_life", [None, 30.0])
 def test_an_untrained_model_ranks_as_popularity_at_the_querys_time(half_life: float | None) -> None:
-    from amzrec.legacy import import_tensorflow
+    from amzrec.model.keras2 import import_tensorflow
 
     tf: Any = import_tensorflow()
     fit, model = small(half_life, noise=0)

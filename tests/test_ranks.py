@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amzrec import ranks
-from amzrec.metrics import MISS
-from amzrec.ranks import Lists, best, rank
+from amzrec.answers import ranks
+from amzrec.answers.ranks import Lists, best, rank
+from amzrec.evaluation.metrics import MISS
 
 
 def pairs(*owned: tuple[int, int], owners: int) -> Lists:

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from amzrec.dataset import open_dataset
+from amzrec.commands.recommend import load, rate, recommend, recommend_all, resort, similar
 from amzrec.errors import AmzrecError
-from amzrec.recommend import load, rate, recommend, recommend_all, resort, similar
-from amzrec.run import Run
+from amzrec.store.dataset import open_dataset
+from amzrec.store.run import Run
 from conftest import add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
 
@@ -196,7 +196,7 @@ def test_the_model_hands_out_data_frames(parity: Run) -> None:
 def test_the_file_for_everyone_says_what_each_is_told_alone(
     random: Run, tmp_path: Path, suffix: str, sort: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amzrec.recommend.TOGETHER", 7)
+    monkeypatch.setattr("amzrec.commands.recommend.TOGETHER", 7)
     out = recommend_all(random, tmp_path / f"all{suffix}", k=4, sort=sort)
     if suffix == ".parquet":
         lines = pq.read_table(out).to_pylist()

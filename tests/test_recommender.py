@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amzrec.dataset import open_dataset
+from amzrec.answers.recommender import Recommender, nearest_names
 from amzrec.errors import AmzrecError
-from amzrec.recommender import Recommender, nearest_names
-from amzrec.run import Strings
+from amzrec.store.dataset import open_dataset
+from amzrec.store.run import Strings
 from runs import parity_vectors, random_vectors
 
 NOTHING = np.zeros(0, np.int32)

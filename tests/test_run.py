@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amzrec.dataset import open_dataset
 from amzrec.errors import AmzrecError
-from amzrec.run import ARRAYS, Run, Strings, finished_runs, latest_run, open_run, read_vectors
+from amzrec.store.dataset import open_dataset
+from amzrec.store.run import ARRAYS, Run, Strings, finished_runs, latest_run, open_run, read_vectors
 from runs import parity_vectors, random_vectors, write_run
 
 

@@ -146,7 +146,7 @@ def test_the_planted_facts_name_the_seed_and_their_columns() -> None:
 @pytest.mark.slow
 def test_the_joint_model_finds_most_of_what_can_be_known(tmp_path: Path) -> None:
     import amzrec
-    from amzrec.dataset import Reviews
+    from amzrec.store.dataset import Reviews
 
     dataset = amzrec.prepare(None, tmp_path / "dataset", amzrec.PrepareConfig(product_key="id"))
     run = amzrec.train(dataset, tmp_path / "run", amzrec.TrainConfig())

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from amzrec import sources
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.sources import catalogue, checks, engine, files
+from amzrec.reviews import checks, sources
+from amzrec.reviews.engines import engine
+from amzrec.reviews.sources import catalogue, files
 
 US_REVIEWS = (
     "marketplace\tcustomer_id\treview_id\tproduct_id\tproduct_parent\tproduct_title\tproduct_category\tstar_rating\t"

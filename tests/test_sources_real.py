@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.prepare import prepare
 
 pytestmark = pytest.mark.real
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from amzrec import sources
+from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.prepare import prepare
-from amzrec.sources import checks, engine, saved
+from amzrec.reviews import checks, sources
+from amzrec.reviews.engines import engine
+from amzrec.reviews.sources import saved
 
 FIELDS = {
     "customer_id": [b"007", b"7"],

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
-from amzrec.dataset import CUSTOMERS, PARTS, PRODUCTS, REJECTS
 from amzrec.errors import AmzrecError
-from amzrec.prepare import prepare
-from amzrec.sources import checks, engine
+from amzrec.reviews import checks
+from amzrec.reviews.engines import engine
+from amzrec.store.dataset import CUSTOMERS, PARTS, PRODUCTS, REJECTS
 from test_sources import US_REVIEWS
 
 TABLES = [f"{part}.parquet" for part in PARTS] + [CUSTOMERS, PRODUCTS, REJECTS]
@@ -262,17 +263,17 @@ def test_spark_starts_as_spark_is_set_up_and_leaves_the_terminal_alone(tmp_path:
 
 
 def test_without_pyspark_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [n for n in sys.modules if n == "amzrec.sources.spark" or n.partition(".")[0] == "pyspark"]:
+    for name in [n for n in sys.modules if n == "amzrec.reviews.engines.spark" or n.partition(".")[0] == "pyspark"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyspark", None)
-    monkeypatch.delattr("amzrec.sources.spark", raising=False)
+    monkeypatch.delattr("amzrec.reviews.engines.spark", raising=False)
     with pytest.raises(AmzrecError, match=r"needs pyspark.*pip install 'amzrec\[spark\]'"):
         engine.connect(tmp_path, PrepareConfig(engine="spark"))
 
 
 def test_without_java_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyspark", reason=NO_PYSPARK)
-    from amzrec.sources import spark
+    from amzrec.reviews.engines import spark
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amzrec import coded, split
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
+from amzrec.reviews import coded, split
 
 Rows = list[tuple[str, str, int | None]]  # customer, product, time
 

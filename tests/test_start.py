@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import amzrec
-from amzrec.batches import Fit, fit_rows
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.dataset import Dataset
-from amzrec.learner import Watch
-from amzrec.start import LENGTH, start_vectors
+from amzrec.features.batches import Fit, fit_rows
+from amzrec.store.dataset import Dataset
+from amzrec.training.initial import LENGTH, start_vectors
+from amzrec.training.learner import Watch
 from fits import dataset_of, reviews_of
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.batches import Fit, fit_rows, held_out
 from amzrec.config import TrainConfig
-from amzrec.dataset import Reviews
-from amzrec.legacy import import_tensorflow
-from amzrec.ragged import combined, owners, taken, weighted_sum
-from amzrec.towers import kept
+from amzrec.features.batches import Fit, fit_rows, held_out
+from amzrec.model.keras2 import import_tensorflow
+from amzrec.model.sparse import combined, owners, taken, weighted_sum
+from amzrec.model.towers import kept
+from amzrec.store.dataset import Reviews
 from fits import batch_of, dataset_of, model_of, reviews_of, small
 
 tf: Any = import_tensorflow()
@@ -289,7 +289,7 @@ def test_the_sequence_is_a_gru_over_the_products_before_the_review_and_nothing_w
 
 
 def test_only_the_last_products_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from amzrec.towers import Recent
+    from amzrec.model.towers import Recent
 
     monkeypatch.setattr(Recent, "LAST", 2)
     _, model = in_turns()

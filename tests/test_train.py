@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import amzrec.training
-from amzrec.batches import COLUMNS, fit_rows, with_prior
+import amzrec.training.phases
+from amzrec.answers.recommender import Recommender
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.dataset import Dataset, Reviews, open_dataset
 from amzrec.errors import AmzrecError, Silent
-from amzrec.learner import Learner, tf
-from amzrec.recommender import Recommender
-from amzrec.run import Run
+from amzrec.features.batches import COLUMNS, fit_rows, with_prior
+from amzrec.store.dataset import Dataset, Reviews, open_dataset
+from amzrec.store.run import Run
+from amzrec.training.learner import Learner, tf
 
 SMALL = TrainConfig(
     dim=12, epochs=20, patience=20, head=(8,), learning_rate=0.05, average=0.5, l2=0.01, l2_history=0.01, mask=0.0
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Datase
 def test_a_stopped_training_goes_on_where_it_was(
     board: Dataset, whole: Run, tmp_path: Path, stop_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(amzrec.training.phases, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         amzrec.train(board, tmp_path / "stopped", TINY, progress=Told(stop_at))
     assert not (tmp_path / "stopped").exists()

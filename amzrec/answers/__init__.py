@@ -1,0 +1,1 @@
+"""Questions of one customer or many, answered from vectors with numpy."""

@@ -1,0 +1,69 @@
+"""`amzrec compare`: rating-only, retrieval-only and joint on one dataset beside the baselines, table and picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from amzrec.commands.evaluate import evaluate, write_json
+from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.evaluation import metrics
+from amzrec.store.dataset import Dataset
+from amzrec.store.run import RUNS
+
+MODELS = {"rating": (1.0, 0.0), "retrieval": (0.0, 1.0), "joint": (1.0, 1.0)}  # (rating, retrieval) weights; joint last
+COMPARISON = "comparison.json"
+PICTURE = "comparison.png"
+
+
+def compare(
+    source: str | Path | Dataset | None = None,
+    config: TrainConfig | None = None,
+    *,
+    prepare: PrepareConfig | None = None,
+    root: Path | str = RUNS,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Train the three models of MODELS into `root` and measure them on the same rows.
+
+    `config` gives every other setting; its weights are those of the joint model where both are above 0. Returns and
+    writes {"protocol", "models": {name: figures}, "baselines", "differences": {name: …}, "untrained": {name: …},
+    "runs", "picture"}, each part as in metrics.json; the picture leaves out what was not trained. Runs that are in
+    the way are refused before anything is trained, unless `overwrite`.
+    """
+    from amzrec.commands.train import resolve, train
+
+    root, config = Path(root), config or TrainConfig()
+    in_the_way = [str(root / name) for name in MODELS if (root / name).exists()]
+    if in_the_way and not overwrite:
+        raise AmzrecError(f"{in_the_way[0]} exists already: choose another folder, or add --overwrite to replace it")
+    dataset = resolve(source, prepare, progress)
+    found, runs = dict[str, Any](), dict[str, str]()
+    for name, weights in MODELS.items():
+        if name == "joint" and config.rating_weight > 0 and config.retrieval_weight > 0:
+            weights = (config.rating_weight, config.retrieval_weight)
+        settings = config.replace(rating_weight=weights[0], retrieval_weight=weights[1])
+        progress.say(f"Training {name} (rating weight {weights[0]:g}, retrieval weight {weights[1]:g})")
+        run = train(dataset, root / name, settings, overwrite=overwrite, progress=progress)
+        found[name], runs[name] = evaluate(run, dataset, progress=progress), str(run.path)
+    joint = found["joint"]
+    document = {
+        "protocol": joint["protocol"],
+        "models": {name: figures["model"] for name, figures in found.items()},
+        "baselines": joint["baselines"],
+        "differences": {name: figures["differences"] for name, figures in found.items()},
+        "untrained": {name: figures["untrained"] for name, figures in found.items()},
+        "runs": runs,
+        "picture": str(root / PICTURE),
+    }
+    from amzrec.evaluation import pictures
+
+    try:
+        shown = {name: metrics.learned(found[name]["model"], found[name]["untrained"]) for name in found}
+        pictures.draw_comparison(document | {"models": shown}, root / PICTURE)
+    except OSError as error:
+        raise AmzrecError(f"cannot draw {root / PICTURE}: {error.strerror or error}. Free some space") from error
+    write_json(root / COMPARISON, document)
+    return document

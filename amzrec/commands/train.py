@@ -1,0 +1,133 @@
+"""train: a dataset becomes a run folder, each task at its own best epoch, then again on train + valid."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from amzrec.commands.prepare import cached
+from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.store.dataset import Dataset, is_dataset, open_dataset, replace_folder
+from amzrec.store.run import CHECKPOINTS, RUN, RUNS, Run, open_run
+from amzrec.training.phases import STATE, TASKS, Training, tasks_of
+
+
+def train(
+    source: str | Path | Dataset | None = None,
+    run: Path | str | None = None,
+    config: TrainConfig | None = None,
+    *,
+    prepare: PrepareConfig | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    tensorboard: bool = False,
+    progress: Progress = SILENT,
+) -> Run:
+    """Train on a source or dataset (None: the embedded sample) and write the run folder `run`.
+
+    The default `run` is runs/joint, runs/rating or runs/retrieval by the weights, with a number where that is taken.
+    `prepare` says how a source is prepared on the fly. `resume` goes on with an unfinished training of that name.
+    Raises AmzrecError for data without anything to learn from, and where `run` exists and `overwrite` is not given or
+    it is no run folder.
+    """
+    config = config or TrainConfig()
+    folder = Path(run) if run is not None else free_name(config, resume)
+    if folder.exists() and not overwrite:
+        raise AmzrecError(
+            f"the run folder {folder} exists already: choose another --run, or add --overwrite to replace it"
+        )
+    if folder.exists() and not (folder / RUN).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise AmzrecError(
+            f"{folder} is not a run folder (it has no {RUN}), so it is not replaced: choose another --run"
+        )
+    dataset = resolve(source, prepare, progress)
+    check(dataset, config)
+    work = folder.parent / f".{folder.name}.training"
+    try:
+        with alone(folder):
+            try:
+                Training(dataset, config, work, resume, overwrite, tensorboard, progress).run()
+                replace_folder(work, folder)
+                tidy(folder)
+            finally:
+                if not (work / STATE).exists():
+                    shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        kept = "What was reached is kept: go on with --resume" if (work / STATE).exists() else "Nothing was left there"
+        raise AmzrecError(
+            f"cannot write the run folder {folder}: {error.strerror or error}. {kept}; "
+            "free some space or choose a place you may write to"
+        ) from error
+    return open_run(folder)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the place of a run while it is trained; AmzrecError where another process holds it."""
+    lock = folder.parent / f".{folder.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AmzrecError(
+                f"another training is writing the run folder {folder} now: wait for it, or choose another --run"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def free_name(config: TrainConfig, resume: bool) -> Path:
+    """runs/joint, or joint-2, joint-3 … where that is taken; with `resume` the newest unfinished one."""
+    tasks = tasks_of(config)
+    name = "joint" if len(tasks) > 1 else tasks[0]
+    if resume:
+        unfinished = sorted(RUNS.glob(f".{name}*.training/{STATE}"), key=lambda file: file.stat().st_mtime)
+        if unfinished:
+            return RUNS / unfinished[-1].parent.name[1 : -len(".training")]
+    names = [name, *(f"{name}-{number}" for number in range(2, 10_000))]
+    return next(RUNS / n for n in names if not (RUNS / n).exists())
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a finished run what only resuming needs."""
+    for name in (*(f"{task}.npz" for task in TASKS), STATE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def resolve(source: str | Path | Dataset | None, prepare: PrepareConfig | None, progress: Progress) -> Dataset:
+    """The dataset itself, the dataset folder of that name, or the source prepared into the cache."""
+    if isinstance(source, Dataset):
+        return source
+    if source is not None and is_dataset(Path(source)):
+        if prepare is not None and prepare != PrepareConfig():
+            raise AmzrecError(
+                f"{source} is a prepared dataset: how it was split is fixed. Give the options to amzrec prepare"
+            )
+        return open_dataset(source)
+    return cached(source, prepare or PrepareConfig(), progress=progress)
+
+
+def check(dataset: Dataset, config: TrainConfig) -> None:
+    """Raise AmzrecError where there is nothing that the asked-for tasks could learn from."""
+    if len(dataset.train) == 0:
+        raise AmzrecError(f"dataset {dataset.path} has no train reviews: nothing to learn from")
+    if np.isnan(dataset.train.stars).all() and config.rating_weight > 0 and config.retrieval_weight == 0:
+        raise AmzrecError(f"dataset {dataset.path} has no stars: a rating cannot be learned. Set --retrieval-weight 1")
+    if config.history == "sequence" and not dataset.has_time:
+        raise AmzrecError(
+            f"--history sequence needs the time of reviews, which dataset {dataset.path} has not: leave it out"
+        )
+    if config.retrieval_weight > 0 and len(np.unique(dataset.train.product)) < 2:
+        raise AmzrecError(f"dataset {dataset.path} has only one product in train: retrieval needs at least two")

@@ -1,0 +1,1 @@
+"""What answers are worth: metrics, baselines, the test set, pictures."""

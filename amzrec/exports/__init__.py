@@ -1,0 +1,1 @@
+"""Vectors as artifacts that other servers load."""

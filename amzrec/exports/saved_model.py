@@ -1,0 +1,207 @@
+"""The learned vectors as TensorFlow modules that answer raw strings: what `export` saves."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amzrec.answers.index import DEEP, REORDER, REORDER_LEAST, WIDE, configure
+from amzrec.model.keras2 import import_tensorflow
+from amzrec.store.run import Strings, Vectors
+
+tf: Any = import_tensorflow()
+
+Tensor = Any
+
+
+class Lines(tf.lookup.TextFileInitializer):  # type: ignore[misc]
+    """Line number by line, under a name of our own: TensorFlow's would be the path of the file on this machine.
+
+    Tables of one name are one table in a process, so the name must tell the content.
+    """
+
+    def __init__(self, file: Path, name: str) -> None:
+        self.shared = name
+        whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        super().__init__(str(file), tf.string, whole, tf.int64, number)
+
+    @property
+    def _shared_name(self) -> str:
+        return self.shared
+
+
+class Rows(tf.Module):  # type: ignore[misc]
+    """Row by string, 0 for an unknown one (and for "", which is row 0): StringLookup as an asset.
+
+    The strings go into a file, since a graph is limited to 2 GB. TensorFlow reads it by lines, drops carriage returns
+    and refuses empty lines, so strings that need those go into the graph after all.
+    """
+
+    def __init__(self, strings: Strings, file: Path) -> None:
+        """`file` is written, and must stay until the module is saved."""
+        super().__init__()
+        known = [strings.raw(row) for row in range(1, len(strings))]
+        if not known or not all(known) or np.isin(np.frombuffer(b"\n\r", np.uint8), strings.blob).any():
+            keys, values = tf.constant(known, tf.string), tf.range(len(known), dtype=tf.int64)
+            source = tf.lookup.KeyValueTensorInitializer(keys, values)
+        else:
+            text = b"\n".join(known) + b"\n"
+            file.write_bytes(text)
+            source = Lines(file, f"{file.stem}-{len(text)}-{zlib.crc32(text)}")
+        self.table = tf.lookup.StaticHashTable(source, -1)
+
+    def lookup(self, strings: Tensor) -> Tensor:
+        """Rows, int64, in the shape of the strings."""
+        return self.table.lookup(strings) + 1
+
+
+class Served(tf.Module):  # type: ignore[misc]
+    """Retrieval by brute force with exact masking, and the rating head, over raw strings.
+
+    B customers, C and N known customers and products, M candidates, W names to exclude, L longest list of rows to hide.
+    """
+
+    def __init__(self, vectors: Vectors, assets: Path, stars: bool) -> None:
+        """`assets` is a folder that lives until the module is saved; without `stars` there is no rating."""
+        super().__init__()
+        self.stars = stars
+        self.customers = Rows(vectors.customer_ids, assets / "customers.txt")
+        self.products = Rows(vectors.product_ids, assets / "products.txt")
+        rows = np.asarray(vectors["candidates"])
+        place = np.full(len(vectors.product_ids), -1, np.int32)
+        place[rows] = np.arange(len(rows), dtype=np.int32)
+        self.place = constant(place)  # [N + 1] position among the candidates, -1 for none
+        self.queries = constant(vectors["retrieval_query"])  # [C + 1, d]
+        self.candidates = constant(vectors["retrieval_candidate"][rows])  # [M, d]
+        self.ids = names(vectors.product_ids, rows)  # [M]
+        self.titles = names(vectors.titles, rows)  # [M]
+        self.seen_offsets = constant(vectors["seen_offsets"])  # [C + 2]
+        self.seen_product = constant(vectors["seen_product"])  # [S]
+        self.rows = constant(rows)  # [M]
+        if stars:
+            head = vectors.head
+            self.mean, self.low, self.high = (tf.constant(float(head[n]), tf.float32) for n in ("mean", "low", "high"))
+            self.rating_query = constant(vectors["rating_query"])  # [C + 1, K + 2]
+            self.rating_candidate = constant(vectors["rating_candidate"])  # [N + 1, K + 2]
+            self.rating_weight = constant(vectors["rating_weight"])  # [K]
+            self.layers = [(constant(kernel), constant(bias)) for kernel, bias in vectors.layers]
+
+    def recommend(self, customer_id: Tensor, k: Tensor, exclude: Tensor) -> dict[str, Tensor]:
+        """The k best candidates [B, min(k, M)] for each customer, without what was reviewed or excluded.
+
+        Lines with fewer answers are padded: product_id and title "", score and stars 0; count [B] says how many are
+        real. Unknown customers are answered by what row 0 learned, popularity.
+        """
+        positive = tf.debugging.assert_positive(k, "k must be at least 1")
+        with tf.control_dependencies([positive] if positive is not None else []):
+            k = tf.minimum(k, tf.shape(self.candidates)[0])
+        customer = self.customers.lookup(customer_id)
+        place, score = self.search(customer, k, self.hidden(customer, exclude))  # [B, k]
+        real = score > -np.inf
+        place = tf.where(real, place, 0)
+        blank = tf.constant("")
+        found = {
+            "product_id": tf.where(real, tf.gather(self.ids, place), blank),
+            "title": tf.where(real, tf.gather(self.titles, place), blank),
+            "score": tf.where(real, score, 0.0),
+            "count": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
+        }
+        if self.stars:
+            query = tf.gather(self.rating_query, customer)[:, None, :]  # [B, 1, K + 2]
+            stars = self.predict(query, tf.gather(self.rating_candidate, tf.gather(self.rows, place)))
+            found["stars"] = tf.where(real, stars, 0.0)
+        return found
+
+    def rate(self, customer_id: Tensor, product_id: Tensor) -> dict[str, Tensor]:
+        """Predicted stars [B] of pairs; an unknown customer or product counts as an average one."""
+        query = tf.gather(self.rating_query, self.customers.lookup(customer_id))
+        return {"stars": self.predict(query, tf.gather(self.rating_candidate, self.products.lookup(product_id)))}
+
+    def hidden(self, customer: Tensor, exclude: Tensor) -> Tensor:
+        """Positions of the candidates [B, L] that are not answered, padded with -1."""
+        begin, end = tf.gather(self.seen_offsets, customer), tf.gather(self.seen_offsets, customer + 1)
+        reviewed = tf.gather(self.seen_product, tf.ragged.range(begin, end)).to_tensor(0)  # [B, longest]
+        rows = tf.concat([tf.cast(reviewed, tf.int64), self.products.lookup(exclude)], axis=1)
+        return tf.gather(self.place, rows)
+
+    def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
+        """Positions and scores [B, k] among the candidates, best first, -inf where fewer are left."""
+        scores = tf.matmul(tf.gather(self.queries, customer), self.candidates, transpose_b=True)  # [B, M]
+        at = tf.where(hidden >= 0)  # [n, 2]
+        at = tf.stack([at[:, 0], tf.cast(tf.gather_nd(hidden, at), tf.int64)], axis=1)
+        scores = tf.tensor_scatter_nd_min(scores, at, tf.fill([tf.shape(at)[0]], np.float32(-np.inf)))
+        score, place = tf.math.top_k(scores, k)
+        return place, score
+
+    def predict(self, query: Tensor, product: Tensor) -> Tensor:
+        """Stars of query and product vectors [..., K + 2], see Vectors."""
+        query = query + tf.zeros_like(product)
+        cross = query[..., :-2] * product[..., :-2]
+        stars = self.mean + query[..., -1] + product[..., -1] + tf.reduce_sum(cross * self.rating_weight, axis=-1)
+        hidden = tf.concat([query[..., :-1], product[..., :-1], cross], axis=-1)
+        for number, (kernel, bias) in enumerate(self.layers):
+            hidden = tf.tensordot(hidden, kernel, 1) + bias
+            if number < len(self.layers) - 1:
+                hidden = tf.nn.relu(hidden)
+        return tf.clip_by_value(stars + hidden[..., 0] if self.layers else stars, self.low, self.high)
+
+    def save(self, folder: Path) -> None:
+        """Write the SavedModel with its signatures."""
+        strings = tf.TensorSpec([None], tf.string)
+        recommend = tf.function(self.recommend).get_concrete_function(
+            customer_id=tf.TensorSpec([None], tf.string, name="customer_id"),
+            k=tf.TensorSpec([], tf.int32, name="k"),
+            exclude=tf.TensorSpec([None, None], tf.string, name="exclude"),
+        )
+        signatures = {"serving_default": recommend, "recommend": recommend}
+        if self.stars:
+            signatures["rate"] = tf.function(self.rate).get_concrete_function(customer_id=strings, product_id=strings)
+        tf.saved_model.save(self, str(folder), signatures)
+
+
+class ServedScann(Served):
+    """The same answers with ScaNN in front: exact scores, approximate choice above 20,000 candidates."""
+
+    def __init__(self, vectors: Vectors, assets: Path, stars: bool) -> None:
+        super().__init__(vectors, assets, stars)
+        from scann.scann_ops.py import scann_ops
+
+        builder = scann_ops.builder(self.candidates.numpy(), REORDER_LEAST, "dot_product")
+        self.scann = configure(builder, len(vectors["candidates"])).build().serialize_to_module()
+
+    def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
+        """As the exact search; wide exclusions, deep lists, and what ScaNN leaves short are answered by that."""
+        from scann.scann_ops.py import scann_ops
+
+        def exact() -> Tensor:
+            return super(ServedScann, self).search(customer, k, hidden)
+
+        def near() -> Tensor:
+            searcher = scann_ops.searcher_from_module(self.scann)
+            place, score = searcher.search_batched(
+                tf.gather(self.queries, customer), ask, tf.minimum(tf.maximum(REORDER_LEAST, REORDER * ask), count)
+            )
+            place = tf.reshape(place, [tf.size(customer), ask])
+            gone = tf.reduce_any(place[:, :, None] == hidden[:, None, :], axis=2)  # [B, ask]
+            score = tf.where(gone | tf.math.is_nan(score), np.float32(-np.inf), tf.reshape(score, tf.shape(place)))
+            best, order = tf.math.top_k(score, k)
+            kept = tf.gather(place, order, batch_dims=1)
+            return tf.cond(tf.reduce_all(best > -np.inf), lambda: (kept, best), exact)
+
+        count = tf.shape(self.candidates)[0]
+        wide = tf.shape(hidden)[1]
+        ask = tf.minimum(k + wide, count)
+        return tf.cond((wide > WIDE) | (k + wide > DEEP), exact, near)
+
+
+def constant(array: Any) -> Any:
+    """A variable that is not trained: saved beside the graph, which is limited to 2 GB."""
+    return tf.Variable(np.ascontiguousarray(array), trainable=False)
+
+
+def names(strings: Strings, rows: Any) -> Any:
+    """The strings of these rows as a variable."""
+    return tf.Variable(tf.constant([strings.raw(row) for row in rows], tf.string), trainable=False)

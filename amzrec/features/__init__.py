@@ -1,0 +1,1 @@
+"""A dataset as what a model reads: histories, attributes, popularity over time, batches."""

@@ -1,0 +1,1 @@
+"""The two towers, the rating head, losses and optimizer, on TensorFlow."""

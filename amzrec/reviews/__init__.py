@@ -1,0 +1,1 @@
+"""Any source of reviews, cleaned, split and encoded into a dataset folder."""

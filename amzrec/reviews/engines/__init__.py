@@ -1,0 +1,1 @@
+"""What runs the expressions: DuckDB in this process, or Spark."""

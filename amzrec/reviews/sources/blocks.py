@@ -1,0 +1,140 @@
+"""Delimited text without quotes, parsed by Arrow in blocks of whole lines, on all cores."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from amzrec.parallel import ahead
+from amzrec.reviews.sources.relation import BROKEN, NOT_UTF8, RAGGED, open_bytes
+
+BLOCK = 8 << 20  # bytes that are read at a time
+LARGE = 64 << 20  # bytes of a file that is worth it: DuckDB imports pandas to look at a stream, which takes .4 s
+BOM = b"\xef\xbb\xbf"
+
+
+class Blocks:
+    """The named columns of a file of `width` fields, as texts, with BROKEN for lines that have others or are not UTF-8.
+
+    Any engine that takes Arrow streams can scan it, again and again; within a block, refused lines come last. DuckDB's
+    own reader takes half as long again, because it makes a text of each line and a list of its fields first.
+    """
+
+    def __init__(self, path: Path, delimiter: str, width: int, header: bool, places: dict[str, int]) -> None:
+        self.path, self.delimiter, self.width, self.header, self.places = path, delimiter, width, header, places
+        self.free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self.schema = pa.schema([(name, pa.string()) for name in (*places, BROKEN)])
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """A new scan of the file; nothing is read before its first batch is asked for."""
+        return pa.RecordBatchReader.from_batches(self.schema, self.batches()).__arrow_c_stream__(requested_schema)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """One batch per block."""
+        return ahead(self.parsed, self.read())
+
+    def read(self) -> Iterator[tuple[bytearray, int, int]]:
+        """Buffers with where in them whole lines begin and end; the header is left out.
+
+        `parsed` gives them back for the next block: new memory for each would cost as much as parsing.
+        """
+        rest, first = b"", True
+        with open_bytes(self.path) as file:
+            while True:
+                buffer = self.buffer(len(rest) + BLOCK)
+                buffer[: len(rest)] = rest
+                size = len(rest) + file.readinto(memoryview(buffer)[len(rest) : len(rest) + BLOCK])
+                last = size == len(rest)
+                end = size if last else max(buffer.rfind(b"\n", 0, size), buffer.rfind(b"\r", 0, size)) + 1
+                rest = bytes(memoryview(buffer)[end:size])
+                begin = self.first_row(buffer, end) if first and end else 0
+                first = first and not end
+                yield buffer, begin, end
+                if last:
+                    return
+
+    def buffer(self, size: int) -> bytearray:
+        """One that is free, or a new one."""
+        try:
+            free = self.free.get_nowait()
+        except queue.Empty:
+            free = bytearray()
+        return free if len(free) >= size else bytearray(size + BLOCK)
+
+    def first_row(self, buffer: bytearray, end: int) -> int:
+        """Where the first review begins, after byte order mark, blank lines and header."""
+        start = len(BOM) if buffer.startswith(BOM) else 0
+        while start < end and buffer[start] in b"\r\n":
+            start += 1
+        if self.header:
+            ends = [buffer.find(mark, start, end) for mark in (b"\n", b"\r")]
+            start = min((found + 1 for found in ends if found >= 0), default=end)
+        return start
+
+    def parsed(self, block: tuple[bytearray, int, int]) -> pa.RecordBatch:
+        """The lines of a block as a batch; those that cannot be used are rows without values, at its end."""
+        buffer, begin, end = block
+        lines = memoryview(buffer)[begin:end]
+        refused: list[str] = []
+        if not is_utf8(lines):
+            each = bytes(lines).replace(b"\r", b"\n").split(b"\n")
+            good = [line for line in each if is_utf8(line)]
+            refused = [NOT_UTF8] * (len(each) - len(good))
+            lines = memoryview(b"\n".join(good))
+        columns = self.columns(lines, refused)
+        self.free.put(buffer)
+        good_rows = len(columns[0])
+        if refused:
+            columns = [pa.concat_arrays([column, pa.nulls(len(refused), pa.string())]) for column in columns]
+        broken = pa.concat_arrays([pa.nulls(good_rows, pa.string()), pa.array(refused, pa.string())])
+        return pa.record_batch([*columns, broken], schema=self.schema)
+
+    def columns(self, lines: memoryview, refused: list[str]) -> list[pa.Array]:
+        """The wanted fields of lines in UTF-8; `refused` gets the reason for each line of another width."""
+
+        def ragged(_: Any) -> str:
+            refused.append(RAGGED)
+            return "skip"
+
+        names = [str(place) for place in range(self.width)]
+        wanted = [str(place) for place in self.places.values()]
+        parsing = pa.csv.ParseOptions(delimiter=self.delimiter, quote_char=False, invalid_row_handler=ragged)
+        converting = pa.csv.ConvertOptions(
+            check_utf8=False,
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(dict.fromkeys(wanted)),
+            strings_can_be_null=False,
+        )
+        for size in (1 << 20, len(lines) + 1):  # small ones stay in the cache; a line has to fit in one
+            reading = pa.csv.ReadOptions(use_threads=False, block_size=size, column_names=names)
+            try:
+                table = pa.csv.read_csv(pa.BufferReader(lines), reading, parsing, converting)
+                return [table[name].combine_chunks() for name in wanted]
+            except pa.ArrowInvalid as error:
+                if "Empty CSV" in str(error):
+                    break
+                if size > len(lines) or "straddl" not in str(error):
+                    raise
+                refused[:] = [reason for reason in refused if reason != RAGGED]
+        return [pa.nulls(0, pa.string())] * len(wanted)
+
+
+def is_utf8(text: bytes | memoryview) -> bool:
+    """Whether these bytes are UTF-8; of ASCII NumPy knows at once, the rest Arrow looks at without making a str."""
+    each = np.frombuffer(text, np.uint8)
+    words = len(each) // 8 * 8
+    high = np.bitwise_or.reduce(each[:words].view(np.uint64)) & 0x8080808080808080
+    if not high and not (each[words:] > 127).any():
+        return True
+    ends = pa.py_buffer(np.array([0, len(each)], np.int32))
+    try:
+        pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(text)]).cast(pa.string())
+    except pa.ArrowInvalid:
+        return False
+    return True

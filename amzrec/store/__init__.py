@@ -1,0 +1,1 @@
+"""Dataset and run folders: the only code that knows file names."""

@@ -1,0 +1,1 @@
+"""From an untrained model to vectors: epochs, phases, snapshots."""
