@@ -37,10 +37,10 @@ def test_histories_hold_exactly_the_reviews_and_every_review_knows_its_place() -
     )
     for side, own, partner, edge in sides:
         for row in range(len(side.counts)):
-            listed = side.history.entries[side.history.offsets[row] : side.history.offsets[row + 1]]
+            listed = side.history.items[side.history.offsets[row] : side.history.offsets[row + 1]]
             assert sorted(listed) == sorted(partner[own == row])
             assert side.counts[row] == len(listed)
-        np.testing.assert_array_equal(side.history.entries[edge], partner)
+        np.testing.assert_array_equal(side.history.items[edge], partner)
         np.testing.assert_array_equal(side.rated[edge], fit.rated)
         assert sorted(edge) == list(range(len(fit)))
 
@@ -55,10 +55,10 @@ def test_a_capped_history_holds_as_many_reviews_as_allowed_drawn_from_the_seed()
         np.testing.assert_array_equal(np.diff(side.history.offsets), np.minimum(reviewed, 2))
     inside = fit.customer_edge >= 0
     assert inside.sum() == np.minimum(fit.customers.counts, 2).sum()
-    np.testing.assert_array_equal(fit.customers.history.entries[fit.customer_edge[inside]], fit.product[inside])
+    np.testing.assert_array_equal(fit.customers.history.items[fit.customer_edge[inside]], fit.product[inside])
     assert (fit.customer_edge[~inside] == -1).all()
-    np.testing.assert_array_equal(fit.customers.history.entries, again.customers.history.entries)
-    assert (fit.customers.history.entries != other.customers.history.entries).any()
+    np.testing.assert_array_equal(fit.customers.history.items, again.customers.history.items)
+    assert (fit.customers.history.items != other.customers.history.items).any()
     np.testing.assert_array_equal(fit.customers.total, full.customers.total)  # biases are of all reviews
 
 
@@ -76,7 +76,7 @@ def test_features_and_title_words_become_attributes_unless_only_one_row_has_them
     products = fit_rows(dataset_of(reviews), reviews, FULL).products
     # age=30 and kind=odd on the odd rows, word 100 on all, words 200, 201 and 202 on rows 1..3, 4..7 and 8..9
     assert products.n_attributes == 2 + 1 + 3
-    lists = [products.attributes.entries[slice(*products.attributes.offsets[[r, r + 1]])].tolist() for r in range(10)]
+    lists = [products.attributes.items[slice(*products.attributes.offsets[[r, r + 1]])].tolist() for r in range(10)]
     assert lists[0] == []
     assert [len(entries) for entries in lists[1:]] == [4, 2, 4, 2, 4, 2, 4, 2, 4]
     assert set(lists[1]) == set(lists[3])

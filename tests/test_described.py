@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import amzrec
+from amzrec.arrays import Lists
 from amzrec.config import TrainConfig
-from amzrec.features.batches import Lists, Side, fit_rows
+from amzrec.features.batches import Side, fit_rows
 from amzrec.training.coldstart import described
 from fits import dataset_of, random_reviews
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.answers.ranks import Lists, rank
+from amzrec.answers.ranks import rank
+from amzrec.arrays import Lists
 from amzrec.features.batches import fit_rows, held_out
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
 from fits import batch_of, dataset_of, model_of, random_reviews, reviews_of, small

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from amzrec.answers import ranks
-from amzrec.answers.ranks import Lists, best, rank
+from amzrec.answers.ranks import best, rank
+from amzrec.arrays import Lists
 from amzrec.evaluation.metrics import MISS
 
 

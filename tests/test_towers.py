@@ -43,7 +43,7 @@ def slow_vectors(fit: Fit, model: Any, side: str) -> np.ndarray:
             if fit.rated[review]:
                 rest = fit.value[review] - bias(partner_rows, partner, partners.shrink)
                 history += (rest - bias(own_rows, row, mine.shrink)) * by_residual[partner]
-        words = mine.attributes.entries[mine.attributes.offsets[row] : mine.attributes.offsets[row + 1]]
+        words = mine.attributes.items[mine.attributes.offsets[row] : mine.attributes.offsets[row + 1]]
         vector += history / np.sqrt(len(reviews) + 1)
         vector += tables["attribute"][words].sum(0) / np.sqrt(len(words) + 1)
         out.append(vector)
@@ -66,7 +66,7 @@ def test_what_features_and_words_add_to_the_stars_and_its_ridge_worked_by_hand()
     worth = np.arange(1.0, fit.products.n_attributes + 1, dtype=np.float32)
     tower.attribute_offset.assign(worth[:, None])
     tower.offset.assign(np.full((10, 1), 0.5, np.float32))
-    words = [lists.entries[lists.offsets[row] : lists.offsets[row + 1]] for row in range(10)]
+    words = [lists.items[lists.offsets[row] : lists.offsets[row + 1]] for row in range(10)]
     rows = [3, 0, 8, 3]
     known = [0.5 + worth[words[row]].sum() / np.sqrt(len(words[row]) + 1) for row in rows]
     np.testing.assert_allclose(tower.offsets(tf.constant(rows)), known, rtol=1e-6)
@@ -266,7 +266,7 @@ def test_rows_taken_and_combined_and_their_gradients_worked_by_hand() -> None:
 
 def test_products_stand_in_the_order_of_time_and_equal_times_by_row() -> None:
     fit, _ = in_turns()
-    lists, entries = fit.sequence.offsets, fit.sequence.entries
+    lists, entries = fit.sequence.offsets, fit.sequence.items
     assert entries[lists[1] : lists[2]].tolist() == [6, 2, 7, 5]
     assert entries[lists[2] : lists[3]].tolist() == [3, 5]
     assert [int(entries[turn]) for turn in fit.turn] == [5, 3, 2, 7, 5, 6]
@@ -307,12 +307,12 @@ def test_no_later_review_and_not_the_target_are_read_in_an_example() -> None:
     batch = batch_of(fit, [3])  # customer 1, product 7, after 6 and 2, before 5
     known = model.forward(batch, training=False).x.numpy()
     table = model.query_tower.recent.sequence
-    later = np.array(table.entries)
+    later = np.array(table.items)
     later[int(fit.turn[3]) :] = 8
-    table.entries = tf.constant(later)
+    table.items = tf.constant(later)
     np.testing.assert_array_equal(model.forward(batch, training=False).x, known)
     later[int(fit.turn[3]) - 1] = 8
-    table.entries = tf.constant(later)
+    table.items = tf.constant(later)
     assert np.abs(model.forward(batch, training=False).x.numpy() - known).max() > 1e-3
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from amzrec.arrays import Array, Floats, Ints, Lists, ranges
 from amzrec.parallel import ahead
 
 CUT = 10  # the k of the ranking metrics
@@ -22,38 +22,7 @@ GROUP = 32  # columns whose maximum is looked at first
 TIED = 8  # times k groups of a line that reach its bound: more are ties
 LOWEST = np.finfo(np.float32).min
 
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 Scores = Callable[[int, int, Floats], None]  # writes the scores [b, M] of queries start .. start + b
-
-
-@dataclasses.dataclass(frozen=True)
-class Lists:
-    """One list of candidate positions per customer: `items[offsets[g] : offsets[g + 1]]`."""
-
-    offsets: Ints  # [G + 1]
-    items: Ints  # positions among the candidates
-
-    @classmethod
-    def of(cls, owner: Array, items: Array, owners: int) -> Lists:
-        """From pairs in any order; within a list the order of the pairs is kept."""
-        order = np.argsort(owner, kind="stable")
-        offsets = np.zeros(owners + 1, np.int64)
-        np.cumsum(np.bincount(owner, minlength=owners), out=offsets[1:])
-        return cls(offsets, items[order].astype(np.int64))
-
-    def __getitem__(self, owner: int) -> Ints:
-        return self.items[self.offsets[owner] : self.offsets[owner + 1]]
-
-    def take(self, owners: Array) -> Lists:
-        """The lists of these owners [n], which may repeat."""
-        begin, end = self.offsets[owners], self.offsets[owners + 1]
-        return Lists(np.concatenate([[0], np.cumsum(end - begin)]), self.items[ranges(begin, end)])
-
-    def pairs(self) -> tuple[Ints, Ints]:
-        """(owner, item) of everything listed."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets)), self.items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,10 +206,3 @@ def _best_unseen(row: Floats, customers: Ints, seen: Lists, k: int) -> Ints:
         line, column = np.nonzero(left & (rank_left <= k))
         top[start + line, rank_left[line, column] - 1] = deep[column]
     return top
-
-
-def ranges(begin: Ints, end: Ints) -> Ints:
-    """All positions of the ranges begin[i] .. end[i], in order."""
-    length = end - begin
-    start = np.cumsum(length) - length
-    return np.repeat(begin - start, length) + np.arange(length.sum())

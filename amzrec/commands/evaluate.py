@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amzrec.answers.ranks import Lists, Ranks, inner_products, rank_scores
+from amzrec.answers.ranks import Ranks, inner_products, rank_scores
 from amzrec.answers.recommender import Recommender
+from amzrec.arrays import Lists
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.evaluation import baselines, metrics
 from amzrec.evaluation.testset import Question, ask, in_context

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amzrec.answers.ranks import Lists, Ranks, Scores, ranges, rank_scores
+from amzrec.answers.ranks import Ranks, Scores, rank_scores
+from amzrec.arrays import Lists, offsets_of, ranges
 from amzrec.errors import AmzrecError
 from amzrec.evaluation import baselines, metrics
 from amzrec.store.dataset import NO_TIME, Dataset, Reviews
@@ -105,7 +106,7 @@ def by_time(question: Question, when: Array | None = None) -> Asked:
     firsts = np.flatnonzero(new_customer[starts])  # [G]
     ends = np.append(starts[1:], len(owner))
     ends[firsts] = np.append(np.flatnonzero(new_customer)[1:], len(owner))
-    offsets = np.concatenate([[0], np.cumsum(ends - starts)])
+    offsets = offsets_of(ends - starts)
     first = firsts[owner]
     return Asked(
         owner=owner[starts],

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from amzrec.arrays import Floats, Ints, Lists, Rows, offsets_of
 from amzrec.config import TrainConfig
 from amzrec.evaluation.baselines import DAY
 from amzrec.features.popularity import Prior, fit_prior
@@ -18,18 +19,6 @@ from amzrec.store.dataset import Dataset, Reviews
 SHRINK_CUSTOMER = 10.0  # reviews of the mean that a customer's bias is shrunk by
 SHRINK_PRODUCT = 5.0
 HELD_OUT = -2  # the edge of a review that is not among the fitted rows
-
-Ints = npt.NDArray[np.int64]
-Rows = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-
-
-@dataclasses.dataclass(frozen=True)
-class Lists:
-    """A list of entries per row: those of row r stand at offsets[r] .. offsets[r + 1]."""
-
-    offsets: Ints  # [R + 2]
-    entries: Rows  # [S]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,10 +183,10 @@ def capped(own: Rows, other: Rows, size: int, cap: int, rng: np.random.Generator
     shuffled = rng.permutation(len(own))
     order = shuffled[np.argsort(own[shuffled], kind="stable")]
     counts = np.bincount(own, minlength=size)
-    first = np.concatenate([[0], np.cumsum(counts)])
+    first = offsets_of(counts)
     rank = np.arange(len(own)) - first[own[order]]
     order = order[rank < cap]
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, cap))]).astype(np.int64)
+    offsets = offsets_of(np.minimum(counts, cap))
     edge = np.full(len(own), -1, np.int64)
     edge[order] = np.arange(len(order))
     return Lists(offsets, other[order].astype(np.int32)), edge, order
@@ -208,13 +197,13 @@ def in_order(reviews: Reviews, size: int) -> tuple[Lists, Ints]:
     order = np.lexsort((reviews.product, reviews.timestamp, reviews.customer))
     turn = np.empty(len(order), np.int64)
     turn[order] = np.arange(len(order))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(reviews.customer, minlength=size))])
-    return Lists(offsets.astype(np.int64), reviews.product[order].astype(np.int32)), turn
+    offsets = offsets_of(np.bincount(reviews.customer, minlength=size))
+    return Lists(offsets, reviews.product[order].astype(np.int32)), turn
 
 
 def no_order(reviews: int, size: int) -> tuple[Lists, Ints]:
     """Empty lists for each customer, in which all reviews stand at 0."""
-    return Lists(np.zeros(size + 1, np.int64), np.zeros(0, np.int32)), np.zeros(reviews, np.int64)
+    return Lists.empty(size), np.zeros(reviews, np.int64)
 
 
 def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
@@ -235,8 +224,8 @@ def read_attributes(table: pa.Table, least: int = 2) -> tuple[Lists, int]:
     often = count >= least
     renumbered = np.cumsum(often) - 1
     keep = often[code]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(pairs[0][keep], minlength=table.num_rows))])
-    return Lists(offsets.astype(np.int64), renumbered[code[keep]].astype(np.int32)), int(often.sum())
+    offsets = offsets_of(np.bincount(pairs[0][keep], minlength=table.num_rows))
+    return Lists(offsets, renumbered[code[keep]].astype(np.int32)), int(often.sum())
 
 
 def batch_size(n: int, most: int, least_steps: int = 10) -> tuple[int, int]:

@@ -350,7 +350,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         size = tf.size(self.position)
         where = tf.tensor_scatter_nd_update(tf.fill([size], -1), rows[:, None], tf.range(tf.size(rows)))
         segment, position = self.query_tower.history.of(customer)
-        place = tf.gather(where, tf.gather(self.query_tower.history.entries, position))
+        place = tf.gather(where, tf.gather(self.query_tower.history.items, position))
         segment, place = tf.boolean_mask(segment, place >= 0), tf.boolean_mask(place, place >= 0)
         counts = tf.math.bincount(tf.cast(segment, tf.int32), minlength=tf.size(customer), maxlength=tf.size(customer))
         return tf.pad(tf.cumsum(counts), [[1, 0]]), place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amzrec.features.batches import Lists
+from amzrec.arrays import Lists
 from amzrec.model.keras2 import import_tensorflow
 
 tf: Any = import_tensorflow()
@@ -25,7 +25,7 @@ class Ragged:
 
     def __init__(self, lists: Lists) -> None:
         self.offsets = tf.constant(lists.offsets, tf.int64)
-        self.entries = tf.constant(lists.entries, tf.int32)
+        self.items = tf.constant(lists.items, tf.int32)
 
     def of(self, rows: Any) -> tuple[Any, Any]:
         """(segment [E], position [E]) of every entry of these rows, in order."""

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from amzrec.arrays import Lists
 from amzrec.config import TrainConfig
-from amzrec.features.batches import HELD_OUT, Lists, Side
+from amzrec.features.batches import HELD_OUT, Side
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.sparse import Ragged, combined, ends, weighted_sum
 
@@ -147,7 +148,7 @@ class Recent(tf_keras.layers.Layer):  # type: ignore[misc]
         end = tf.gather(self.sequence.offsets, customers + 1) if turn is None else turn
         place = tf.maximum(start, end - self.LAST)[:, None] + tf.range(self.LAST, dtype=tf.int64)
         there = place < end[:, None]
-        products = tf.gather(self.sequence.entries, tf.where(there, place, 0))
+        products = tf.gather(self.sequence.items, tf.where(there, place, 0))
         state = self.gru(tf.gather(table, products), mask=there)
         return self.out(state * tf.cast(there[:, :1], tf.float32))
 
@@ -185,7 +186,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         self.attribute_offset = table("attribute_offset", max(side.n_attributes, 1), 1, zeros)
         self.attributes = Ragged(side.attributes)
         reviews = np.bincount(
-            side.attributes.entries, np.repeat(side.counts, np.diff(side.attributes.offsets)), max(side.n_attributes, 1)
+            side.attributes.items, np.repeat(side.counts, np.diff(side.attributes.offsets)), max(side.n_attributes, 1)
         )
         self.scarcity = tf.constant(config.l2_rare / np.maximum(reviews, 1), tf.float32)
         self.edge_residual = tf.constant(side.residual, tf.float32)
@@ -232,7 +233,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         segment, position = self.attributes.of(rows)
         number = tf.gather(self.attributes.offsets, rows + 1) - tf.gather(self.attributes.offsets, rows)
         weight = tf.gather(tf.math.rsqrt(tf.cast(number, tf.float32) + 1.0), segment)
-        return segment, tf.gather(self.attributes.entries, position), weight
+        return segment, tf.gather(self.attributes.items, position), weight
 
     def penalty(self, rows: Any, times: Any, *vectors: Any) -> Any:
         """Mean squared length of vectors [n, D] of rows that stand `times` [n] in a batch; rare rows weigh more."""
@@ -282,7 +283,7 @@ class Tower(tf_keras.layers.Layer):  # type: ignore[misc]
         """Histories of (unique) rows added up over the partner tower's vectors; with a seed some are dropped."""
         segment, position = self.history.of(rows)
         weight = kept(position, seed, self.config.history_dropout)
-        entries, column = tf.unique(tf.gather(self.history.entries, position))
+        entries, column = tf.unique(tf.gather(self.history.items, position))
         bags, residuals = tf.gather(partner.bag, entries), tf.gather(partner.residual, entries)
         n = tf.size(rows)
         size = tf.pad(tf.math.segment_sum(weight, segment), [[0, n]])[:n]

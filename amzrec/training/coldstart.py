@@ -30,7 +30,7 @@ def described(side: Side, vectors: Array, ridge: float) -> npt.NDArray[np.float3
     if side.n_attributes == 0:
         return np.tile(mean, (len(vectors), 1)).astype(np.float32)
     lengths = np.diff(side.attributes.offsets)
-    row, attribute = np.repeat(np.arange(len(lengths)), lengths), side.attributes.entries.astype(np.int64)
+    row, attribute = np.repeat(np.arange(len(lengths)), lengths), side.attributes.items.astype(np.int64)
     weight = (1 / np.sqrt(lengths + 1.0))[row].astype(np.float32)
     order = np.argsort(attribute, kind="stable")
     there = tf.constant(row), tf.constant(attribute), tf.constant(weight)

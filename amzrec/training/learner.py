@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.answers.ranks import Lists, rank
+from amzrec.answers.ranks import rank
+from amzrec.arrays import Lists
 from amzrec.config import TrainConfig
 from amzrec.errors import AmzrecError, Progress
 from amzrec.evaluation.metrics import MISS, draw_lists, list_ndcg
@@ -283,7 +284,7 @@ class Watch:
         position = np.full(len(fit.products.counts), -1)
         position[fit.candidates] = np.arange(len(fit.candidates))
         self.positives = Lists.of(owner, position[self.valid.product], len(customer))
-        offsets, partners = fit.customers.history.offsets, fit.customers.history.entries
+        offsets, partners = fit.customers.history.offsets, fit.customers.history.items
         seen = [position[partners[offsets[c] : offsets[c + 1]]] for c in customer]
         lengths = [len(products) for products in seen]
         self.seen = Lists.of(np.repeat(np.arange(len(seen)), lengths), np.concatenate(seen), len(seen))

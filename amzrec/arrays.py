@@ -1,0 +1,77 @@
+"""Names for the types of numpy arrays, and lists of unequal length in two flat arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int32]  # integer positions of customers or products
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """One list per owner, all in one flat array: list g is items[offsets[g] : offsets[g + 1]].
+
+    Also known as compressed sparse rows (CSR).
+    """
+
+    offsets: Ints  # [G + 1], ascending from 0
+    items: Array  # [S]
+
+    @classmethod
+    def of(cls, owner: Array, items: Array, owners: int) -> Lists:
+        """Build from aligned pairs (owner, item) in any order; within a list the order of the pairs is kept."""
+        order = np.argsort(owner, kind="stable")
+        return cls(offsets_of(np.bincount(owner, minlength=owners)), items[order])
+
+    @classmethod
+    def empty(cls, owners: int) -> Lists:
+        """Build lists without items."""
+        return cls(np.zeros(owners + 1, np.int64), np.zeros(0, np.int32))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, owner: int) -> Array:
+        return self.items[self.offsets[owner] : self.offsets[owner + 1]]
+
+    @property
+    def lengths(self) -> Ints:
+        """How many items each list has, [G]."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> Ints:
+        """Which list each item belongs to, [S]."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def take(self, owners: Array) -> Lists:
+        """The lists of these owners [n], in that order; an owner may be named twice."""
+        begin, end = self.offsets[owners], self.offsets[owners + 1]
+        return Lists(offsets_of(end - begin), self.items[ranges(begin, end)])
+
+    def pairs(self) -> tuple[Ints, Array]:
+        """(owner [S], item [S]) of everything listed."""
+        return self.owners, self.items
+
+
+def offsets_of(lengths: Array) -> Ints:
+    """Where lists of these lengths [G] begin and end in one flat array: [G + 1], from 0."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def ranges(begin: Ints, end: Ints) -> Ints:
+    """All positions of the ranges begin[i] .. end[i], in order: ranges([2, 7], [4, 8]) is [2, 3, 7]."""
+    length = end - begin
+    start = np.cumsum(length) - length
+    return np.repeat(begin - start, length) + np.arange(length.sum())
