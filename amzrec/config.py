@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from amzrec.errors import AmzrecError
 
@@ -97,6 +97,7 @@ class PrepareConfig(Config):
 
 NEGATIVES = ("auto", "batch", "full")
 BATCH, MOST = 8192, 65_536  # reviews per step that fit any data, and at most
+LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
 HISTORIES = ("bag", "sequence")
 
 
@@ -157,7 +158,7 @@ class TrainConfig(Config):
         require(self.l2_rare >= 0, "l2_rare", self.l2_rare, "from 0")
         require(self.own_vector >= 0, "own_vector", self.own_vector, "a whole number from 0 (all have one)")
         require(self.history in HISTORIES, "history", self.history, " | ".join(HISTORIES))
-        if self.history == "sequence" and self.shared:
+        if self.history == "sequence" and self.features == "ids":
             raise AmzrecError("--history sequence needs --features full: with ids a customer has no history")
         require(0 <= self.history_dropout < 1, "history_dropout", self.history_dropout, "from 0 to below 1")
         require(self.history_cap >= 1, "history_cap", self.history_cap, "a whole number from 1")
@@ -174,42 +175,77 @@ class TrainConfig(Config):
         require(self.precision in PRECISIONS, "precision", self.precision, " | ".join(PRECISIONS))
         require(self.rating_loss in RATING_LOSSES, "rating_loss", self.rating_loss, " | ".join(RATING_LOSSES))
 
+    def resolve(self, facts: DataFacts) -> Recipe:
+        """Decide every setting that was left open, for the data that will be trained on.
+
+        Raises AmzrecError where settings and data do not fit.
+        """
+        plain = self.features == "ids"
+        if self.rating_weight > 0 and self.retrieval_weight == 0 and not facts.rated:
+            raise AmzrecError("the reviews have no stars: a rating cannot be learned. Set --retrieval-weight 1")
+        if self.history == "sequence" and not facts.dated:
+            raise AmzrecError("--history sequence needs the time of every review, which is missing here: leave it out")
+        batch_size = self.batch_size or min(max(facts.fitted // LARGE_STEPS, BATCH), MOST)
+        by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= BATCH else 0.003
+        few = facts.candidates <= BATCH
+        settings = {
+            "rating_weight": self.rating_weight if facts.rated else 0.0,
+            "own_vector": 1 if plain else max(self.own_vector, 1),
+            "batch_size": batch_size,
+            "learning_rate": self.learning_rate or by_optimizer,
+            "negatives": ("full" if few else "batch") if self.negatives == "auto" else self.negatives,
+            "mask_positives": not plain and self.history == "bag"
+            if self.mask_positives is None
+            else self.mask_positives,
+            "equal_customers": (0.0 if plain else 0.25) if self.equal_customers is None else self.equal_customers,
+            "svd_start": self.svd_start
+            and not plain
+            and self.retrieval_loss == "softmax"
+            and self.retrieval_weight > 0,
+            "refit": self.refit and facts.valid,
+        }
+        return Recipe.of(**{**dataclasses.asdict(self), **settings})
+
+
+class DataFacts(NamedTuple):
+    """What settings depend on in the data."""
+
+    fitted: int  # reviews that the kept model is fitted on
+    candidates: int  # products to retrieve from
+    rated: bool  # whether any review has stars
+    dated: bool  # whether every review has a time
+    valid: bool  # whether there are reviews to choose epochs on
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(TrainConfig):
+    """A TrainConfig in which nothing is left open: what training reads, and what run.json records.
+
+    `TrainConfig.resolve` makes it; resolving a Recipe again for the same data changes nothing, so a run can be
+    repeated from its run.json.
+    """
+
+    learning_rate: float = 0.005  # per step
+    mask_positives: bool = True  # whether a customer's other products are no negatives
+    equal_customers: float = 0.25  # softmax weight of a review by a customer of n reviews is n to the power of minus this
+
     @property
-    def shared(self) -> bool:
-        """Whether both tasks read every dimension (the reference's towers)."""
-        return self.features == "ids"
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that are trained."""
+        weights = {"rating": self.rating_weight, "retrieval": self.retrieval_weight}
+        return tuple(task for task, weight in weights.items() if weight > 0)
 
     @property
     def retrieval_dims(self) -> int:
-        """Retrieval reads dimensions 0 .. retrieval_dims."""
-        return self.dim if self.shared else self.dim - self.dim // 3
+        """Retrieval reads the dimensions 0 .. retrieval_dims of the towers: all with ids, else the first two thirds."""
+        return self.dim if self.features == "ids" else self.dim - self.dim // 3
 
     @property
     def rating_start(self) -> int:
-        """The rating reads dimensions rating_start .. dim."""
-        return 0 if self.shared else self.dim // 3
+        """The rating reads the dimensions rating_start .. dim: all with ids, else the last two thirds."""
+        return 0 if self.features == "ids" else self.dim // 3
 
     @property
-    def masked(self) -> bool:
-        """Whether a customer's other products are no negatives; as negatives they tell a sequence the order."""
-        default = not self.shared and self.history == "bag"
-        return default if self.mask_positives is None else self.mask_positives
-
-    @property
-    def customer_power(self) -> float:
-        """p where the softmax weighs each review by n^-p; n: reviews of its customer. 1: customers weigh the same.
-
-        Covington et al. 2016, section 3.3, do so with a fixed number of examples per customer.
-        """
-        default = 0.0 if self.shared else 0.25
-        return default if self.equal_customers is None else self.equal_customers
-
-    def most(self, reviews: int) -> int:
-        """Most reviews per step, of so many: on ML-1M 25 large steps an epoch learned more than 105 small ones."""
-        return self.batch_size or min(max(reviews // 25, BATCH), MOST)
-
-    def rate(self, reviews: int) -> float:
-        """The learning rate with so many reviews: at 0.005, large steps made the rating of ML-1M swing."""
-        if self.learning_rate or self.optimizer == "adagrad":
-            return self.learning_rate or 0.1
-        return 0.005 if self.most(reviews) <= BATCH else 0.003
+    def lists(self) -> int:
+        """How many reviews of one customer stand together in a batch: 1, or the length of the lists of a list loss."""
+        return self.list_size if self.rating_loss != "squared" and self.rating_weight > 0 else 1

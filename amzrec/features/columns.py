@@ -1,0 +1,78 @@
+"""What a training step reads, as numpy arrays: B reviews, U distinct customers among them, M candidates, Q queries."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from amzrec.arrays import Bools, Floats, Ints, Rows
+from amzrec.features.sparse import SparseMatrix
+
+
+class ReviewColumns(NamedTuple):
+    """What is true of each review, whatever the towers are."""
+
+    value: Floats  # [B] stars in model units, 0 where there are none
+    rated: Floats  # [B] 1 where there are stars
+    own_trend: Floats  # [B] how much kinder its period was, the review left out
+
+
+class SideColumns(NamedTuple):
+    """What one side's n distinct rows are made of."""
+
+    rows: Rows  # [n]
+    vector_row: Rows  # [n] whose embedding each one reads
+    words: SparseMatrix  # [n, a] features and title words, each weighing 1 / √(attributes of the row + 1)
+    attributes: Ints  # [a] which attributes these are
+    partners: Rows  # [h] rows of the other side in the histories
+    sums: SparseMatrix  # [2n, 2h] see KeptHistories
+
+
+class HistoryColumns(NamedTuple):
+    """What towers with histories need of a batch; a table is that of `leave_one_out`."""
+
+    customers: SideColumns
+    products: SideColumns  # the M candidates
+    queries: SparseMatrix  # [U, table] of customers without their reviews; no rows where each review has its own query
+    x: SparseMatrix  # [B, table] of the reviews' customers
+    y: SparseMatrix  # [B, table] of the reviews' products
+    candidates: SparseMatrix  # [M, table] of the candidates with all of their histories
+    customer: Ints  # [B] which of the distinct customers
+    product: Ints  # [B] which of the candidates
+    customer_bias: Floats  # [B] shrunk, in model units, the review left out
+    product_bias: Floats  # [B]
+    customer_penalty: Floats  # [table] weight of the squared length of each row of the customers' table
+    product_penalty: Floats  # [table]
+    customer_word_penalty: Floats  # [a] weight of the squared bias of each attribute
+    product_word_penalty: Floats  # [a]
+
+
+class IdColumns(NamedTuple):
+    """What towers of ids alone need of a batch."""
+
+    customer: Rows  # [B] whose embedding each review's customer reads: row 0 for one that is masked
+    product: Rows  # [B] whose embedding each review's product reads
+    candidates: Rows  # [M]
+
+
+class RecentColumns(NamedTuple):
+    """The last products of each review's customer before the review, in order."""
+
+    products: Ints  # [B, LAST]
+    there: Bools  # [B, LAST]
+
+
+class RetrievalColumns(NamedTuple):
+    """What the retrieval loss asks. The positives of query q are the reviews order[splits[q] : splits[q + 1]]."""
+
+    own_query: SparseMatrix  # [B, V] takes the query vector of each review, of V
+    whose: Ints  # [Q] which of the query vectors is asked
+    period: Rows  # [Q] period that it is asked in
+    splits: Ints  # [Q + 1]
+    order: Ints  # [B] the reviews, query by query
+    place: Ints  # [B] where each review's product stands among the candidates
+    own_log_share: Floats  # [B] log share of the product in its period, the review left out
+    weight: Floats  # [B] what each review counts in the mean
+    rows: Rows  # [M] the candidates
+    bias: Floats  # [M] what the draw of the candidates adds to their logits
+    hidden_splits: Ints  # [Q + 1] candidates that are no negatives of a query, such as its other positives
+    hidden: Ints  # [E]
