@@ -9,7 +9,7 @@ import amzrec
 from amzrec.arrays import Lists
 from amzrec.config import TrainConfig
 from amzrec.features.batches import Side, fit_rows
-from amzrec.training.coldstart import described
+from amzrec.training.coldstart import vectors_from_attributes
 from fits import dataset_of, random_reviews
 
 RNG = np.random.default_rng(0)
@@ -37,14 +37,14 @@ def test_it_is_the_ridge_regression_solved_densely() -> None:
     solved = np.linalg.solve(
         matrix.T @ (worth[:, None] * matrix) + 30 * np.eye(4), matrix.T @ (worth[:, None] * (vectors - mean))
     )
-    found = described(side_of(counts, attributes, 4), vectors, 30.0)
+    found = vectors_from_attributes(side_of(counts, attributes, 4), vectors, 30.0)
     np.testing.assert_allclose(found, mean + matrix @ solved, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_attributes", [0, 4])
 def test_a_product_without_attributes_gets_the_mean_by_reviews_and_new_ones_say_nothing(n_attributes: int) -> None:
     vectors = np.array([[9.0], [1.0], [3.0], [50.0]], np.float32)
-    found = described(side_of([0, 10, 10, 0], [[], [], [], []], n_attributes), vectors, 30.0)
+    found = vectors_from_attributes(side_of([0, 10, 10, 0], [[], [], [], []], n_attributes), vectors, 30.0)
     np.testing.assert_allclose(found, np.full((4, 1), 2.0), atol=1e-6)
 
 

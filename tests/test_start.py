@@ -11,7 +11,7 @@ import amzrec
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.features.batches import Fit, fit_rows
 from amzrec.store.dataset import Dataset
-from amzrec.training.initial import LENGTH, start_vectors
+from amzrec.training.initial import LENGTH, initial_product_vectors
 from amzrec.training.learner import Watch
 from fits import dataset_of, reviews_of
 
@@ -25,7 +25,7 @@ def communities(lonely: bool = False) -> Fit:
 
 
 def test_the_second_direction_of_two_communities_tells_them_apart() -> None:
-    vectors = start_vectors(communities(), 1, 2, seed=0)
+    vectors = initial_product_vectors(communities(), 1, 2, seed=0)
     assert vectors is not None
     side = np.sign(vectors[1, 0])
     np.testing.assert_allclose(vectors[1:9, 0], side * LENGTH * np.repeat([1, -1], 4), atol=1e-5)
@@ -44,15 +44,15 @@ def test_it_is_the_singular_value_decomposition_of_the_normalised_matrix() -> No
     np.testing.assert_allclose(normal.T @ normal @ popular, popular, atol=1e-9)  # what is left out of the directions
     right = np.linalg.svd(normal - normal @ np.outer(popular, popular))[2][:3].T
     known = LENGTH * right / np.linalg.norm(right, axis=1, keepdims=True)
-    found = start_vectors(fit, 3, 2, seed=1)
+    found = initial_product_vectors(fit, 3, 2, seed=1)
     assert found is not None
     np.testing.assert_allclose(found[1:9] @ found[1:9].T, known @ known.T, atol=1e-4)  # but for the signs
     assert not found[9].any()
 
 
 def test_too_few_reviews_give_no_start() -> None:
-    assert start_vectors(communities(), 8, 2, seed=0) is None
-    assert start_vectors(communities(), 2, 30, seed=0) is None
+    assert initial_product_vectors(communities(), 8, 2, seed=0) is None
+    assert initial_product_vectors(communities(), 2, 30, seed=0) is None
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amzrec.model.keras2 import import_tensorflow
-from amzrec.model.sparse import owners
+from amzrec.model.sparse import row_of_each_entry
 
 tf: Any = import_tensorflow()
 
@@ -68,7 +68,7 @@ def softmax_loss(
         row, column = owner, tf.cast(own, tf.int32)
         if hidden is not None:
             ends = hidden[0][start : end + 1]
-            row = tf.concat([row, tf.cast(owners(ends[1:] - ends[:-1]), tf.int32)], 0)
+            row = tf.concat([row, tf.cast(row_of_each_entry(ends[1:] - ends[:-1]), tf.int32)], 0)
             column = tf.concat([column, tf.cast(hidden[1][ends[0] : ends[-1]], tf.int32)], 0)
         out = tf.fill(tf.shape(row), NOTHING)
         # unlike tf.tensor_scatter_nd_update it works in place, which saves a copy of the block (a sixth of the loss)
@@ -98,7 +98,7 @@ def softmax_loss(
                 first, last, owner = start, end, tf.range(end - start)
             else:
                 ends = splits[start : end + 1]
-                first, last, owner = ends[0], ends[-1], tf.cast(owners(ends[1:] - ends[:-1]), tf.int32)
+                first, last, owner = ends[0], ends[-1], tf.cast(row_of_each_entry(ends[1:] - ends[:-1]), tf.int32)
             ones = tf.ones([end - start, 1])
 
             def less(peak: Any) -> Any:

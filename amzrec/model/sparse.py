@@ -10,7 +10,7 @@ from amzrec.model.keras2 import import_tensorflow
 tf: Any = import_tensorflow()
 
 
-def owners(lengths: Any) -> Any:
+def row_of_each_entry(lengths: Any) -> Any:
     """0 as often as lengths[0] [n] says, 1 as often as lengths[1], …: whose each entry is, [Σ lengths].
 
     tf.repeat makes a mask of n times the longest for it: ten times slower where one list is much longer than others.
@@ -31,13 +31,13 @@ class Ragged:
         """(segment [E], position [E]) of every entry of these rows, in order."""
         start = tf.gather(self.offsets, rows)
         length = tf.gather(self.offsets, rows + 1) - start
-        segment = owners(length)
+        segment = row_of_each_entry(length)
         before = tf.cumsum(length, exclusive=True)
         position = tf.range(tf.reduce_sum(length)) + tf.gather(start - before, segment)
         return segment, position
 
 
-def ends(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
+def overlapping_columns(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
     """matrix[:, :first] and matrix[:, last:] of [n, D], which share columns: last ≤ first.
 
     The gradients are put together in one pass; those of two slices are two matrices with zeros, which are added up.
@@ -56,7 +56,7 @@ def ends(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
     return left, right
 
 
-def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) -> Any:
+def sparse_matmul(segment: Any, column: Any, weight: Any, table: Any, rows: Any) -> Any:
     """Σ weight · table[column] per segment: [rows, D], without an [E, D] matrix; `segment` [E] ascending.
 
     As a CSR product, 4 to 9 times faster on a CPU than tf.sparse.sparse_dense_matmul or a segment sum.
@@ -77,14 +77,24 @@ def weighted_sum(segment: Any, column: Any, weight: Any, table: Any, rows: Any) 
     return product(table)
 
 
-def taken(table: Any, rows: Any) -> Any:
+def gather_rows(table: Any, rows: Any) -> Any:
     """tf.gather(table, rows) of rows [n], whose gradient is a CSR product too, not a segment sum."""
     columns = tf.cast(rows, tf.int64)[:, None]
-    return combined(columns, tf.ones_like(columns, table.dtype), table)
+    return combine_rows(columns, tf.ones_like(columns, table.dtype), table)
 
 
-def combined(columns: Any, weights: Any, table: Any) -> Any:
+def combine_rows(columns: Any, weights: Any, table: Any) -> Any:
     """Σ_j weights[:, j] · table[columns[:, j]]: [n, D] of columns and weights [n, k]."""
     n, k = tf.unstack(tf.shape(columns, out_type=tf.int64))
     segment = tf.range(n * k) // k
-    return weighted_sum(segment, tf.reshape(columns, [-1]), tf.reshape(weights, [-1]), table, n)
+    return sparse_matmul(segment, tf.reshape(columns, [-1]), tf.reshape(weights, [-1]), table, n)
+
+
+# the names of these functions before; they go as soon as the towers are written with the new ones
+owners, ends, weighted_sum, taken, combined = (
+    row_of_each_entry,
+    overlapping_columns,
+    sparse_matmul,
+    gather_rows,
+    combine_rows,
+)

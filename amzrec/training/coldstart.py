@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from amzrec.features.batches import Side
 from amzrec.model.keras2 import import_tensorflow
-from amzrec.model.sparse import weighted_sum
+from amzrec.model.sparse import sparse_matmul
 
 tf: Any = import_tensorflow()
 
@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 STEPS, ENOUGH = 100, 1e-5  # of conjugate gradients: most of them, and the relative rest at which they end
 
 
-def described(side: Side, vectors: Array, ridge: float) -> npt.NDArray[np.float32]:
+def vectors_from_attributes(side: Side, vectors: Array, ridge: float) -> npt.NDArray[np.float32]:
     """[R + 1, n] what the attributes of every row say its vector [R + 1, n] is; the mean for a row without any.
 
     A ridge regression of the rows with reviews on their attributes, each 1 / √(1 + attributes of the row): a row of c
@@ -38,12 +38,12 @@ def described(side: Side, vectors: Array, ridge: float) -> npt.NDArray[np.float3
     times = tf.constant(worth[:, None], tf.float32)
 
     def said(table: Any) -> Any:
-        return weighted_sum(*there, table, len(vectors))
+        return sparse_matmul(*there, table, len(vectors))
 
     def normal(table: Any) -> Any:
-        return weighted_sum(*back, times * said(table), side.n_attributes) + ridge * table
+        return sparse_matmul(*back, times * said(table), side.n_attributes) + ridge * table
 
-    rest = weighted_sum(*back, times * tf.constant(vectors - mean, tf.float32), side.n_attributes)
+    rest = sparse_matmul(*back, times * tf.constant(vectors - mean, tf.float32), side.n_attributes)
     found, toward = tf.zeros_like(rest), rest
     size = first = tf.reduce_sum(tf.square(rest), axis=0)
     for _ in range(STEPS):

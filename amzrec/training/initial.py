@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from amzrec.features.batches import Fit
 from amzrec.model.keras2 import import_tensorflow
-from amzrec.model.sparse import weighted_sum
+from amzrec.model.sparse import sparse_matmul
 
 tf: Any = import_tensorflow()
 
@@ -18,7 +18,7 @@ LENGTH = 0.3  # of a started vector
 SPARE, ROUNDS = 8, 6  # directions beside those asked for, and passes over the reviews (Halko et al. 2011, alg. 4.4)
 
 
-def start_vectors(fit: Fit, width: int, least: int, seed: int) -> npt.NDArray[np.float32] | None:
+def initial_product_vectors(fit: Fit, width: int, least: int, seed: int) -> npt.NDArray[np.float32] | None:
     """[R + 1, width] vectors of length .3 of products with `least` reviews, zeros for others; None: too few reviews.
 
     The right singular vectors of customers × products, each review weighing 1 / √(reviews of the customer · reviews of
@@ -45,7 +45,7 @@ def start_vectors(fit: Fit, width: int, least: int, seed: int) -> npt.NDArray[np
     def summed(by: npt.NDArray[Any], over: npt.NDArray[Any], rows: int) -> Any:
         order = np.argsort(by, kind="stable")
         parts = tf.constant(by[order], tf.int64), tf.constant(over[order], tf.int64), tf.constant(weight[order])
-        return lambda table: weighted_sum(parts[0], parts[1], parts[2], table, rows)
+        return lambda table: sparse_matmul(parts[0], parts[1], parts[2], table, rows)
 
     per_customer, per_product = summed(customer, product, len(customers)), summed(product, customer, len(products))
     popular = tf.constant(np.sqrt(counts[1] / counts[1].sum())[:, None], tf.float32)  # the first, its value is 1

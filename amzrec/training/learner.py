@@ -18,7 +18,7 @@ from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.multitask import Forward, MultitaskModel
 from amzrec.model.optimizer import LazyAdam
 from amzrec.store.dataset import Dataset
-from amzrec.training.coldstart import described
+from amzrec.training.coldstart import vectors_from_attributes
 
 tf: Any = import_tensorflow()
 BLOCK = 8192  # rows whose vectors are computed at a time
@@ -163,7 +163,7 @@ class Learner:
         vectors, known = np.array(out[name]), np.zeros_like(out[name])
         if name == "rating_candidate":
             known[:, -1] = tower.attribute_bias(np.arange(len(side.counts), dtype=np.int32)).numpy() * self.fit.unit
-        vectors[new] = (known + described(side, vectors - known, self.config.l2_rare))[new]
+        vectors[new] = (known + vectors_from_attributes(side, vectors - known, self.config.l2_rare))[new]
         out[name] = vectors
 
     def rating_part(self, x: Array, y: Array, customers: Array, products: Array) -> dict[str, Array]:

@@ -176,7 +176,7 @@ class Training:
 
     def learner(self, fit: Fit, watch: Watch | None) -> Learner:
         """The untrained model; whether products start at singular vectors is decided once, by valid."""
-        from amzrec.training.initial import start_vectors
+        from amzrec.training.initial import initial_product_vectors
         from amzrec.training.learner import Learner
 
         state, config, scale = self.state, self.config, bias_scale(fit)
@@ -189,7 +189,7 @@ class Training:
             and "retrieval" in self.tasks
             and (fresh or state.svd_start)
         ):
-            vectors = start_vectors(fit, config.retrieval_dims, config.own_vector, config.seed)
+            vectors = initial_product_vectors(fit, config.retrieval_dims, config.own_vector, config.seed)
         learner = Learner(config, fit, self.dataset, scale, vectors)
         if watch is not None and fresh:
             state.svd_start = vectors is not None and watch.start_figure(learner) > watch.prior_figure()
