@@ -227,7 +227,7 @@ class Recipe(TrainConfig):
 
     learning_rate: float = 0.005  # per step
     mask_positives: bool = True  # whether a customer's other products are no negatives
-    equal_customers: float = 0.25  # softmax weight of a review by a customer of n reviews is n to the power of minus this
+    equal_customers: float = 0.25  # p: the softmax weighs a review by a customer of n reviews by n^-p
 
     @property
     def tasks(self) -> tuple[str, ...]:

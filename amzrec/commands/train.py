@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from amzrec.commands.prepare import cached
-from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset, replace_folder
-from amzrec.store.run import CHECKPOINTS, RUN, RUNS, Run, open_run
-from amzrec.training.phases import STATE, TASKS, Training, tasks_of
+from amzrec.store.run import RUN, RUNS, Run, open_run
+from amzrec.training.session import STATE, Session, tidy
 
 
 def train(
@@ -47,12 +47,17 @@ def train(
             f"{folder} is not a run folder (it has no {RUN}), so it is not replaced: choose another --run"
         )
     dataset = resolve(source, prepare, progress)
-    check(dataset, config)
+    recipe = resolved(dataset, config)
     work = folder.parent / f".{folder.name}.training"
     try:
         with alone(folder):
             try:
-                Training(dataset, config, work, resume, overwrite, tensorboard, progress).run()
+                session = Session(dataset, recipe, work, progress, tensorboard)
+                session.open_state(resume, overwrite)
+                progress.say("starting TensorFlow")
+                from amzrec.training import phases
+
+                phases.run(session)
                 replace_folder(work, folder)
                 tidy(folder)
             finally:
@@ -89,21 +94,13 @@ def alone(folder: Path) -> Iterator[None]:
 
 def free_name(config: TrainConfig, resume: bool) -> Path:
     """runs/joint, or joint-2, joint-3 … where that is taken; with `resume` the newest unfinished one."""
-    tasks = tasks_of(config)
-    name = "joint" if len(tasks) > 1 else tasks[0]
+    name = "rating" if config.retrieval_weight == 0 else "retrieval" if config.rating_weight == 0 else "joint"
     if resume:
         unfinished = sorted(RUNS.glob(f".{name}*.training/{STATE}"), key=lambda file: file.stat().st_mtime)
         if unfinished:
             return RUNS / unfinished[-1].parent.name[1 : -len(".training")]
     names = [name, *(f"{name}-{number}" for number in range(2, 10_000))]
     return next(RUNS / n for n in names if not (RUNS / n).exists())
-
-
-def tidy(folder: Path) -> None:
-    """Remove from a finished run what only resuming needs."""
-    for name in (*(f"{task}.npz" for task in TASKS), STATE):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def resolve(source: str | Path | Dataset | None, prepare: PrepareConfig | None, progress: Progress) -> Dataset:
@@ -119,15 +116,10 @@ def resolve(source: str | Path | Dataset | None, prepare: PrepareConfig | None, 
     return cached(source, prepare or PrepareConfig(), progress=progress)
 
 
-def check(dataset: Dataset, config: TrainConfig) -> None:
-    """Raise AmzrecError where there is nothing that the asked-for tasks could learn from."""
+def resolved(dataset: Dataset, config: TrainConfig) -> Recipe:
+    """Decide all open settings for this dataset; AmzrecError where there is nothing that the tasks could learn from."""
     if len(dataset.train) == 0:
         raise AmzrecError(f"dataset {dataset.path} has no train reviews: nothing to learn from")
-    if np.isnan(dataset.train.stars).all() and config.rating_weight > 0 and config.retrieval_weight == 0:
-        raise AmzrecError(f"dataset {dataset.path} has no stars: a rating cannot be learned. Set --retrieval-weight 1")
-    if config.history == "sequence" and not dataset.has_time:
-        raise AmzrecError(
-            f"--history sequence needs the time of reviews, which dataset {dataset.path} has not: leave it out"
-        )
     if config.retrieval_weight > 0 and len(np.unique(dataset.train.product)) < 2:
         raise AmzrecError(f"dataset {dataset.path} has only one product in train: retrieval needs at least two")
+    return config.resolve(dataset.facts(config.refit))

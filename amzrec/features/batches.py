@@ -40,7 +40,7 @@ def plan(fitted: Fitted, recipe: Recipe) -> Plan:
 
 
 def batch_size(rows: int, most: int, least_steps: int = FEW_STEPS) -> tuple[int, int]:
-    """Reviews per step and steps per epoch: at most `most`, and `least_steps` where there are ROWS_PER_STEP for each."""
+    """Reviews per step and steps per epoch: `most` reviews at most, `least_steps` where each has ROWS_PER_STEP."""
     steps = max(-(-rows // most), min(least_steps, -(-rows // ROWS_PER_STEP)), 1)
     return rows // steps, steps
 

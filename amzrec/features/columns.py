@@ -16,22 +16,29 @@ class ReviewColumns(NamedTuple):
     own_trend: Floats  # [B] how much kinder its period was, the review left out
 
 
-class SideColumns(NamedTuple):
-    """What one side's n distinct rows are made of."""
+class RowColumns(NamedTuple):
+    """What one side's n distinct rows are, before their histories."""
 
     rows: Rows  # [n]
     vector_row: Rows  # [n] whose embedding each one reads
     words: SparseMatrix  # [n, a] features and title words, each weighing 1 / √(attributes of the row + 1)
     attributes: Ints  # [a] which attributes these are
-    partners: Rows  # [h] rows of the other side in the histories
-    sums: SparseMatrix  # [2n, 2h] see KeptHistories
+
+
+class HistorySums(NamedTuple):
+    """What the histories of n rows add up to: h rows of the other side stand in them."""
+
+    partners: Rows  # [h]
+    sums: SparseMatrix  # [2n, 2h] history sums, then levels, over bags, then residual vectors of the partners
 
 
 class HistoryColumns(NamedTuple):
     """What towers with histories need of a batch; a table is that of `leave_one_out`."""
 
-    customers: SideColumns
-    products: SideColumns  # the M candidates
+    customers: RowColumns
+    products: RowColumns  # the M candidates
+    customer_sums: HistorySums
+    product_sums: HistorySums
     queries: SparseMatrix  # [U, table] of customers without their reviews; no rows where each review has its own query
     x: SparseMatrix  # [B, table] of the reviews' customers
     y: SparseMatrix  # [B, table] of the reviews' products

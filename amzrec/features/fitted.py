@@ -110,7 +110,9 @@ def fit(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> Fitted:
         counts = np.bincount(rows[own], minlength=size)
         vector_row = np.where(counts >= recipe.own_vector, np.arange(size), 0).astype(np.int32)
         sides.append(Profiles(counts, vector_row, biases[own], histories, Attributes.of(tables[own])))
-    popularity = Popularity.of_all_time(reviews.product, tables[1].num_rows)
+    size = tables[1].num_rows
+    plain = recipe.features == "ids"
+    popularity = Popularity.unknown(len(value), size) if plain else Popularity.of_all_time(reviews.product, size)
     order, order_slot = in_order(reviews, tables[0].num_rows, recipe.history == "sequence")
     return Fitted(
         customer=reviews.customer,

@@ -7,7 +7,7 @@ A vector of a side is linear in what is learned,
 so all vectors of a batch are one sparse matrix times one table, and a review is left out by a negative entry. The table
 stacks, for a side with n distinct rows and m rows of the other side in the batch,
 
-    base [bases]  |  history sums [n]  |  levels [n]  |  bags of the partners [m]  |  residual vectors of the partners [m]
+    base [bases] | history sums [n] | levels [n] | bags of the partners [m] | residual vectors of the partners [m]
 
 where a history sum is Σ bag + Σ residual · residual vector, and a level is Σ residual vector over rated reviews: what
 the own bias is taken off by. Example, one customer with the reviews a and b, both clicks, target a: the row of the
@@ -21,6 +21,7 @@ import dataclasses
 import numpy as np
 
 from amzrec.arrays import Floats, Ints, Rows
+from amzrec.features.columns import HistorySums
 from amzrec.features.profiles import Profiles
 from amzrec.features.sparse import SparseMatrix, distinct, kept, listed
 
@@ -52,30 +53,21 @@ class Targets:
     rated: Floats  # [B] 1 where there are stars
 
 
-@dataclasses.dataclass(frozen=True)
-class KeptHistories:
-    """The histories of the n rows of a side as this step keeps them, as sums over their h distinct partners."""
-
-    sums: SparseMatrix  # [2n, 2h] history sums, then levels, over the table bags | residual vectors of the partners
-    partners: Rows  # [h]
-    size: Floats  # [n] reviews kept
-
-    @classmethod
-    def of(cls, side: StepSide) -> KeptHistories:
-        """Look up the histories of all rows of a side and drop what this step drops."""
-        histories, n = side.profiles.histories, len(side)
-        owner, slot = listed(histories.partners, side.rows)
-        weight = kept(slot, side.seed, side.dropout)
-        there = weight > 0
-        owner, slot = owner[there], slot[there]
-        partners, column = distinct(histories.partners.items[slot])
-        h, residual, rated = len(partners), histories.residual[slot], histories.rated[slot]
-        # a bag and a residual vector for each review in the history sums, a residual vector in the levels
-        rows = np.concatenate([np.repeat(owner, 2), owner + n])
-        columns = np.concatenate([np.stack([column, column + h], axis=1).ravel(), column + h])
-        values = np.concatenate([np.stack([np.ones_like(residual), residual], axis=1).ravel(), rated])
-        sums = SparseMatrix(np.stack([rows, columns], axis=1), values, np.array([2 * n, 2 * h], np.int64))
-        return cls(sums, partners, np.bincount(owner, minlength=n).astype(np.float32))
+def kept_histories(side: StepSide) -> tuple[HistorySums, Floats]:
+    """The sums over the histories of the n rows of a side, without what this step drops, and the reviews kept [n]."""
+    histories, n = side.profiles.histories, len(side)
+    owner, slot = listed(histories.partners, side.rows)
+    weight = kept(slot, side.seed, side.dropout)
+    there = weight > 0
+    owner, slot = owner[there], slot[there]
+    partners, column = distinct(histories.partners.items[slot])
+    h, residual, rated = len(partners), histories.residual[slot], histories.rated[slot]
+    # a bag and a residual vector for each review in the history sums, a residual vector in the levels
+    rows = np.concatenate([np.repeat(owner, 2), owner + n])
+    columns = np.concatenate([np.stack([column, column + h], axis=1).ravel(), column + h])
+    values = np.concatenate([np.stack([np.ones_like(residual), residual], axis=1).ravel(), rated])
+    sums = SparseMatrix(np.stack([rows, columns], axis=1), values, np.array([2 * n, 2 * h], np.int64))
+    return HistorySums(partners, sums), np.bincount(owner, minlength=n).astype(np.float32)
 
 
 class LeaveOneOut:
@@ -101,7 +93,8 @@ class LeaveOneOut:
         scale = known / np.sqrt(self.size[which] - self.held + 1)
         history = self._history(base, which, scale, self.bias)
         target = self._targets(-scale * self.held, self.bias)
-        columns, weights = (np.concatenate(parts, axis=1) for parts in zip(history, target, strict=True))
+        columns = np.concatenate([history[0], target[0]], axis=1)
+        weights = np.concatenate([history[1], target[1]], axis=1)
         return SparseMatrix.of_rows(columns, weights, self.width)
 
     def rows(self, base: Ints, known: Floats) -> SparseMatrix:
@@ -116,7 +109,8 @@ class LeaveOneOut:
         history = self._history(base, np.arange(n), scale, bias)
         target = self._targets(-scale[which] * self.held, bias[which])
         owner = np.concatenate([np.repeat(np.arange(n), 3), np.repeat(which, 2)])
-        column, weight = (np.concatenate([a.ravel(), b.ravel()]) for a, b in zip(history, target, strict=True))
+        column = np.concatenate([history[0].ravel(), target[0].ravel()])
+        weight = np.concatenate([history[1].ravel(), target[1].ravel()])
         places, values = by_row(np.stack([owner, column], axis=1), weight)
         return SparseMatrix(places, values, np.array([n, self.width], np.int64))
 
@@ -124,7 +118,8 @@ class LeaveOneOut:
         """[n, width] the vector of each distinct row with its whole history; base row i belongs to row i."""
         rows = np.arange(len(self.side))
         bias = self.side.profiles.biases.all[self.side.rows]
-        return SparseMatrix.of_rows(*self._history(rows, rows, 1 / np.sqrt(self.size + 1), bias), self.width)
+        scale = (1 / np.sqrt(self.size + 1)).astype(np.float32)
+        return SparseMatrix.of_rows(*self._history(rows, rows, scale, bias), self.width)
 
     def _history(self, base: Ints, which: Ints, scale: Floats, bias: Floats) -> tuple[Ints, Floats]:
         """Columns and weights [·, 3] of base + (sum − bias · level) · scale."""

@@ -56,6 +56,11 @@ class Popularity:
         own = np.log((count[product] - 1 + UNSEEN) / everything)
         return cls(np.zeros(0, np.int64), share.astype(np.float32), own.astype(np.float32), None)
 
+    @classmethod
+    def unknown(cls, reviews: int, size: int) -> Popularity:
+        """Treat all products alike, for towers that have nothing but ids."""
+        return cls(np.zeros(0, np.int64), np.zeros((1, size), np.float32), np.zeros(reviews, np.float32), None)
+
     def period(self, timestamp: Array) -> Rows:
         """The period of each time [n]; the last one without a time and after the end."""
         return period_of(self.edges, timestamp)

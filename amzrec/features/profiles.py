@@ -44,7 +44,7 @@ class Biases:
 
 @dataclasses.dataclass(frozen=True)
 class Histories:
-    """The reviews of each row as the other side's rows (its partners) and what the stars said beyond the partner's bias.
+    """The reviews of each row: the other side's rows (its partners), and what the stars said beyond their biases.
 
     The bias of the row itself is subtracted where a history is read, so that the target review can be left out exactly.
     """

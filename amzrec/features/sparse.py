@@ -78,7 +78,7 @@ def kept(slots: Ints, seed: int | None, dropout: float) -> Floats:
 
 
 def listed(lists: Lists, rows: Rows) -> tuple[Ints, Ints]:
-    """(owner [E], slot [E]) of every item of the lists of rows [n]: which of the rows it belongs to, where it stands."""
+    """(owner [E], slot [E]) of every item of the lists of rows [n]: which of the rows has it, and where it stands."""
     begin, length = lists.offsets[rows], lists.offsets[rows + 1] - lists.offsets[rows]
     owner = np.repeat(np.arange(len(rows)), length)
     before = np.cumsum(length) - length

@@ -13,14 +13,15 @@ from amzrec.features.attributes import Attributes
 from amzrec.features.candidates import Candidates, negatives_of
 from amzrec.features.columns import (
     HistoryColumns,
+    HistorySums,
     IdColumns,
     RecentColumns,
     RetrievalColumns,
     ReviewColumns,
-    SideColumns,
+    RowColumns,
 )
 from amzrec.features.fitted import Fitted
-from amzrec.features.leave_one_out import KeptHistories, LeaveOneOut, StepSide, Targets
+from amzrec.features.leave_one_out import LeaveOneOut, StepSide, Targets, kept_histories
 from amzrec.features.profiles import Profiles
 from amzrec.features.sparse import SparseMatrix, first_seen, listed
 
@@ -169,20 +170,22 @@ class HistorySteps(Steps):
     def towers(self, drawn: Ints, left: StepSide, right: StepSide) -> HistoryColumns:
         """The columns of both towers: `left` are the customers of the step, `right` its candidates."""
         targets = Targets(self.fitted.value[drawn], self.fitted.rated[drawn])
-        histories = KeptHistories.of(left), KeptHistories.of(right)
+        (customer_sums, customer_size), (product_sums, product_size) = kept_histories(left), kept_histories(right)
         u, m = len(left), len(right)
-        query = LeaveOneOut(left, right, targets, histories[0].size, 2 * u + 1)
-        candidate = LeaveOneOut(right, left, targets, histories[1].size, m)
+        query = LeaveOneOut(left, right, targets, customer_size, 2 * u + 1)
+        candidate = LeaveOneOut(right, left, targets, product_size, m)
         base, known = self.masking.base(self.draws(left.seed or 0, 1, len(drawn)), left.which, u)
         x = query.reviews(base, known)
         queries = x
         if self.one_query:
             queries = query.rows(*self.masking.base(self.draws(left.seed or 0, 2, u), np.arange(u), u))
-        sides = [side_columns(side, kept) for side, kept in zip((left, right), histories, strict=True)]
+        sides = [row_columns(side.profiles, side.rows) for side in (left, right)]
         penalty = [self.row_penalty(side, number) for number, side in enumerate((left, right))]
         return HistoryColumns(
             customers=sides[0],
             products=sides[1],
+            customer_sums=customer_sums,
+            product_sums=product_sums,
             queries=queries,
             x=x,
             y=candidate.reviews(right.which, np.ones(len(drawn), np.float32)),
@@ -200,7 +203,8 @@ class HistorySteps(Steps):
     def row_penalty(self, side: StepSide, number: int) -> Floats:
         """Weight [n] of the squared vectors of each row: its share of the batch, and more where it has few reviews."""
         times = np.bincount(side.which, minlength=len(side)).astype(np.float32)
-        return times * self.rarity[number][side.rows] / times.sum()
+        weight: Floats = times * self.rarity[number][side.rows] / times.sum()
+        return weight
 
     def table_penalty(self, own: Floats, partner: Floats, between: int) -> Floats:
         """Weights of the squared rows of a table: bases, `between` rows without a penalty, bags, residual vectors."""
@@ -208,7 +212,7 @@ class HistorySteps(Steps):
         rest = np.zeros(between, np.float32)
         return np.concatenate([recipe.l2 * own, rest, recipe.l2_history * partner, recipe.l2_history * partner])
 
-    def word_penalty(self, side: StepSide, columns: SideColumns, number: int) -> Floats:
+    def word_penalty(self, side: StepSide, columns: RowColumns, number: int) -> Floats:
         """Weight [a] of the squared bias of each attribute: a ridge of `l2_rare` on each, per review that has it."""
         if not self.scarcity[number].any() or "rating" not in self.recipe.tasks:
             return np.zeros(len(columns.attributes), np.float32)
@@ -218,12 +222,9 @@ class HistorySteps(Steps):
         return (self.scarcity[number][columns.attributes] * count / len(side.which)).astype(np.float32)
 
 
-def side_columns(side: StepSide, histories: KeptHistories) -> SideColumns:
-    """What the rows of one side are made of."""
-    words, attributes = words_of(side.profiles.attributes, side.rows)
-    return SideColumns(
-        side.rows, side.profiles.vector_row[side.rows], words, attributes, histories.partners, histories.sums
-    )
+def row_columns(side: Profiles, rows: Rows) -> RowColumns:
+    """What rows [n] of one side are before their histories."""
+    return RowColumns(rows, side.vector_row[rows], *words_of(side.attributes, rows))
 
 
 def words_of(attributes: Attributes, rows: Rows) -> tuple[SparseMatrix, Ints]:
@@ -257,11 +258,10 @@ def recent_columns(fitted: Fitted, customer: Rows, end: Ints, known: Floats) -> 
     return RecentColumns(items[np.where(there, place, 0)].astype(np.int64), there)
 
 
-def whole_columns(side: Profiles, rows: Rows) -> tuple[SideColumns, SparseMatrix]:
-    """The columns of rows [n] with all of their histories, and the matrix [n, 3n] of bases, sums and levels to vectors."""
-    nowhere = np.zeros(0, np.int64)
+def whole_histories(side: Profiles, rows: Rows) -> tuple[HistorySums, SparseMatrix]:
+    """The sums over the whole histories of rows [n], and the matrix [n, 3n] from bases, sums and levels to vectors."""
+    nowhere, nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
     step = StepSide(side, rows, nowhere, nowhere, None, 0.0)
-    histories = KeptHistories.of(step)
     nobody = StepSide(side, rows[:0], nowhere, nowhere, None, 0.0)
-    nothing = Targets(np.zeros(0, np.float32), np.zeros(0, np.float32))
-    return side_columns(step, histories), LeaveOneOut(step, nobody, nothing, histories.size, len(rows)).whole()
+    sums, size = kept_histories(step)
+    return sums, LeaveOneOut(step, nobody, Targets(nothing, nothing), size, len(rows)).whole()

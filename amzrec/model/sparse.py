@@ -1,10 +1,10 @@
-"""Lists of unequal lengths on the device, and sums over them."""
+"""Products with sparse matrices, which stand for sums over lists of rows."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from amzrec.arrays import Lists
+from amzrec.features.sparse import SparseMatrix
 from amzrec.model.keras2 import import_tensorflow
 
 tf: Any = import_tensorflow()
@@ -18,23 +18,6 @@ def row_of_each_entry(lengths: Any) -> Any:
     ends = tf.cumsum(lengths)
     marks = tf.math.unsorted_segment_sum(tf.ones_like(ends), ends, tf.reduce_sum(lengths) + 1)
     return tf.cumsum(marks[:-1])
-
-
-class Ragged:
-    """Lists on the device."""
-
-    def __init__(self, lists: Lists) -> None:
-        self.offsets = tf.constant(lists.offsets, tf.int64)
-        self.items = tf.constant(lists.items, tf.int32)
-
-    def of(self, rows: Any) -> tuple[Any, Any]:
-        """(segment [E], position [E]) of every entry of these rows, in order."""
-        start = tf.gather(self.offsets, rows)
-        length = tf.gather(self.offsets, rows + 1) - start
-        segment = row_of_each_entry(length)
-        before = tf.cumsum(length, exclusive=True)
-        position = tf.range(tf.reduce_sum(length)) + tf.gather(start - before, segment)
-        return segment, position
 
 
 def overlapping_columns(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
@@ -63,7 +46,11 @@ def sparse_matmul(segment: Any, column: Any, weight: Any, table: Any, rows: Any)
     """
     shape = tf.stack([tf.cast(rows, tf.int64), tf.shape(table, out_type=tf.int64)[0]])
     indices = tf.stack([segment, tf.cast(column, tf.int64)], axis=1)
-    matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(indices=indices, values=weight, dense_shape=shape)
+    return _product(tf.raw_ops.SparseTensorToCSRSparseMatrix(indices=indices, values=weight, dense_shape=shape), table)
+
+
+def _product(matrix: Any, table: Any) -> Any:
+    """matrix · table, whose gradient is a product as well."""
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def product(dense: Any) -> Any:
@@ -77,24 +64,9 @@ def sparse_matmul(segment: Any, column: Any, weight: Any, table: Any, rows: Any)
     return product(table)
 
 
-def gather_rows(table: Any, rows: Any) -> Any:
-    """tf.gather(table, rows) of rows [n], whose gradient is a CSR product too, not a segment sum."""
-    columns = tf.cast(rows, tf.int64)[:, None]
-    return combine_rows(columns, tf.ones_like(columns, table.dtype), table)
-
-
-def combine_rows(columns: Any, weights: Any, table: Any) -> Any:
-    """Σ_j weights[:, j] · table[columns[:, j]]: [n, D] of columns and weights [n, k]."""
-    n, k = tf.unstack(tf.shape(columns, out_type=tf.int64))
-    segment = tf.range(n * k) // k
-    return sparse_matmul(segment, tf.reshape(columns, [-1]), tf.reshape(weights, [-1]), table, n)
-
-
-# the names of these functions before; they go as soon as the towers are written with the new ones
-owners, ends, weighted_sum, taken, combined = (
-    row_of_each_entry,
-    overlapping_columns,
-    sparse_matmul,
-    gather_rows,
-    combine_rows,
-)
+def multiply(matrix: SparseMatrix, table: Any) -> Any:
+    """The product [R, D] of a sparse matrix [R, C] that the host has made and a table [C, D]."""
+    csr = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=matrix.places, values=matrix.values, dense_shape=matrix.shape
+    )
+    return _product(csr, table)

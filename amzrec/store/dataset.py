@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from amzrec.config import DataFacts
 from amzrec.errors import AmzrecError
 
 PARTS = ("train", "valid", "test")
@@ -114,6 +115,17 @@ class Dataset:
     def has_time(self) -> bool:
         """Whether every train review has a timestamp (only then is time used)."""
         return len(self.train) > 0 and not bool((self.train.timestamp == NO_TIME).any())
+
+    def facts(self, refit: bool) -> DataFacts:
+        """What settings depend on; with `refit` the kept model is fitted on valid too."""
+        counts = np.bincount(self.train.product, minlength=self.products.num_rows)
+        return DataFacts(
+            fitted=len(self.train) + (len(self.valid) if refit else 0),
+            candidates=len(self.candidates(counts)),
+            rated=not bool(np.isnan(self.train.stars).all()),
+            dated=self.has_time,
+            valid=len(self.valid) > 0,
+        )
 
     def candidates(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Product rows to retrieve from: those with a count among the fitted rows, or all (`--catalogue all`).

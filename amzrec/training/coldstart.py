@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amzrec.features.batches import Side
+from amzrec.features.profiles import Profiles
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.sparse import sparse_matmul
 
@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 STEPS, ENOUGH = 100, 1e-5  # of conjugate gradients: most of them, and the relative rest at which they end
 
 
-def vectors_from_attributes(side: Side, vectors: Array, ridge: float) -> npt.NDArray[np.float32]:
+def vectors_from_attributes(side: Profiles, vectors: Array, ridge: float) -> npt.NDArray[np.float32]:
     """[R + 1, n] what the attributes of every row say its vector [R + 1, n] is; the mean for a row without any.
 
     A ridge regression of the rows with reviews on their attributes, each 1 / √(1 + attributes of the row): a row of c
@@ -27,10 +27,10 @@ def vectors_from_attributes(side: Side, vectors: Array, ridge: float) -> npt.NDA
     ridge = max(ridge, 1.0)
     worth = side.counts * ridge / (side.counts + ridge)
     mean = np.average(vectors, axis=0, weights=worth) if worth.any() else vectors.mean(axis=0)
-    if side.n_attributes == 0:
+    if side.attributes.number == 0:
         return np.tile(mean, (len(vectors), 1)).astype(np.float32)
-    lengths = np.diff(side.attributes.offsets)
-    row, attribute = np.repeat(np.arange(len(lengths)), lengths), side.attributes.items.astype(np.int64)
+    lengths = np.diff(side.attributes.lists.offsets)
+    row, attribute = np.repeat(np.arange(len(lengths)), lengths), side.attributes.lists.items.astype(np.int64)
     weight = (1 / np.sqrt(lengths + 1.0))[row].astype(np.float32)
     order = np.argsort(attribute, kind="stable")
     there = tf.constant(row), tf.constant(attribute), tf.constant(weight)
@@ -41,9 +41,9 @@ def vectors_from_attributes(side: Side, vectors: Array, ridge: float) -> npt.NDA
         return sparse_matmul(*there, table, len(vectors))
 
     def normal(table: Any) -> Any:
-        return sparse_matmul(*back, times * said(table), side.n_attributes) + ridge * table
+        return sparse_matmul(*back, times * said(table), side.attributes.number) + ridge * table
 
-    rest = sparse_matmul(*back, times * tf.constant(vectors - mean, tf.float32), side.n_attributes)
+    rest = sparse_matmul(*back, times * tf.constant(vectors - mean, tf.float32), side.attributes.number)
     found, toward = tf.zeros_like(rest), rest
     size = first = tf.reduce_sum(tf.square(rest), axis=0)
     for _ in range(STEPS):

@@ -1,0 +1,167 @@
+"""One training in its working folder: epochs are told and saved there, and the run's files end up there."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amzrec import __version__
+from amzrec.config import Recipe
+from amzrec.errors import AmzrecError, Progress
+from amzrec.store.dataset import Dataset
+from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, VECTORS, write_vectors
+from amzrec.training.state import REFIT, SELECT, State
+
+if TYPE_CHECKING:
+    from amzrec.training.learner import Learner
+
+CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
+STATE = "state.json"
+LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
+
+
+class Session:
+    """A training under way."""
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, work: Path, progress: Progress, tensorboard: bool) -> None:
+        """`open_state` comes next."""
+        self.dataset, self.recipe, self.work, self.progress = dataset, recipe, work, progress
+        self.logs = work / "tensorboard" if tensorboard else None
+        self.started = self.saved = time.monotonic()
+        self.settings = {
+            "recipe": recipe.to_json(),
+            "fingerprint": dataset.info.get("fingerprint"),
+            "protocol": dataset.protocol,
+        }
+        self.state = State(self.settings)
+        self.before = 0.0  # seconds of earlier sittings
+
+    def open_state(self, resume: bool, overwrite: bool) -> None:
+        """Begin in a fresh working folder, or go on with the unfinished training that is there."""
+        file = self.work / STATE
+        if file.exists() and resume:
+            state = State.read(file)
+            if changed := state.changed(self.settings):
+                raise AmzrecError(
+                    f"the unfinished training in {self.work} had other settings or data ({', '.join(changed)}): "
+                    "repeat its command with --resume, or begin again with --overwrite"
+                )
+            self.progress.say(f"going on after epoch {state.epoch} of {state.phase}")
+            self.state, self.before = dataclasses.replace(state, settings=self.settings), state.seconds
+            return
+        if file.exists() and not overwrite:
+            raise AmzrecError(
+                f"an unfinished training is in {self.work} (epoch {State.read(file).epoch}): go on with --resume, "
+                "or begin again with --overwrite"
+            )
+        if resume:
+            self.progress.say("there is no unfinished training of this name: beginning at the start")
+        shutil.rmtree(self.work, ignore_errors=True)
+        (self.work / CHECKPOINTS).mkdir(parents=True)
+
+    def begin_phase(self, phase: str) -> None:
+        """Go on to the next phase, before its first epoch."""
+        self.state = dataclasses.replace(self.state, phase=phase, epoch=0, checkpoint="")
+
+    def resumed(self, learner: Learner) -> bool:
+        """Whether this phase goes on after some epoch; the learner then has the weights of that epoch."""
+        if self.state.checkpoint:
+            learner.restore(self.work / CHECKPOINTS / self.state.checkpoint)
+        return self.state.epoch > 0
+
+    def epoch(self, learner: Learner, phase: str, epochs: int) -> dict[str, Any]:
+        """One more pass over the reviews; returns its row of the history. AmzrecError for a loss that is no number."""
+        state, started, number = self.state, time.monotonic(), self.state.epoch + 1
+        losses = learner.epoch(number, self.progress, f"{LABELS[phase]} {number}/{epochs}", self.logs, phase)
+        seconds = time.monotonic() - started
+        state.epoch = number
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise AmzrecError(
+                f"the loss is no longer a number in epoch {number}: lower --learning-rate ({self.recipe.learning_rate})"
+            )
+        return {"seconds": round(seconds, 3), "examples_per_second": round(learner.plan.reviews / seconds)} | losses
+
+    def tell(self, facts: dict[str, Any], figures: dict[str, float]) -> None:
+        """Add a row to the history and say how the epoch went."""
+        state = self.state
+        rounded = {name: round(value, 6) for name, value in figures.items()}
+        state.history.append({"phase": state.phase, "epoch": state.epoch} | facts | rounded)
+        shown = " ".join(f"{k.removeprefix('valid_')} {v:.4f}" for k, v in figures.items() if math.isfinite(v))
+        self.progress.say(f"epoch {state.epoch}: {shown or 'fitted'}, {facts['examples_per_second']:,} examples/s")
+        state.seconds = self.before + time.monotonic() - self.started
+
+    def keep(self, learner: Learner, tasks: list[str]) -> None:
+        """Write what these tasks have learned by now, for `finish` to read."""
+        from amzrec.training.snapshot import rating_snapshot, retrieval_snapshot
+
+        for task in tasks:
+            snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
+            snapshot.save(self.work / f"{task}.npz")
+
+    def checkpoint(self, learner: Learner) -> None:
+        """Save weights, optimizer and state, unless that was done just now; each is whole before the older ones go."""
+        if time.monotonic() - self.saved < CHECKPOINT_SECONDS:
+            return
+        state, folder = self.state, self.work / CHECKPOINTS
+        old, state.checkpoint = state.checkpoint, f"{state.phase}-{state.epoch}"
+        learner.save(folder / state.checkpoint)
+        state.write(self.work / STATE)
+        if old and old != state.checkpoint:
+            for file in folder.glob(f"{old}.*"):
+                file.unlink()
+        self.saved = time.monotonic()
+
+    def finish(self, fit_parts: list[str]) -> None:
+        """Write vectors/, history.csv and run.json."""
+        from amzrec.training.snapshot import RatingSnapshot, RetrievalSnapshot, assemble
+
+        state, dataset = self.state, self.dataset
+        rating, retrieval = (
+            kind.load(self.work / f"{task}.npz")
+            for kind, task in ((RatingSnapshot, "rating"), (RetrievalSnapshot, "retrieval"))
+        )
+        shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
+        write_vectors(self.work, assemble(dataset, rating, retrieval, self.recipe.history, fit_parts))
+        columns = list(dict.fromkeys(key for row in state.history for key in row))
+        with (self.work / HISTORY).open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(state.history)
+        info = {
+            "recipe": self.recipe.to_json(),
+            "trained": list(self.recipe.tasks),
+            "protocol": dataset.protocol,
+            "dataset": str(dataset.path.resolve()),
+            "fingerprint": dataset.info.get("fingerprint"),
+            "source": dataset.info.get("source"),
+            "fit_parts": fit_parts,
+            "best_epochs": state.choices.best,
+            "half_life": state.choices.half_life,
+            "trend": state.choices.trend,
+            "svd_start": state.choices.svd_start,
+            "seconds": round(self.before + time.monotonic() - self.started, 1),
+            "versions": versions(),
+            "finished": time.time(),
+        }
+        (self.work / RUN).write_text(json.dumps(info, indent=1))
+
+
+def tidy(folder: Path) -> None:
+    """Remove from a finished run what only going on needs."""
+    for name in ("rating.npz", "retrieval.npz", STATE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    names = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
+    return {"amzrec": __version__, "python": platform.python_version()} | {name: version(name) for name in names}

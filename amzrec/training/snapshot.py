@@ -1,0 +1,268 @@
+"""From a model in training to plain vectors: what each task has learned, and both put together for a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from amzrec.arrays import Array, Doubles, Floats, Ints, Rows, offsets_of
+from amzrec.features.profiles import SHRINK_CUSTOMER
+from amzrec.model.head import BiasedHead
+from amzrec.model.towers import HistoryTower
+from amzrec.store.dataset import PARTS, Dataset, Reviews
+from amzrec.store.run import Strings, Vectors, feature_lists
+from amzrec.training.coldstart import vectors_from_attributes
+from amzrec.training.learner import Learner
+
+LAYERS = "layers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """Arrays in one .npz file; C customers, N products, Dr retrieval and K rating dimensions, T periods."""
+
+    def save(self, file: Path) -> None:
+        """Write it."""
+        np.savez(file, **{name: np.asarray(value) for name, value in vars(self).items()})
+
+    @classmethod
+    def load(cls, file: Path) -> Self:
+        """Read what `save` wrote."""
+        with np.load(file, allow_pickle=False) as arrays:
+            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+
+
+@dataclasses.dataclass(frozen=True)
+class HistoryTables(Snapshot):
+    """What a query vector is made of, in the dimensions that a task reads (d), so that customers can be folded in."""
+
+    query_base: Floats  # [C + 1, d] before the history
+    history_bag: Floats  # [N + 1, d] what a product adds to the history of a customer
+    history_residual: Floats  # [N + 1, d] times the residual of the stars, per star
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalSnapshot(HistoryTables):
+    """What retrieval has learned."""
+
+    queries: Floats  # [C + 1, Dr + 1]
+    candidates: Floats  # [N + 1, Dr + 1]
+    candidate_rows: Rows  # [M] products that may be recommended
+    context: Floats  # [T, N + 1] what the period of a query adds to the scores, 0 in the last one
+    edges: Ints  # [T - 1] unix seconds where the periods 1.. begin
+    temperature: Array  # scalar
+    product_counts: Ints  # [N + 1]
+    customer_counts: Ints  # [C + 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class RatingSnapshot(HistoryTables):
+    """What the rating has learned, in stars; the layers of its MLP are one flat array, in the order of `shapes`."""
+
+    queries: Floats  # [C + 1, K + 2] dimensions, shrunk bias, additive term
+    candidates: Floats  # [N + 1, K + 2]
+    weight: Floats  # [K] of the dot product
+    context: Floats  # [T] what the period of a query adds to the stars, 0 in the last one
+    product_bias: Floats  # [N + 1] shrunk mean of stars − mean, which residuals are taken against
+    shapes: Ints  # [L, 2] kernels of the MLP
+    layers: Floats  # their values, kernel and bias of each in turn
+    mean: Doubles  # scalar: mean stars, NaN without any
+    customer_weight: Doubles  # scalar: what a customer's shrunk bias counts in the additive term
+
+
+def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
+    """What retrieval would be answered from now, by the averaged weights."""
+    fitted, dims = learner.fitted, slice(learner.recipe.retrieval_dims)
+    with learner.averaged():
+        customers, products = all_rows(learner)
+        queries, candidates = learner.retrieval_vectors(
+            learner.queries(customers), learner.candidates(products), products
+        )
+        return RetrievalSnapshot(
+            **history_tables(learner, dims),
+            queries=queries,
+            candidates=with_new_products(learner, candidates, np.zeros_like(candidates)),
+            candidate_rows=fitted.candidates,
+            context=learner.context(products),
+            edges=fitted.popularity.edges,
+            temperature=np.exp(learner.model.retrieval.log_temperature.numpy()),
+            product_counts=fitted.products.counts,
+            customer_counts=fitted.customers.counts,
+        )
+
+
+def rating_snapshot(learner: Learner) -> RatingSnapshot:
+    """What stars would be answered from now, by the averaged weights; model units become stars."""
+    fitted, unit, dims = learner.fitted, learner.fitted.scale.unit, slice(learner.recipe.rating_start, None)
+    with learner.averaged():
+        customers, products = all_rows(learner)
+        head, encoder = learner.model.rating_head, learner.model.encoder
+        q, c = encoder.query_tower, encoder.candidate_tower
+        weights, layers = head_in_stars(head, learner.recipe.dim - learner.recipe.rating_start, unit)
+        sides = []
+        for tower, rows, vectors, scale in (
+            (q, customers, learner.queries(customers), weights[0]),
+            (c, products, learner.candidates(products), weights[1]),
+        ):
+            bias = tower.bias(rows).numpy() * unit
+            additive = scale * bias + tower.offset_of(rows).numpy() * unit
+            sides.append(np.concatenate([vectors[:, dims], bias[:, None], additive[:, None]], axis=1))
+        sides[1][:, -1] += fitted.trend[-1] * unit  # as of now; `context` tells other times
+        known = np.zeros_like(sides[1])
+        if isinstance(c, HistoryTower):  # what attributes say of the stars stands: it was learned beside all else
+            known[:, -1] = c.attribute_bias(products).numpy() * unit
+        return RatingSnapshot(
+            **history_tables(learner, dims),
+            queries=sides[0],
+            candidates=with_new_products(learner, sides[1], known),
+            weight=weights[2],
+            context=(fitted.trend - fitted.trend[-1]) * unit,
+            product_bias=fitted.products.biases.all * unit,
+            shapes=np.array([kernel.shape for kernel, _ in layers], np.int64).reshape(-1, 2),
+            layers=np.concatenate([part.ravel() for layer in layers for part in layer] or [np.zeros(0, np.float32)]),
+            mean=np.array(fitted.scale.mean if fitted.rated.any() else np.nan),
+            customer_weight=np.array(weights[0], np.float64),
+        )
+
+
+def all_rows(learner: Learner) -> tuple[Rows, Rows]:
+    """The rows of all customers and of all products, the unknown ones too."""
+    sides = learner.fitted.customers, learner.fitted.products
+    customers, products = (np.arange(len(side), dtype=np.int32) for side in sides)
+    return customers, products
+
+
+def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
+    """The fields of HistoryTables in the dimensions `dims`; a product without reviews adds nothing to a history."""
+    customers, products = all_rows(learner)
+    tower, known = learner.model.encoder.candidate_tower, learner.fitted.products.counts > 0
+    bag = residual = np.zeros((len(products), learner.recipe.dim), np.float32)
+    if isinstance(tower, HistoryTower):
+        bag, residual = tower.bag.numpy(), tower.residual.numpy()
+    return {
+        "query_base": learner.query_bases(customers)[:, dims],
+        "history_bag": np.where(known[:, None], bag, 0)[:, dims],
+        "history_residual": np.where(known[:, None], residual, 0)[:, dims] / learner.fitted.scale.unit,
+    }
+
+
+def with_new_products(learner: Learner, vectors: Floats, known: Floats) -> Floats:
+    """Give candidates without reviews (`--catalogue all`) the vectors that their attributes call for.
+
+    `known` is the part of the vectors that such products have already.
+    """
+    side = learner.fitted.products
+    new = learner.fitted.candidates[side.counts[learner.fitted.candidates] == 0]
+    if not len(new) or learner.recipe.features == "ids":
+        return vectors
+    vectors = vectors.copy()
+    vectors[new] = (known + vectors_from_attributes(side, vectors - known, learner.recipe.l2_rare))[new]
+    return vectors
+
+
+def head_in_stars(
+    head: Any, width: int, unit: float
+) -> tuple[tuple[float, float, Floats], list[tuple[Floats, Floats]]]:
+    """A rating head in the form that all answers use, in stars: (weights of both biases, of the dot product), MLP.
+
+    The MLP reads [x, bias, y, bias, x · y] of `width` dimensions, biases in stars.
+    """
+    layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
+    biased = isinstance(head, BiasedHead)
+    if layers:
+        kernel, bias = layers[0]
+        if biased:
+            kernel = kernel.copy()
+            kernel[[width, 2 * width + 1]] /= unit
+        else:  # it reads [x, y]: the other places are zero
+            narrow, kernel = kernel, np.zeros((3 * width + 2, kernel.shape[1]), np.float32)
+            kernel[:width], kernel[width + 1 : 2 * width + 1] = narrow[:width], narrow[width:]
+        layers[0] = (kernel, bias)
+        layers[-1] = (layers[-1][0] * unit, layers[-1][1] * unit)
+    if not biased:
+        return (0.0, 0.0, np.zeros(width, np.float32)), layers
+    customer, product = head.scale.numpy()
+    return (float(customer), float(product), head.weight.numpy() * unit), layers
+
+
+def assemble(
+    dataset: Dataset, rating: RatingSnapshot, retrieval: RetrievalSnapshot, history: str, fit_parts: list[str]
+) -> Vectors:
+    """Put both tasks' snapshots together; their dimensions stand side by side, so each keeps its own best epoch."""
+    arrays: dict[str, Array] = {
+        "retrieval_query": retrieval.queries,
+        "retrieval_candidate": retrieval.candidates,
+        "candidates": retrieval.candidate_rows,
+        "product_counts": retrieval.product_counts.astype(np.int64),
+        "customer_counts": retrieval.customer_counts.astype(np.int64),
+        "rating_query": rating.queries,
+        "rating_candidate": rating.candidates,
+        "rating_weight": rating.weight,
+        "product_bias": rating.product_bias,
+    }
+    for name in ("query_base", "history_bag", "history_residual"):
+        arrays[name] = np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1)
+    if len(retrieval.edges):
+        arrays |= {"context": retrieval.context, "context_edges": retrieval.edges}
+        if rating.context.any():
+            arrays["rating_context"] = rating.context
+    arrays = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
+    features, listed = feature_lists(dataset.products["features"].to_pylist())
+    titles = ["" if title is None else title for title in dataset.products["title"].to_pylist()]
+    return Vectors(
+        arrays | seen(dataset) | listed,
+        unflattened(rating),
+        head_of(dataset, rating, retrieval, history, fit_parts),
+        Strings.of(dataset.customers["customer_id"].to_pylist()),
+        Strings.of(dataset.products["product_id"].to_pylist()),
+        Strings.of(titles),
+        features,
+    )
+
+
+def seen(dataset: Dataset) -> dict[str, Array]:
+    """All kept reviews by customer, tagged with their part."""
+    parts = [getattr(dataset, name) for name in PARTS]
+    every = Reviews.concat(parts)
+    part = np.repeat(np.arange(len(parts), dtype=np.uint8), [len(p) for p in parts])
+    order = np.lexsort((every.product, every.customer))
+    return {
+        "seen_offsets": offsets_of(np.bincount(every.customer, minlength=dataset.customers.num_rows)),
+        "seen_product": every.product[order],
+        "seen_stars": every.stars[order],
+        "seen_part": part[order],
+    }
+
+
+def unflattened(rating: RatingSnapshot) -> list[tuple[Floats, Floats]]:
+    """The (kernel, bias) of each layer of the MLP."""
+    layers, start = [], 0
+    for rows, columns in rating.shapes:
+        end = start + rows * columns
+        kernel = rating.layers[start:end].reshape(rows, columns)
+        layers.append((kernel, rating.layers[end : end + columns]))
+        start = end + columns
+    return layers
+
+
+def head_of(
+    dataset: Dataset, rating: RatingSnapshot, retrieval: RetrievalSnapshot, history: str, fit_parts: list[str]
+) -> dict[str, Any]:
+    """The numbers beside the vectors."""
+    ends = dataset.info.get("stars") or {"min": 1.0, "max": 5.0}
+    dims = retrieval.queries.shape[1] - 1
+    return {
+        "mean": float(rating.mean) if np.isfinite(rating.mean) else None,
+        "low": float(ends["min"]),
+        "high": float(ends["max"]),
+        "a_customer": float(rating.customer_weight),
+        "shrink_customer": SHRINK_CUSTOMER,
+        "temperature": float(retrieval.temperature),
+        "history": history,
+        "retrieval_dims": dims,
+        "rating_start": dims,
+        "fit_parts": [PARTS.index(name) for name in fit_parts],
+    }

@@ -1,0 +1,67 @@
+"""Where a training stands, in a file beside its checkpoint, so that it can go on after it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from amzrec.config import flag
+from amzrec.errors import AmzrecError
+
+SELECT, REFIT = "select", "refit"  # fitted on train and judged on valid; fitted on train + valid
+FREE = ("epochs", "patience")  # settings that may change as long as epochs are being chosen
+
+
+@dataclasses.dataclass
+class Choices:
+    """What valid has decided: all that the refit needs to know of the phase before it."""
+
+    best: dict[str, int] = dataclasses.field(default_factory=dict)  # epoch by task; 0: as it started
+    half_life: float | None = None  # days of the popularity that retrieval starts from; None: of all time
+    trend: bool = False  # whether the trend of the stars over time lowers the error
+    svd_start: bool = False  # whether starting at singular vectors ranks better than popularity does
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs the refit takes."""
+        return max(self.best.values())
+
+
+@dataclasses.dataclass
+class State:
+    """Where a training stands: what a checkpoint holds beside the weights."""
+
+    settings: dict[str, Any]  # recipe, fingerprint and protocol: they must be equal to go on
+    phase: str = SELECT
+    epoch: int = 0  # finished epochs of this phase
+    choices: Choices = dataclasses.field(default_factory=Choices)
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)  # of the best epochs, by task
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    checkpoint: str = ""
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """The state of an unfinished training; AmzrecError where it is damaged or of another version."""
+        try:
+            document = json.loads(file.read_text())
+            return cls(**document | {"choices": Choices(**document["choices"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise AmzrecError(
+                f"the unfinished training in {file.parent} cannot be read ({error}): begin again with --overwrite"
+            ) from error
+
+    def write(self, file: Path) -> None:
+        """Write it whole or not at all."""
+        draft = file.with_name(f"{file.name}.new")
+        draft.write_text(json.dumps(dataclasses.asdict(self)))
+        draft.replace(file)
+
+    def changed(self, settings: dict[str, Any]) -> list[str]:
+        """What differs from these settings, in the words of the command line."""
+        free = FREE if self.phase == SELECT else ()
+        old, new = self.settings["recipe"], settings["recipe"]
+        flags = [flag(name) for name in new if name not in free and old.get(name) != new[name]]
+        return flags + [name for name in ("fingerprint", "protocol") if self.settings[name] != settings[name]]
