@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 CUSTOMER := 59294462
 EXTRAS ?= dev
 
-.PHONY: demo test lint check pins
+.PHONY: demo fast test lint check pins
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready
@@ -14,6 +14,9 @@ demo: $(VENV)/ready
 	$(BIN)/amzrec recommend $(CUSTOMER) --run runs/demo
 	$(BIN)/amzrec compare --overwrite
 	@echo "Pictures: runs/demo/plots and runs/comparison.png"
+
+fast: $(VENV)/ready  # at each save, in a minute
+	$(BIN)/pytest -m "not slow and not spark and not real"
 
 test: $(VENV)/ready
 	$(BIN)/pytest

@@ -1,89 +1,62 @@
-"""The settings of each stage: frozen dataclasses, checked at construction, dumped as JSON beside what they made."""
+"""The settings of each stage: frozen dataclasses, checked at construction, dumped as JSON beside what they made.
+
+The annotation of a field says what it allows and in which group `--help-all` shows it; the text below is its help.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 from amzrec.errors import AmzrecError
+from amzrec.settings import SHOWN, Config, Group, above, at_least, at_most, below, flag, require
 
-SPLITS = ("random", "per-customer", "temporal", "leave-last-out", "given")
-PRODUCT_KEYS = ("auto", "id", "title", "parent")
-CATALOGUES = ("train", "all")
-ENGINES = ("duckdb", "spark")
-FEATURES = ("full", "ids")
-RATING_LOSSES = ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")
-RETRIEVAL_LOSSES = ("softmax", "dot")
-OPTIMIZERS = ("adagrad", "adam")
-PRECISIONS = ("float32", "bfloat16")
+__all__ = ["BATCH", "MOST", "PRESETS", "Config", "DataFacts", "PrepareConfig", "Recipe", "TrainConfig", "flag", "require"]
 
-
-def flag(name: str) -> str:
-    """The command-line spelling of a field: `rating_weight` → `--rating-weight`."""
-    return "--" + name.replace("_", "-")
-
-
-def require(ok: bool, name: str, found: object, allowed: str) -> None:
-    """Raise the one error of a bad setting: which flag, what was found, what is allowed."""
-    if not ok:
-        raise AmzrecError(f"{flag(name)} is {found!r}; allowed: {allowed}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """JSON in and out for the frozen dataclasses below; an unknown key is an error."""
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict of JSON values, in field order."""
-        return dict(json.loads(json.dumps(dataclasses.asdict(self))))
-
-    @classmethod
-    def of(cls, **values: Any) -> Self:
-        """Build from keywords or a JSON dict; lists become tuples; an unknown key raises AmzrecError."""
-        names = [f.name for f in dataclasses.fields(cls)]
-        for key in values:
-            if key not in names:
-                near = difflib.get_close_matches(key, names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise AmzrecError(f"unknown setting {key!r}{hint} (allowed: {', '.join(names)})")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-    def replace(self, **values: Any) -> Self:
-        """The same settings with some changed."""
-        return type(self).of(**{**dataclasses.asdict(self), **values})
+DATA, MODEL, LOSSES = Group("Data"), Group("Model"), Group("Losses")
+NEGATIVES, REGULARISATION, OPTIMISER = Group("Negatives"), Group("Regularisation"), Group("Optimiser")
+Share = Annotated[float, at_least(0), below(1)]
+BATCH, MOST = 8192, 65_536  # reviews per step that fit any data, and at most
+LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
 
 
 @dataclasses.dataclass(frozen=True)
 class PrepareConfig(Config):
     """How a source becomes a dataset folder (the protocol of every figure that follows)."""
 
-    format: str | None = None  # name of a source format; None: detected from the content
-    columns: str | None = None  # "customer=UserId,product=ItemId,stars=rating,timestamp=time,title=name"
-    titles: str | None = None  # path of a metadata file that gives titles and features by product id
-    product_key: str = "auto"  # what names a product: id | title | parent; auto: parent where there is one, else id
-    min_reviews: int = 0  # k of the k-core: reviews that every customer and product must keep; 0: off
-    min_stars: float = 0.0  # stars from which a review counts as relevant in ranking metrics; 0: all
-    split: str = "random"  # who is tested on what, see SPLITS
-    test: float = 0.2  # share of the reviews held out as test
-    valid: float = 0.1  # share of the remaining train reviews held out as valid
-    seed: int = 42  # of the split's hash
-    test_source: str | None = None  # file of the test reviews of --split given
-    catalogue: str = "train"  # candidates: the products reviewed in train, or all that the source lists
-    engine: str = "duckdb"  # what runs the Ibis expressions, see ENGINES
-    spark_master: str | None = None  # of --engine spark: local[4], spark://host:7077, yarn; None: as Spark is set up
-    max_rejects: float = 0.05  # share of rejected rows above which prepare stops
+    format: Annotated[str | None, DATA] = None
+    """Layout of the source, such as movielens-1m or table; without it, it is found from the content."""
+    columns: Annotated[str | None, DATA, SHOWN] = None
+    """Columns by name, or number from 0: customer=UserId,product=ItemId,stars=Score; also timestamp and title."""
+    titles: Annotated[str | None, DATA] = None
+    """File that gives products titles and features by their id, such as meta_Electronics.jsonl.gz."""
+    product_key: Annotated[Literal["auto", "id", "title", "parent"], DATA] = "auto"
+    """What names a product: its id, title, or the parent id that variants share; auto: parent if there is one."""
+    min_reviews: Annotated[int, DATA, at_least(0)] = 0
+    """Keep only customers and products with at least so many reviews among those kept (k-core); 0 keeps all."""
+    min_stars: Annotated[float, DATA] = 0.0
+    """Stars from which a test review counts as wanted in the ranking figures; 0 counts every review."""
+    split: Annotated[Literal["random", "per-customer", "temporal", "leave-last-out", "given"], DATA, SHOWN] = "random"
+    """Test reviews: random of all or of each customer, the latest, each customer's last, or given in --test-source."""
+    test: Annotated[float, DATA, above(0), below(1)] = 0.2
+    """Share of the reviews that is held out to test on."""
+    valid: Annotated[Share, DATA] = 0.1
+    """Share of the remaining reviews that is held out to choose epochs on; 0 holds out none, all epochs are trained."""
+    seed: Annotated[int, DATA] = 42
+    """Seed of a random split: another number holds out other reviews."""
+    test_source: Annotated[str | None, DATA] = None
+    """File of the test reviews; goes with --split given."""
+    catalogue: Annotated[Literal["train", "all"], DATA] = "train"
+    """Products that may be recommended: those with a review in train, or all that the source lists, new ones too."""
+    engine: Annotated[Literal["duckdb", "spark"], DATA] = "duckdb"
+    """What reads and joins the reviews: DuckDB in this process, or Spark for text that one machine cannot hold."""
+    spark_master: Annotated[str | None, DATA] = None
+    """Cluster for --engine spark: spark://host:7077, yarn or local[4]; without it, Spark's own settings count."""
+    max_rejects: Annotated[float, DATA, at_least(0), at_most(1)] = 0.05
+    """Share of rows that may be rejected as broken; with more, nothing is written."""
 
     def __post_init__(self) -> None:
-        require(self.product_key in PRODUCT_KEYS, "product_key", self.product_key, " | ".join(PRODUCT_KEYS))
-        require(self.split in SPLITS, "split", self.split, " | ".join(SPLITS))
-        require(self.catalogue in CATALOGUES, "catalogue", self.catalogue, " | ".join(CATALOGUES))
-        require(self.engine in ENGINES, "engine", self.engine, " | ".join(ENGINES))
-        require(self.min_reviews >= 0, "min_reviews", self.min_reviews, "0 (off) or a positive whole number")
-        require(0 < self.test < 1, "test", self.test, "a share between 0 and 1, such as 0.2")
-        require(0 <= self.valid < 1, "valid", self.valid, "a share from 0 (no validation) to below 1, such as 0.1")
-        require(0 <= self.max_rejects <= 1, "max_rejects", self.max_rejects, "a share from 0 to 1")
+        super().__post_init__()
         if self.split == "given" and not self.test_source:
             raise AmzrecError("--split given needs the file of test reviews: add --test-source FILE")
         if self.test_source and self.split != "given":
@@ -95,85 +68,110 @@ class PrepareConfig(Config):
         return {key: value for key, value in self.to_json().items() if key in keys}
 
 
-NEGATIVES = ("auto", "batch", "full")
-BATCH, MOST = 8192, 65_536  # reviews per step that fit any data, and at most
-LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
-HISTORIES = ("bag", "sequence")
+PRESETS: dict[str, dict[str, Any]] = {  # what --preset sets together; a flag that is given wins over it
+    "full": {},
+    "ids": {  # the towers of the TensorFlow Recommenders tutorials
+        "features": "ids",
+        "dim": 32,
+        "optimizer": "adagrad",
+        "negatives": "batch",
+        "log_q": False,
+        "refit": False,
+    },
+    "sequence": {"features": "full", "history": "sequence", "mask_positives": False},
+    "clicks": {"rating_weight": 0.0, "retrieval_weight": 1.0},
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Config):
-    """What is learned and how; the defaults are those of the figures in the README."""
+    """What is learned and how; the defaults are those of the figures in docs/figures.md.
 
-    rating_weight: float = 1.0  # weight of the mean rating loss; 0: retrieval only
-    retrieval_weight: float = 1.0  # weight of the mean retrieval loss; 0: rating only
-    features: str = "full"  # full: ids, histories, popularity, biases, words, attributes; ids: StringLookup + embedding
-    epochs: int = 40  # most epochs to train; validation decides which one is kept
-    patience: int = 6  # epochs without a better validation figure of either task before training stops
-    dim: int = 96  # width of the towers; full: the first 2/3 retrieve, the last 2/3 rate; ids: all do both
-    head: tuple[int, ...] = (64,)  # widths of the hidden layers of the rating head; empty: none
-    batch_size: int = 0  # most reviews per step; 0: 8,192, or a 25th of more than 200,000 reviews, up to 65,536
-    optimizer: str = "adam"  # adam: lazy Adam with averaged weights; adagrad: as the reference has it
-    learning_rate: float | None = None  # per step; None: 0.005 for adam, 0.003 above 8,192 reviews, 0.1 for adagrad
-    average: float = 0.97  # decay per step of the averaged weights of adam; 0: the last weights
-    l2: float = 3.0  # penalty on the squared vectors of ids and words, per example, times 1 + l2_rare / reviews
-    l2_history: float = 3.0  # the same on the squared history vectors
-    l2_rare: float = 30.0  # reviews at which a vector's penalty is twice that of one with many; ridge of words' biases
-    own_vector: int = 5  # least reviews for a vector of its own; rarer customers and products are their history
-    history: str = "bag"  # of a customer: bag, or sequence: the last products in order as well, through a GRU
-    history_dropout: float = 0.1  # share of a history dropped at random in training
-    history_cap: int = 1000  # most reviews of one history in training, drawn at random; answers use all
-    mask: float = 0.1  # share of examples whose known customer is masked as unknown in training
-    negatives: str = "auto"  # candidates of the softmax: batch, full catalogue, or auto: full up to 8,192 products
-    hard_negatives: int = 0  # negatives of each review that the softmax keeps, the best scored; 0: all
-    mask_positives: bool | None = None  # a customer's other products are no negatives; default: not with ids or order
-    equal_customers: float | None = None  # softmax weight of a review by a customer of n: n^-this; default: .25, ids 0
-    log_q: bool = True  # correct in-batch negatives by their share in train (Yi et al. 2019, eq. 3)
-    svd_start: bool = True  # start products at singular vectors of train, where that ranks valid better than popularity
-    temperature: float = 0.2  # of the retrieval score at the start; learned from there with --features full
-    rating_loss: str = "squared"  # squared; over lists of a customer: pairwise-hinge, pairwise-logistic, listmle
-    list_size: int = 5  # reviews of a customer in each list of the losses over lists; the rest of a customer waits
-    retrieval_loss: str = "softmax"  # softmax over products, or dot: squared error of q·v against the stars as 0..1
-    precision: str = "float32"  # of matrix products while training: float32 or bfloat16; tables, sums, answers: float32
-    refit: bool = True  # train again on train + valid for the epochs found best
-    seed: int = 42  # of weights, batches and masks
+    `TrainConfig.of(preset="ids", dim=64)` fills in a preset: `preset` records which one the settings began with.
+    """
+
+    PRESETS = PRESETS
+
+    preset: Annotated[Literal["full", "ids", "sequence", "clicks"], MODEL, SHOWN] = dataclasses.field(
+        default="full", init=False
+    )
+    """Settings that go together: full, the defaults; ids, the towers of TensorFlow Recommenders' tutorials; sequence,
+    to read products in their order; clicks, to learn without stars. A flag that is given wins over the preset."""
+    features: Annotated[Literal["full", "ids"], MODEL] = "full"
+    """What a vector is made of: ids, histories, popularity, biases, words and attributes (full), or ids alone."""
+    dim: Annotated[int, MODEL, SHOWN, at_least(3)] = 96
+    """Numbers in a vector. With full, the first 2/3 retrieve and the last 2/3 rate; with ids, all do both."""
+    head: Annotated[tuple[int, ...], MODEL, at_least(1)] = (64,)
+    """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
+    history: Annotated[Literal["bag", "sequence"], MODEL] = "bag"
+    """How a customer's products are read: as a bag, or with the last ones in their order as well (a GRU)."""
+    own_vector: Annotated[int, MODEL, at_least(0)] = 5
+    """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
+    svd_start: Annotated[bool, MODEL] = True
+    """Start product vectors at singular vectors of the reviews, where that ranks valid better than popularity does."""
+
+    rating_weight: Annotated[float, LOSSES, SHOWN, at_least(0)] = 1.0
+    """How much the mean loss of the stars counts; 0 learns only what to retrieve."""
+    retrieval_weight: Annotated[float, LOSSES, SHOWN, at_least(0)] = 1.0
+    """How much the mean loss of retrieval counts; 0 learns only the stars."""
+    rating_loss: Annotated[Literal["squared", "pairwise-hinge", "pairwise-logistic", "listmle"], LOSSES] = "squared"
+    """What the stars minimise: squared error, or the order within lists of a customer's reviews (the others)."""
+    list_size: Annotated[int, LOSSES, at_least(2)] = 5
+    """Reviews in each list of a loss over lists; those of a customer that do not fill a list wait for another epoch."""
+    retrieval_loss: Annotated[Literal["softmax", "dot"], LOSSES] = "softmax"
+    """What retrieval minimises: a softmax over products, or (dot) squared error of q·v against the stars as 0..1."""
+    temperature: Annotated[float, LOSSES, above(0)] = 0.2
+    """What the scores of the softmax are divided by at the start; --features full learns it from there."""
+    equal_customers: Annotated[float | None, LOSSES, at_least(0), at_most(1)] = None
+    """Power p that weighs each of a customer's n reviews by 1/n^p in the softmax; without it, 0.25, and 0 with ids."""
+
+    l2: Annotated[float, REGULARISATION, at_least(0)] = 3.0
+    """Penalty per review on the squared vectors of ids and words, times 1 + l2-rare / (reviews that they have)."""
+    l2_history: Annotated[float, REGULARISATION, at_least(0)] = 3.0
+    """Penalty per review on the squared vectors that histories are sums of."""
+    l2_rare: Annotated[float, REGULARISATION, at_least(0)] = 30.0
+    """Reviews at which a vector's penalty is twice that of one with many; also the ridge on the biases of words."""
+    history_dropout: Annotated[Share, REGULARISATION] = 0.1
+    """Share of each history that is left out at random while training."""
+    history_cap: Annotated[int, REGULARISATION, at_least(1)] = 1000
+    """Most reviews of one history that training reads, drawn at random; answers read all."""
+    mask: Annotated[Share, REGULARISATION] = 0.1
+    """Share of reviews whose customer is hidden while training, so that new customers are answered well."""
+    average: Annotated[Share, REGULARISATION] = 0.97
+    """Share of the old average that each step keeps of the averaged weights of adam; 0 takes the last weights."""
+
+    optimizer: Annotated[Literal["adagrad", "adam"], OPTIMISER] = "adam"
+    """Rule of the steps: adam (lazy, with averaged weights), or adagrad as the tutorials have it."""
+    learning_rate: Annotated[float | None, OPTIMISER, above(0)] = None
+    """Size of the steps; without it, 0.005 for adam (0.003 with more than 8,192 reviews per step), 0.1 for adagrad."""
+    batch_size: Annotated[int, OPTIMISER, at_least(0)] = 0
+    """Most reviews per step; 0 takes 8,192, or a 25th of more than 200,000 reviews, up to 65,536."""
+    epochs: Annotated[int, OPTIMISER, SHOWN, at_least(1)] = 40
+    """Most passes over the reviews; each task keeps the epoch that is best on the validation reviews."""
+    patience: Annotated[int, OPTIMISER, at_least(1)] = 6
+    """Epochs without a better validation figure of either task after which training stops."""
+    precision: Annotated[Literal["float32", "bfloat16"], OPTIMISER] = "float32"
+    """Numbers in which training multiplies matrices: bfloat16 is for GPUs; tables, sums and answers stay float32."""
+    refit: Annotated[bool, OPTIMISER] = True
+    """Train once more on train and valid together, for the epochs that were found best."""
+    seed: Annotated[int, OPTIMISER] = 42
+    """Seed of weights, batches and masks: the same number gives the same model on the same machine."""
+
+    negatives: Annotated[Literal["auto", "batch", "full"], NEGATIVES] = "auto"
+    """Products a review is told from: those of its batch, or the full catalogue; auto: full up to 8,192 products."""
+    hard_negatives: Annotated[int, NEGATIVES, at_least(0)] = 0
+    """Keep only so many negatives of each review, those with the best scores; 0 keeps all."""
+    mask_positives: Annotated[bool | None, NEGATIVES] = None
+    """Take a customer's other products out of the negatives; by default so, but not with ids or a sequence."""
+    log_q: Annotated[bool, NEGATIVES] = True
+    """Correct for popular products being in batches more often (log q correction, Yi et al. 2019, eq. 3)."""
 
     def __post_init__(self) -> None:
-        weights = "a number from 0, such as 1"
-        require(self.rating_weight >= 0, "rating_weight", self.rating_weight, weights)
-        require(self.retrieval_weight >= 0, "retrieval_weight", self.retrieval_weight, weights)
+        super().__post_init__()
         if self.rating_weight == 0 and self.retrieval_weight == 0:
             raise AmzrecError("--rating-weight and --retrieval-weight are both 0: nothing to learn. Set one above 0")
-        require(self.features in FEATURES, "features", self.features, " | ".join(FEATURES))
-        require(self.epochs >= 1, "epochs", self.epochs, "a whole number from 1")
-        require(self.patience >= 1, "patience", self.patience, "a whole number from 1")
-        require(self.dim >= 3, "dim", self.dim, "a whole number from 3, such as 32 or 96")
-        require(all(width >= 1 for width in self.head), "head", self.head, "widths from 1, such as 256,128")
-        require(self.batch_size >= 0, "batch_size", self.batch_size, "0 (by the data) or a whole number, such as 8192")
-        require(self.optimizer in OPTIMIZERS, "optimizer", self.optimizer, " | ".join(OPTIMIZERS))
-        require(self.learning_rate is None or self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        require(0 <= self.average < 1, "average", self.average, "from 0 to below 1")
-        require(self.l2 >= 0, "l2", self.l2, "from 0")
-        require(self.l2_history >= 0, "l2_history", self.l2_history, "from 0")
-        require(self.l2_rare >= 0, "l2_rare", self.l2_rare, "from 0")
-        require(self.own_vector >= 0, "own_vector", self.own_vector, "a whole number from 0 (all have one)")
-        require(self.history in HISTORIES, "history", self.history, " | ".join(HISTORIES))
         if self.history == "sequence" and self.features == "ids":
             raise AmzrecError("--history sequence needs --features full: with ids a customer has no history")
-        require(0 <= self.history_dropout < 1, "history_dropout", self.history_dropout, "from 0 to below 1")
-        require(self.history_cap >= 1, "history_cap", self.history_cap, "a whole number from 1")
-        require(0 <= self.mask < 1, "mask", self.mask, "from 0 to below 1")
-        require(self.negatives in NEGATIVES, "negatives", self.negatives, " | ".join(NEGATIVES))
-        power = self.equal_customers
-        require(power is None or 0 <= power <= 1, "equal_customers", power, "from 0 (each review counts the same) to 1")
-        require(self.temperature > 0, "temperature", self.temperature, "above 0")
-        require(self.hard_negatives >= 0, "hard_negatives", self.hard_negatives, "0 (all) or a positive whole number")
-        require(
-            self.retrieval_loss in RETRIEVAL_LOSSES, "retrieval_loss", self.retrieval_loss, " | ".join(RETRIEVAL_LOSSES)
-        )
-        require(self.list_size >= 2, "list_size", self.list_size, "a whole number from 2, such as 5 or 10")
-        require(self.precision in PRECISIONS, "precision", self.precision, " | ".join(PRECISIONS))
-        require(self.rating_loss in RATING_LOSSES, "rating_loss", self.rating_loss, " | ".join(RATING_LOSSES))
 
     def resolve(self, facts: DataFacts) -> Recipe:
         """Decide every setting that was left open, for the data that will be trained on.
@@ -225,9 +223,9 @@ class Recipe(TrainConfig):
     repeated from its run.json.
     """
 
-    learning_rate: float = 0.005  # per step
-    mask_positives: bool = True  # whether a customer's other products are no negatives
-    equal_customers: float = 0.25  # p: the softmax weighs a review by a customer of n reviews by n^-p
+    learning_rate: float = 0.005
+    mask_positives: bool = True
+    equal_customers: float = 0.25
 
     @property
     def tasks(self) -> tuple[str, ...]:

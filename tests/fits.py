@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from amzrec.config import TrainConfig
-from amzrec.features.batches import COLUMNS, Fit, fit_rows, with_prior
+from amzrec.config import Recipe, TrainConfig
+from amzrec.features.fitted import Fitted, fit
+from amzrec.features.steps import HistorySteps, IdSteps
 from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews
 
 DAY = 86_400
@@ -60,14 +61,25 @@ def random_reviews(seed: int = 0, clicks: bool = True, dates: bool = True) -> Re
     return reviews_of(rows, list(rng.uniform(0, 400, len(rows))) if dates else None)
 
 
-def model_of(config: TrainConfig, fit: Fit, dataset: Dataset, noise: float = 0.3) -> Any:
-    """A MultitaskModel on these rows whose every weight was moved at random, so that nothing is zero by chance."""
+def recipe_of(dataset: Dataset, **settings: Any) -> Recipe:
+    """A small recipe for a dataset: 6 wide, one hidden layer of 4."""
+    config = TrainConfig.of(**{"dim": 6, "head": (4,), "own_vector": 3, "batch_size": 64} | settings)
+    return config.resolve(dataset.facts(refit=False))
+
+
+def fitted_of(reviews: Reviews, **settings: Any) -> Fitted:
+    """These reviews, fitted; every customer and product has a vector of its own unless the settings say otherwise."""
+    dataset = dataset_of(reviews)
+    return fit(dataset, reviews, recipe_of(dataset, **{"own_vector": 1} | settings))
+
+
+def model_of(recipe: Recipe, fitted: Fitted, dataset: Dataset, noise: float = 0.3) -> Any:
+    """A MultitaskModel on these reviews whose every weight was moved at random, so that nothing is zero by chance."""
     from amzrec.model.keras2 import import_tensorflow
     from amzrec.model.multitask import MultitaskModel
 
     tf: Any = import_tensorflow()
-    ids = dataset.customers["customer_id"], dataset.products["product_id"]
-    model = MultitaskModel(config, fit, *ids, (0.7, 0.9))
+    model = MultitaskModel(recipe, fitted, dataset.customers["customer_id"], dataset.products["product_id"])
     model.compile(optimizer=tf.keras.optimizers.Adagrad(0.1), run_eagerly=True)
     rng = np.random.default_rng(5)
     for variable in model.trainable_variables if noise else ():
@@ -75,19 +87,33 @@ def model_of(config: TrainConfig, fit: Fit, dataset: Dataset, noise: float = 0.3
     return model
 
 
-def small(half_life: float | None = None, noise: float = 0.3, **settings: Any) -> tuple[Fit, Any]:
-    """The fitted rows of random_reviews and a model on them."""
-    config = TrainConfig.of(**{"dim": 6, "head": (4,), "own_vector": 3, "batch_size": 64} | settings)
+def small(half_life: float | None = None, noise: float = 0.3, **settings: Any) -> tuple[Fitted, Any]:
+    """The fitted reviews of random_reviews and a model on them."""
     reviews = random_reviews()
     dataset = dataset_of(reviews)
-    fit = with_prior(fit_rows(dataset, reviews, config), reviews, half_life)
-    return fit, model_of(config, fit, dataset, noise)
+    recipe = recipe_of(dataset, **settings)
+    fitted = fit(dataset, reviews, recipe)
+    if half_life is not None:
+        fitted = fitted.with_popularity(reviews, half_life)
+    return fitted, model_of(recipe, fitted, dataset, noise)
 
 
-def batch_of(fit: Fit, index: Any = None) -> dict[str, Any]:
-    """All fitted reviews (or those at these positions) as one batch of tensors."""
+def drawn(seed: int, stream: int, number: int) -> np.ndarray:
+    """Random numbers for steps in tests: features.steps.Draws without TensorFlow."""
+    return np.random.default_rng([seed % (1 << 64), stream]).random(number, np.float32)
+
+
+def step_of(fitted: Fitted, recipe: Recipe, index: Any = None, number: int = 0) -> dict[str, Any]:
+    """The columns of a step with all fitted reviews, or those at these positions, as numpy arrays."""
+    positions = np.arange(len(fitted)) if index is None else np.arange(len(fitted))[index]
+    kind = IdSteps if recipe.features == "ids" else HistorySteps
+    return kind(fitted, recipe, drawn).columns(positions, number)
+
+
+def batch_of(fitted: Fitted, model: Any, index: Any = None, plain: bool = False) -> dict[str, Any]:
+    """A step as tensors; `plain`: nothing is masked and no history is dropped."""
     from amzrec.model.keras2 import import_tensorflow
 
     tf: Any = import_tensorflow()
-    index = slice(None) if index is None else index
-    return {name: tf.constant(getattr(fit, name)[index], kind) for name, kind in COLUMNS.items()}
+    recipe = model.recipe.replace(mask=0.0, history_dropout=0.0) if plain else model.recipe
+    return tf.nest.map_structure(tf.constant, step_of(fitted, recipe, index))  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 import amzrec
-from amzrec import config
 from amzrec.cli import flags, tables, terminal
 from amzrec.cli.app import app
+from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError
+from amzrec.settings import flag, settings_of
 from amzrec.store import dataset
 from conftest import ROOT
 from runs import parity_vectors, write_run
@@ -34,6 +36,16 @@ def parity(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A run that has understood the checkerboard."""
     board = dataset.open_dataset(checkerboard)
     return write_run(tmp_path_factory.mktemp("runs") / "parity", board, parity_vectors(board)).path
+
+
+@pytest.fixture(scope="module")
+def repeated(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with settings of its own, to be repeated."""
+    board = dataset.open_dataset(checkerboard)
+    settings = TrainConfig(epochs=5, dim=24, head=(8,)).to_json()
+    split = PrepareConfig(split="temporal", seed=7).protocol()
+    folder = tmp_path_factory.mktemp("repeated") / "run"
+    return write_run(folder, board, parity_vectors(board), config=settings, protocol=split).path
 
 
 def test_recommend_lists_the_own_parity_of_the_checkerboard_first(parity: Path) -> None:
@@ -142,10 +154,35 @@ def test_an_interrupt_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch) -> 
     assert "Traceback" not in done.output
 
 
-def test_a_misspelled_flag_names_the_right_one() -> None:
-    done = run("train", "--epoch", "3")
-    assert done.exit_code == 2
-    assert "--epochs" in done.stderr
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["train", "--epoch", 3],
+            "amzrec train has no flag --epoch. Did you mean --epochs? See: amzrec train --help-all",
+        ),
+        (["rate", "u1", "p1", "--xyz"], "amzrec rate has no flag --xyz. See: amzrec rate --help"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'? See: amzrec --help"),
+        (["prepare"], "amzrec prepare needs --out: dataset folder to write. See: amzrec prepare --help-all"),
+        (["similar"], "amzrec similar needs PRODUCT: product, by id or exact title. See: amzrec similar --help"),
+        (["train", "--epochs", "x"], "--epochs is 'x'; allowed: a whole number, at least 1, such as 40"),
+        (["train", "--split-seed", "x"], "--split-seed is 'x'; allowed: a whole number, such as 42"),
+        (["train", "--optimizer", "sgd"], "--optimizer is 'sgd'; allowed: adagrad | adam"),
+        (["similar", "p1", "-k", "x"], "amzrec similar: -k: 'x' is not a valid int. See: amzrec similar --help"),
+        (["train", "a", "b"], "Got unexpected extra argument(s) (b). See: amzrec train --help-all"),
+        (["train", "--epochs"], "Option '--epochs' requires an argument. See: amzrec --help"),
+    ],
+)
+def test_whatever_is_typed_wrong_is_one_line_and_exit_code_1(words: list[object], line: str) -> None:
+    done = run(*words)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"amzrec: error: {line}\n"
+
+
+def test_amzrec_alone_shows_its_commands() -> None:
+    done = run()
+    assert done.exit_code == 0
+    assert "prepare" in done.stdout
 
 
 def test_a_reader_that_stops_early_is_no_error(parity: Path) -> None:
@@ -160,44 +197,150 @@ def test_python_m_amzrec_is_amzrec() -> None:
     assert done.stdout == f"amzrec {amzrec.__version__}\n"
 
 
+# --- the short and the long help
+
+
+def flags_in(text: str) -> list[str]:
+    """The flags that a help lists, in its order."""
+    return re.findall(r"^  (-[-\w]+)", text, re.M)
+
+
+def test_the_help_of_train_shows_what_most_people_need() -> None:
+    shown = (
+        "--run --columns --split --preset --dim --rating-weight --retrieval-weight --epochs "
+        "--recipe --resume --overwrite --json --help-all --help"
+    )
+    assert flags_in(run("train", "--help").stdout) == shown.split()
+
+
+def test_the_long_help_shows_every_flag_in_groups() -> None:
+    text = run("train", "--help-all").stdout
+    headings = re.findall(r"^(\w+):$", text, re.M)
+    assert headings == ["Arguments", "Options", "Data", "Model", "Losses", "Regularisation", "Optimiser", "Negatives"]
+    wanted = [flag(name) for name in (*settings_of(TrainConfig), *settings_of(PrepareConfig), "split_seed")]
+    assert set(wanted) <= set(flags_in(text))
+    assert flags_in(text.split("Negatives:")[1]) == ["--negatives", "--hard-negatives", "--mask-positives", "--log-q"]
+
+
+@pytest.mark.parametrize("verb", ["prepare", "describe", "train", "compare"])
+def test_no_short_help_lists_more_than_fourteen_flags(verb: str) -> None:
+    assert len(flags_in(run(verb, "--help").stdout)) <= 14
+
+
 # --- flags from settings
 
 
+def built(values: dict[str, Any], base: dict[str, Any] | None = None) -> Any:
+    """The training settings of these flags."""
+    return flags.Flags(TrainConfig, (), {}).build(values, base)
+
+
 def test_flags_that_are_not_given_leave_the_settings_out() -> None:
-    assert flags.build(config.TrainConfig, {"epochs": None, "head": None}, {}) is None
+    assert built({"epochs": None, "head": None}) is None
 
 
 def test_flags_that_are_given_become_settings() -> None:
-    built = flags.build(config.TrainConfig, {"epochs": 3, "head": "64,32", "refit": False}, {})
-    assert built == config.TrainConfig(epochs=3, head=(64, 32), refit=False)
+    assert built({"epochs": "3", "head": "64,32", "refit": False}) == TrainConfig(epochs=3, head=(64, 32), refit=False)
 
 
 def test_an_empty_list_flag_is_an_empty_list() -> None:
-    assert flags.build(config.TrainConfig, {"head": ""}, {}) == config.TrainConfig(head=())
+    assert built({"head": ""}) == TrainConfig(head=())
 
 
 def test_a_list_flag_that_is_no_list_of_numbers_says_what_is_allowed() -> None:
-    with pytest.raises(AmzrecError, match=r"--head is '64,wide'; allowed: .*256,128"):
-        flags.build(config.TrainConfig, {"head": "64,wide"}, {})
+    with pytest.raises(AmzrecError, match=r"--head is '64,wide'; allowed: whole numbers, each at least 1, such as 64"):
+        built({"head": "64,wide"})
 
 
-def test_the_seed_of_the_split_and_of_the_training_are_two_flags_of_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+def test_a_flag_that_is_given_wins_over_its_preset() -> None:
+    config = built({"preset": "ids", "dim": "64"})
+    assert (config.preset, config.features, config.optimizer, config.dim) == ("ids", "ids", "adagrad", 64)
 
-    def noted(source: object, out: object, settings: object, **others: Any) -> None:
-        asked.update(others, config=settings)
+
+def test_a_preset_wins_over_a_recipe_and_a_flag_over_both() -> None:
+    config = built({"preset": "ids", "dim": "64"}, {"dim": 8, "optimizer": "adam", "epochs": 3})
+    assert (config.dim, config.optimizer, config.epochs) == (64, "adagrad", 3)
+
+
+def test_every_setting_has_help_and_a_group() -> None:
+    for config in (PrepareConfig, TrainConfig):
+        texts = flags.help_texts(config)
+        assert list(texts) == list(settings_of(config))
+        assert all(setting.group for setting in settings_of(config).values())
+        assert not [text for text in texts.values() if not text[0].isupper() or not text.endswith(".")]
+
+
+# --- what the verbs are given
+
+
+class Asked(dict[str, Any]):
+    """What a verb was called with, by keyword, instead of doing it."""
+
+    def __call__(self, *positional: object, **keywords: object) -> None:
+        self.update(keywords, positional=positional)
         raise AmzrecError("enough")
 
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Stands for the verbs prepare and train."""
+    noted = Asked()
     monkeypatch.setattr("amzrec.commands.train.train", noted)
+    monkeypatch.setattr("amzrec.commands.prepare.prepare", noted)
+    return noted
+
+
+def test_the_seed_of_the_split_and_of_the_training_are_two_flags_of_train(asked: Asked) -> None:
     run("train", "--seed", 5, "--split-seed", 6)
-    assert asked["config"] == config.TrainConfig(seed=5)
-    assert asked["prepare"] == config.PrepareConfig(seed=6)
+    assert asked["positional"][2] == TrainConfig(seed=5)
+    assert asked["prepare"] == PrepareConfig(seed=6)
 
 
-def test_every_setting_has_a_comment_that_becomes_its_help() -> None:
-    for settings in (config.PrepareConfig, config.TrainConfig):
-        found = flags.comments()[settings.__name__]
-        assert list(found) == list(inspect.signature(settings).parameters)
+def test_a_recipe_repeats_the_settings_and_the_split_of_a_run(asked: Asked, repeated: Path) -> None:
+    run("train", "reviews.csv", "--recipe", repeated, "--epochs", 9)
+    assert asked["positional"][2] == TrainConfig(epochs=9, dim=24, head=(8,))
+    assert asked["prepare"] == PrepareConfig(split="temporal", seed=7)
+    run("prepare", "reviews.csv", "--out", "mine", "--recipe", repeated, "--seed", 8)
+    assert asked["positional"][2] == PrepareConfig(split="temporal", seed=8)
+
+
+def test_a_recipe_leaves_a_dataset_folder_as_it_was_split(asked: Asked, repeated: Path, checkerboard: Path) -> None:
+    run("train", checkerboard, "--recipe", repeated)
+    assert asked["prepare"] is None
+    assert asked["positional"][2].dim == 24
+
+
+def test_a_recipe_may_be_a_file_of_flags(asked: Asked, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text('{"preset": "ids", "rating-weight": 0, "split_seed": 3, "head": [8, 4]}')
+    run("train", "--recipe", file, "--dim", 16)
+    assert asked["positional"][2] == TrainConfig.of(preset="ids", rating_weight=0, head=(8, 4), dim=16)
+    assert asked["prepare"] == PrepareConfig(seed=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"epoch": 3}',
+            "recipe.json has the unknown setting 'epoch'; did you mean 'epochs'? (allowed: format, columns",
+        ),
+        ('{"epochs": "3"}', "--epochs is '3'; allowed: a whole number, at least 1, such as 40"),
+        ("[1]", 'recipe.json is not a JSON object of flags, such as {"epochs": 20, "dim": 64}'),
+        ("{", "recipe.json is not a JSON file (Expecting property name"),
+    ],
+)
+def test_a_recipe_that_cannot_be_used_is_one_line(asked: Asked, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "recipe.json").write_text(text)
+    done = run("train", "--recipe", tmp_path / "recipe.json")
+    assert (done.exit_code, len(done.stderr.splitlines())) == (1, 1)
+    assert message in done.stderr
+
+
+def test_a_recipe_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    done = run("train", "--recipe", tmp_path / "none")
+    assert done.exit_code == 1
+    assert done.stderr.endswith("No such file or directory; name a run folder or a JSON file\n")
 
 
 # --- what people read

@@ -12,6 +12,7 @@ import pytest
 from amzrec.answers import index as index_module
 from amzrec.answers.index import ExactIndex, Index, ScannIndex, make_index, without_scann
 from amzrec.errors import AmzrecError
+from bounds import assert_no_near_ties, assert_within, product_bound
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_scann = pytest.mark.skipif(without_scann() is not None, reason=f"no ScaNN here: {without_scann()}")
@@ -103,12 +104,21 @@ class TestExactIndex(Contract):
         assert top[0].tolist() == ([778] + [r for r in range(1, 1001) if r != 778])[:k]
 
     def test_blocks_of_queries_give_the_answers_of_one_block(self, monkeypatch):
-        exact = ExactIndex(vectors(100), np.arange(1, 101, dtype=np.int32))
+        candidates, rows, asked = vectors(100), np.arange(1, 101, dtype=np.int32), vectors(9, seed=3)
+        exact = ExactIndex(candidates, rows)
         gone = [np.arange(i, dtype=np.int32) for i in range(9)]
-        whole = exact.search(vectors(9, seed=3), 4, gone)
-        monkeypatch.setattr(index_module, "BLOCK_BYTES", 800)
-        for block, one in zip(exact.search(vectors(9, seed=3), 4, gone), whole, strict=True):
-            np.testing.assert_array_equal(block, one)
+        whole, scores = exact.search(asked, 4, gone)
+        monkeypatch.setattr(index_module, "BLOCK_BYTES", 800)  # two queries at a time
+        found, in_blocks = exact.search(asked, 4, gone)
+        # the products of other blocks may add their terms in another order: scores agree within the bound of that,
+        # and rows exactly, as no two of the five best scores of a query are near each other
+        bound = product_bound(asked, candidates.T).max()
+        assert_no_near_ties(
+            [by_sorting(candidates, rows, query, 5, set(g.tolist()))[1] for query, g in zip(asked, gone, strict=True)],
+            bound,
+        )
+        np.testing.assert_array_equal(found, whole)
+        assert_within(in_blocks, scores, bound)
 
     def test_the_checkerboard_customer_gets_the_product_that_was_withheld(self):
         own = np.array([[1, 0], [0, 1]] * 10, np.float32)  # customer u and product u: even or odd

@@ -13,6 +13,7 @@ from conftest import ROOT
 
 LAYERS = [  # rooms in the order in which data flows: a file imports from its own room and from rooms above it
     "errors arrays parallel",
+    "settings",
     "config",
     "store",
     "reviews",

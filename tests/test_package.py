@@ -68,7 +68,7 @@ def test_the_wheel_carries_the_sample_and_finds_it(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "dist").iterdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-    code = "import amzrec, amzrec.sources; print(amzrec.__file__); print(amzrec.sources.sample_folder())"
+    code = "import amzrec, amzrec.reviews.sources as s; print(amzrec.__file__); print(s.sample_folder())"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     module, folder = (Path(line) for line in found.stdout.splitlines())

@@ -1,75 +1,53 @@
-"""The command line: one command per verb; a body parses, calls and prints."""
+"""The command line: one function per command, which says its flags, calls the verb and prints what it gives."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import json
 import os
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from amzrec.cli.flags import with_settings
+from amzrec.cli.program import Command, Program
 from amzrec.cli.terminal import Terminal
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError
 
 app = typer.Typer(
     name="amzrec",
+    cls=Program,
     help="A multitask recommender from a file of reviews: prepare, train, ask.",
-    no_args_is_help=True,
+    invoke_without_command=True,
+    context_settings={"max_content_width": 110},
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 Source = Annotated[
-    str | None, typer.Argument(help="reviews: a file, a folder, tfds:movielens/100k; default: the embedded sample")
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]", help="Reviews: a file, a folder, or tfds:movielens/100k. Without it: the embedded sample."
+    ),
 ]
 SourceOrDataset = Annotated[
-    str | None, typer.Argument(help="reviews, or a folder that `amzrec prepare` made; default: the embedded sample")
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]", help="Reviews, or a folder that `amzrec prepare` made. Without it: the embedded sample."
+    ),
 ]
-RunArgument = Annotated[Path | None, typer.Argument(help="run folder; default: the latest finished one under runs/")]
-RunOption = Annotated[
-    Path | None, typer.Option("--run", help="run folder; default: the latest finished one under runs/")
-]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of a table")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what stands there already")]
-Count = Annotated[int, typer.Option("-k", help="how many products to list")]
-
-
-def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a verb; what goes wrong is one line on standard error: exit code 1, or 130 for an interrupt."""
-
-    @functools.wraps(function)
-    def run(*arguments: Any, **values: Any) -> None:
-        try:
-            function(*arguments, **values)
-        except AmzrecError as error:
-            fail(str(error))
-        except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            fail(f"{error.strerror or error}:{where}. Check that the place exists, may be used, and has space left")
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
-            raise typer.Exit(130) from None
-
-    if "__signature__" not in vars(function):
-        run.__annotations__ = function.__annotations__
-    app.command()(run)
-    return function
-
-
-def fail(message: str) -> None:
-    """Say once what is wrong, and end with exit code 1."""
-    print(f"\namzrec: error: {message}" if sys.stderr.isatty() else f"amzrec: error: {message}", file=sys.stderr)
-    raise typer.Exit(1)
+LATEST = "Run folder. Without it: the one under runs/ that was finished last."
+RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help=LATEST)]
+RunOption = Annotated[Path | None, typer.Option("--run", metavar="RUN", help=LATEST)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Count = Annotated[int, typer.Option("-k", metavar="N", help="How many products to list.", show_default=True)]
 
 
 def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
@@ -77,249 +55,246 @@ def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
     print(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) if as_json else text())
 
 
-def speaking() -> Terminal:
-    """The voice of long work, which nothing that TensorFlow has to say interrupts."""
+@contextmanager
+def speaking() -> Iterator[Terminal]:
+    """Open the voice of long work, which nothing that TensorFlow has to say interrupts."""
     import logging
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return Terminal()
+    voice = Terminal()
+    yield voice
+    voice.close()
 
 
 def width() -> int:
-    """Characters that a line may have."""
+    """Count the characters that a line may have."""
     return shutil.get_terminal_size((110, 20)).columns
 
 
-@command
-@with_settings(prepare=PrepareConfig)
+@app.command(cls=Command)
+@with_settings(prepare=PrepareConfig, shown=("titles", "product_key", "min_reviews", "test"))
 def prepare(
     source: Source = None,
     *,
-    out: Annotated[Path, typer.Option(help="dataset folder to write")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Dataset folder to write.")],
+    prepare: PrepareConfig | None,
     overwrite: Overwrite = False,
     json: Json = False,
-    prepare: PrepareConfig | None,
 ) -> None:
     """Clean, split and encode reviews into a folder."""
     from amzrec.cli import tables
     from amzrec.commands.prepare import prepare as verb
 
-    voice = speaking()
-    dataset = verb(source, out, prepare, overwrite=overwrite, progress=voice)
-    voice.close()
+    with speaking() as voice:
+        dataset = verb(source, out, prepare, overwrite=overwrite, progress=voice)
     show(dataset.info, json, lambda: f"{tables.prepared(dataset.info)}\n\nNext:  amzrec train {out}")
 
 
-@command
-@with_settings(prepare=PrepareConfig)
+@app.command(cls=Command)
+@with_settings(prepare=PrepareConfig, shown=("titles", "product_key", "min_reviews"))
 def describe(
     source: SourceOrDataset = None,
     *,
-    out: Annotated[Path | None, typer.Option(help="picture to draw (PNG)")] = None,
-    json: Json = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Picture to draw, a PNG file.")] = None,
     prepare: PrepareConfig | None,
+    json: Json = False,
 ) -> None:
-    """What reviews hold, before anything is learned.
+    """Tell what reviews hold, before anything is learned.
 
-    Counts, reviews per customer and product, stars, time, cold test rows, and what the baselines reach.
+    Counts rows, customers, products, stars and time, the test reviews of unknown customers and products, and says what
+    the baselines reach.
     """
     from amzrec.cli import tables
     from amzrec.commands.describe import describe as verb
 
-    voice = speaking()
-    found = verb(source, prepare, out=out, progress=voice)
-    voice.close()
-    show(found, json, lambda: tables.description(found))
+    with speaking() as voice:
+        document = verb(source, prepare, out=out, progress=voice)
+    show(document, json, lambda: tables.description(document))
 
 
-@command
+@app.command(cls=Command)
 @with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
 def train(
     source: SourceOrDataset = None,
     *,
-    run: Annotated[Path | None, typer.Option(help="run folder to write; default: runs/ and the kind of model")] = None,
-    overwrite: Overwrite = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on where this run stopped")] = False,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write logs for TensorBoard")] = False,
-    json: Json = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Run folder to write. Without it: joint, rating or retrieval under runs/."),
+    ] = None,
     prepare: PrepareConfig | None,
     config: TrainConfig | None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a training of this run stopped.")] = False,
+    overwrite: Overwrite = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", hidden=True, help="Write logs for TensorBoard as well.")
+    ] = False,
+    json: Json = False,
 ) -> None:
     """Train, evaluate, and print the model beside baselines.
 
-    Trains on reviews or on a dataset folder, writes a run folder, measures it on the test reviews.
+    Trains on reviews or on a dataset folder, writes a run folder, and measures it on the test reviews.
     """
     from amzrec.cli import tables
     from amzrec.commands.evaluate import evaluate
     from amzrec.commands.train import train as verb
 
-    voice = speaking()
-    done = verb(
-        source,
-        run,
-        config,
-        prepare=prepare,
-        overwrite=overwrite,
-        resume=resume,
-        tensorboard=tensorboard,
-        progress=voice,
-    )
-    found = evaluate(done, progress=voice)
-    voice.close()
-    vectors = done.vectors
-    someone = vectors.customer_ids[1] if len(vectors.customer_ids) > 1 else "CUSTOMER_ID"
-    following = (
-        f"Next:  amzrec recommend {someone} --run {done.path}\n"
-        f"       amzrec evaluate {done.path} --json\n"
-        f"       amzrec export {done.path} --out export"
-    )
-    show(found, json, lambda: f"\n{tables.evaluation(found, done.path.name)}\n\n{following}")
+    choices = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
+    with speaking() as voice:
+        trained = verb(source, run, config, prepare=prepare, progress=voice, **choices)
+        document = evaluate(trained, progress=voice)
+    show(document, json, lambda: f"\n{tables.evaluation(document, trained.path.name)}\n\n{tables.what_next(trained)}")
 
 
-@command
+@app.command(cls=Command)
 def evaluate(
     run: RunArgument = None,
     *,
-    dataset: Annotated[Path | None, typer.Option(help="dataset folder; default: the one of the training")] = None,
-    context: Annotated[str | None, typer.Option(help="feature known of the wanted product, such as category")] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Dataset folder to test on. Without it: the one of the training."),
+    ] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FEATURE", help="Feature of the wanted product that is known when asking, such as category."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a run on its test reviews.
 
-    Prints the model beside the baselines, writes metrics.json and plots/ into the run folder.
+    Prints the model beside the baselines; writes metrics.json and plots/ into the run folder.
     """
     from amzrec.cli import tables
     from amzrec.commands.evaluate import evaluate as verb
 
-    voice = speaking()
-    found = verb(run, dataset, context=context, progress=voice)
-    voice.close()
-    show(found, json, lambda: tables.evaluation(found))
+    with speaking() as voice:
+        document = verb(run, dataset, context=context, progress=voice)
+    show(document, json, lambda: tables.evaluation(document))
 
 
-@command
+@app.command(cls=Command)
 @with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
 def compare(
     source: SourceOrDataset = None,
     *,
-    root: Annotated[Path, typer.Option(help="folder of the three runs and of the picture")] = Path("runs"),
-    overwrite: Overwrite = False,
-    json: Json = False,
+    root: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the three runs and of the picture.")] = Path(
+        "runs"
+    ),
     prepare: PrepareConfig | None,
     config: TrainConfig | None,
+    overwrite: Overwrite = False,
+    json: Json = False,
 ) -> None:
-    """Train rating only, retrieval only, joint; compare.
+    """Train rating only, retrieval only and joint; compare.
 
     Prints the three models beside the baselines and draws the picture.
     """
     from amzrec.cli import tables
     from amzrec.commands.compare import compare as verb
 
-    voice = speaking()
-    found = verb(source, config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
-    voice.close()
-    show(found, json, lambda: tables.comparison(found))
+    with speaking() as voice:
+        document = verb(source, config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
+    show(document, json, lambda: tables.comparison(document))
 
 
-@command
+@app.command(cls=Command)
 def recommend(
-    customer_id: Annotated[str | None, typer.Argument(help="whom to recommend to; or use --all")] = None,
+    customer_id: Annotated[
+        str | None, typer.Argument(metavar="[CUSTOMER_ID]", help="Customer to recommend to; --all is for all of them.")
+    ] = None,
     *,
     run: RunOption = None,
     k: Count = 10,
-    liked: Annotated[list[str] | None, typer.Option(help="product, id or title, that the customer likes")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="product, id or title, to leave out")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="feature that products must have: category=Toys")] = None,
-    include_seen: Annotated[bool, typer.Option("--include-seen", help="also list what was reviewed already")] = False,
-    sort: Annotated[str, typer.Option(help="order by retrieval, stars or blend (of the 100 best)")] = "retrieval",
-    all: Annotated[bool, typer.Option("--all", help="recommend to every known customer, into --out")] = False,
-    out: Annotated[Path | None, typer.Option(help="file of --all: .parquet, .csv or .jsonl")] = None,
+    liked: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PRODUCT", help="Product that the customer likes, by id or exact title; may be repeated."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PRODUCT", help="Product to leave out, by id or exact title; may be repeated."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FEATURE", help="Feature that products must have: category=Toys; may be repeated."),
+    ] = None,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Also list products that the customer has reviewed.")
+    ] = False,
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="retrieval|stars|blend",
+            help="Order of the list: how well products fit, or of the 100 that fit best, their stars or both (blend).",
+        ),
+    ] = "retrieval",
+    all: Annotated[bool, typer.Option("--all", help="Recommend to every known customer, into --out.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl.")
+    ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """The best products for a customer."""
+    """List the best products for a customer."""
     from amzrec.cli import tables
     from amzrec.commands.recommend import recommend as verb
+    from amzrec.commands.recommend import recommend_all
 
+    choices: dict[str, Any] = {"k": k, "only": tuple(only or ()), "include_seen": include_seen, "sort": sort}
     if all:
         if customer_id is not None or out is None:
             raise AmzrecError("--all needs --out FILE and no CUSTOMER_ID: amzrec recommend --all --out recs.parquet")
         if liked or exclude or json:
             raise AmzrecError("--liked, --exclude and --json are for one customer: leave them out with --all")
-        from amzrec.commands.recommend import recommend_all
-
-        voice = speaking()
-        recommend_all(
-            run,
-            out,
-            k=k,
-            only=tuple(only or ()),
-            include_seen=include_seen,
-            sort=sort,
-            overwrite=overwrite,
-            progress=voice,
-        )
-        voice.close()
+        with speaking() as voice:
+            recommend_all(run, out, overwrite=overwrite, progress=voice, **choices)
         return
     if out is not None:
         raise AmzrecError("--out goes with --all: amzrec recommend --all --out recs.parquet")
     if customer_id is None:
         raise AmzrecError("whom to recommend to? amzrec recommend CUSTOMER_ID, or --all --out FILE")
-    found = verb(
-        customer_id,
-        run,
-        k=k,
-        liked=tuple(liked or ()),
-        exclude=tuple(exclude or ()),
-        only=tuple(only or ()),
-        include_seen=include_seen,
-        sort=sort,
-    )
-    origin = {
-        "liked": f"{customer_id} is not known to this run: answered from --liked",
-        "popularity": f"{customer_id} is not known to this run: the most popular products; add --liked PRODUCT",
-    }.get(found["answered_from"], f"for {customer_id}")
-    show(found, json, lambda: f"{origin}\n\n{tables.products(found['recommendations'], width())}")
+    document = verb(customer_id, run, liked=tuple(liked or ()), exclude=tuple(exclude or ()), **choices)
+    show(document, json, lambda: tables.recommendations(document, width()))
 
 
-@command
+@app.command(cls=Command)
 def rate(
-    customer_id: Annotated[str, typer.Argument(help="who rates")],
-    products: Annotated[list[str], typer.Argument(help="products, by id or exact title")],
+    customer_id: Annotated[str, typer.Argument(metavar="CUSTOMER_ID", help="Customer who would rate.")],
+    products: Annotated[list[str], typer.Argument(metavar="PRODUCT...", help="Products, by id or exact title.")],
     *,
     run: RunOption = None,
     json: Json = False,
 ) -> None:
-    """The stars a customer would give, best first."""
+    """Predict the stars a customer would give, best first."""
     from amzrec.cli import tables
     from amzrec.commands.recommend import rate as verb
 
-    found = verb(customer_id, products, run)
-    show(found, json, lambda: tables.products(found["ratings"], width()))
+    document = verb(customer_id, products, run)
+    show(document, json, lambda: tables.products(document["ratings"], width()))
 
 
-@command
+@app.command(cls=Command)
 def similar(
-    product: Annotated[str, typer.Argument(help="product, by id or exact title")],
+    product: Annotated[str, typer.Argument(metavar="PRODUCT", help="Product, by id or exact title.")],
     *,
     run: RunOption = None,
     k: Count = 10,
     json: Json = False,
 ) -> None:
-    """The products most like one."""
+    """List the products most like one."""
     from amzrec.cli import tables
     from amzrec.commands.recommend import similar as verb
 
-    found = verb(product, run, k=k)
-    show(found, json, lambda: tables.products(found["similar"], width()))
+    document = verb(product, run, k=k)
+    show(document, json, lambda: tables.products(document["similar"], width()))
 
 
-@command
+@app.command(cls=Command)
 def export(
     run: RunArgument = None,
     *,
-    out: Annotated[Path, typer.Option(help="folder to write")] = Path("export"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write.")] = Path("export"),
     overwrite: Overwrite = False,
 ) -> None:
     """Write a SavedModel and a ScaNN index.
@@ -328,44 +303,40 @@ def export(
     """
     from amzrec.commands.export import export as verb
 
-    voice = speaking()
-    path = verb(run, out, overwrite=overwrite, progress=voice)
-    voice.close()
+    with speaking() as voice:
+        path = verb(run, out, overwrite=overwrite, progress=voice)
     print(path)
 
 
-@command
+@app.command(cls=Command)
 def doctor(json: Json = False) -> None:
     """Check this installation, with remedies."""
-    import dataclasses
-
     from amzrec.cli import tables
     from amzrec.commands.doctor import doctor as verb
 
-    found = verb()
-    show([dataclasses.asdict(check) for check in found], json, lambda: tables.checks(found))
-    if not all(check.ok for check in found):
+    checks = verb()
+    show([dataclasses.asdict(check) for check in checks], json, lambda: tables.checks(checks))
+    if not all(check.ok for check in checks):
         raise typer.Exit(1)
-
-
-def version(asked: bool) -> None:
-    """Print the version and end."""
-    if asked:
-        from amzrec import __version__
-
-        print(f"amzrec {__version__}")
-        raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=version, is_eager=True, help="print the version")
-    ] = False,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """A multitask recommender from a file of reviews: prepare, train, ask."""
+    if version:
+        from amzrec import __version__
+
+        print(f"amzrec {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+    else:
+        return
+    raise typer.Exit
 
 
 def main() -> None:
-    """The entry point of `amzrec`."""
+    """Run `amzrec` with the words that were typed."""
     app(prog_name="amzrec")

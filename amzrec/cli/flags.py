@@ -1,100 +1,155 @@
-"""Command-line flags from the settings: one per field of a config dataclass, the comment beside it as its help."""
+"""Command-line flags from settings: one per field, with what its annotation allows and the text below it as help."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import difflib
+import functools
 import inspect
-import re
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from amzrec import config
-from amzrec.config import Config, flag
+from amzrec.cli.program import HelpAll
+from amzrec.config import Config, PrepareConfig
 from amzrec.errors import AmzrecError
+from amzrec.settings import Setting, flag, settings_of
 
-FIELD = re.compile(r"^    (\w+): [^#]*?(?:  # (.*))?$")
-SEE = re.compile(r"see ([A-Z_]+)")
-KINDS: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "tuple[int, ...]": str}
+METAVARS = {int: "N", float: "NUMBER", str: "TEXT", tuple: "N,N"}
+Recipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe",
+        metavar="RUN_OR_FILE",
+        help="Repeat the settings of a run folder, or of a JSON file with flags as keys; flags given beside it win.",
+    ),
+]
 
 
-def comments() -> dict[str, dict[str, str]]:
-    """{class: {field: the comment beside it}} of amzrec/config.py, in the order of the file."""
-    found: dict[str, dict[str, str]] = {}
-    for line in Path(config.__file__).read_text(encoding="utf-8").splitlines():
-        if line.startswith("class "):
-            found[line.split()[1].partition("(")[0].rstrip(":")] = fields = {}
-        elif found and (match := FIELD.match(line)) and match[2]:
-            fields[match[1]] = match[2]
+@functools.cache
+def module_of(file: Path) -> ast.Module:
+    """Parse a source file once."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def help_texts(config: type[Config]) -> dict[str, str]:
+    """{field: the text below it} in the source of a class; Python itself does not keep such texts."""
+    tree = module_of(Path(inspect.getfile(config)))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == config.__name__)
+    found = {}
+    for field, text in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return found
 
 
-def allowed(constant: re.Match[str]) -> str:
-    """`see SPLITS` as the values themselves."""
-    return " | ".join(getattr(config, constant[1]))
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The flags of one config class in a command."""
+
+    config: type[Config]
+    shown: tuple[str, ...]  # fields that this command's short help shows beside those marked SHOWN
+    renamed: Mapping[str, str]  # field → parameter, for a field that another class has too
+
+    def spelled(self, field: str) -> str:
+        """Name the parameter of a field: its own name, unless it was renamed."""
+        return self.renamed.get(field, field)
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """The fields as parameters that Typer reads; None where a flag is not given, so defaults stay in one place."""
+        texts = help_texts(self.config)
+        return [
+            keyword(self.spelled(name), self.option(setting, texts.get(name, "")))
+            for name, setting in settings_of(self.config).items()
+        ]
+
+    def option(self, setting: Setting, text: str) -> Any:
+        """Annotate the parameter of a setting; its words are read by the setting itself, which knows what it allows."""
+        name, switch = self.spelled(setting.name), setting.kind is bool
+        made = typer.Option(
+            f"{flag(name)}/--no-{flag(name)[2:]}" if switch else flag(name),
+            help=f"{text} [default: {setting.text}]" if setting.text else text,
+            metavar="|".join(setting.choices) or METAVARS.get(setting.kind),
+            hidden=not (setting.shown or setting.name in self.shown),
+            rich_help_panel=setting.group,
+        )
+        return Annotated[bool | None if switch else str | None, made]
+
+    def build(self, values: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> Config | None:
+        """Build the settings from `base`, the fields of a recipe, and the flags that were given; None without any."""
+        typed = dict[str, Any]()
+        for name, setting in settings_of(self.config).items():
+            value = values.get(self.spelled(name))
+            if value is not None:
+                setting = dataclasses.replace(setting, name=self.spelled(name))
+                typed[name] = setting.parse(value) if isinstance(value, str) else value
+        preset = self.config.PRESETS.get(typed.get("preset", ""), {})
+        settings = {**(base or {}), **preset, **typed}
+        return self.config.of(**settings) if settings else None
 
 
-def options(settings: type[Config], renamed: dict[str, str]) -> list[inspect.Parameter]:
-    """The fields as keyword parameters that typer reads; None where a flag is not given: defaults stay in one place."""
-    help_of = comments()[settings.__name__]
-    made = []
-    for field in dataclasses.fields(settings):
-        name = renamed.get(field.name, field.name)
-        kind = KINDS[str(field.type).removesuffix(" | None")]
-        default = field.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        default_text = "" if shown in (None, "") else f" [default: {str(shown).lower() if kind is bool else shown}]"
-        spelling = f"{flag(name)}/--no-{flag(name)[2:]}" if kind is bool else flag(name)
-        option = typer.Option(spelling, help=SEE.sub(allowed, help_of.get(field.name, "")) + default_text)
-        annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
-        made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    return made
+def shared_out(recipe: Path, flags: Mapping[str, Flags], source: object) -> dict[str, dict[str, Any]]:
+    """Read a recipe: {parameter: the fields that it gives}; a dataset folder keeps the split that it was made with."""
+    from amzrec.store.dataset import is_dataset
+    from amzrec.store.recipe import read_recipe
 
-
-def build(settings: type[Config], values: dict[str, Any], renamed: dict[str, str]) -> Config | None:
-    """The settings from the flags that were given, None where none was."""
-    given: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        value = values.get(renamed.get(field.name, field.name))
-        if value is not None:
-            given[field.name] = numbers(field.name, value) if str(field.type).startswith("tuple") else value
-    return settings.of(**given) if given else None
-
-
-def numbers(name: str, value: str) -> tuple[int, ...]:
-    """`256,128` as whole numbers, `` as none."""
-    try:
-        return tuple(int(part) for part in value.split(",") if part.strip())
-    except ValueError:
-        raise AmzrecError(f"{flag(name)} is {value!r}; allowed: whole numbers, such as 256,128") from None
+    found = read_recipe(recipe)
+    given = {name: dict[str, Any]() for name in flags}
+    places = {each.spelled(field): (name, field) for name, each in flags.items() for field in settings_of(each.config)}
+    for name, each in flags.items():
+        split = each.config is PrepareConfig
+        if not (split and source is not None and is_dataset(Path(str(source)))):
+            given[name].update(found.prepare if split else found.train)
+    for key, value in found.flags.items():
+        if key not in places:
+            near = difflib.get_close_matches(key, places, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise AmzrecError(f"{recipe} has the unknown setting {key!r}{hint} (allowed: {', '.join(places)})")
+        name, field = places[key]
+        given[name][field] = value
+    return given
 
 
 def with_settings(
-    renamed: dict[str, str] | None = None, **settings: type[Config]
+    renamed: dict[str, str] | None = None, shown: tuple[str, ...] = (), **settings: type[Config]
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Replace keyword parameters of a command by the flags of a config class: `prepare=PrepareConfig`.
+    """Replace parameters of a command, `prepare=PrepareConfig`, by the flags of a class; add --recipe and --help-all.
 
-    The command receives the built config, or None where no flag of it was given. `renamed` gives the first class
-    other flag names, where two classes have a field of the same name.
+    The command receives each built config, or None where no flag of it was given. `renamed` gives fields of the first
+    class other names, where two classes have a field of one name; `shown` adds to what the short help shows.
     """
-    names = list(settings)
-    spelled = {name: (renamed or {}) if name == names[0] else {} for name in names}
+    flags = {
+        name: Flags(kind, shown, renamed or {} if first else {})
+        for first, (name, kind) in zip((True, False, False), settings.items(), strict=False)
+    }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True)
-        parameters = [parameter for name, parameter in own.parameters.items() if name not in settings]
-        for name, kind in settings.items():
-            parameters += options(kind, spelled[name])
+        own = inspect.signature(command, eval_str=True).parameters
+        parameters = list[inspect.Parameter]()
+        for name, parameter in own.items():
+            parameters += flags[name].parameters() if name in flags else [parameter]
+            if name == list(flags)[-1]:
+                parameters.append(keyword("recipe", Recipe))
+        parameters.append(keyword("help_all", HelpAll, False))
 
         def run(**values: Any) -> None:
-            built = {name: build(kind, values, spelled[name]) for name, kind in settings.items()}
-            command(**{name: values[name] for name in own.parameters if name not in settings}, **built)
+            recipe = values["recipe"]
+            base = shared_out(recipe, flags, values.get("source")) if recipe is not None else {}
+            built = {name: each.build(values, base.get(name)) for name, each in flags.items()}
+            command(**{name: values[name] for name in own if name not in flags}, **built)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        ordered = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
         run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
         return run
 
     return decorate
+
+
+def keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:
+    """Make a parameter that is given by name."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import Any
 
 from amzrec.evaluation import metrics
+from amzrec.store.run import Run
 
 Figures = dict[str, Any]
 COLUMNS = {  # heading: (group, metric, digits) of metrics.json
@@ -201,6 +202,27 @@ def facts(document: Figures) -> str:
         )
     lines.append(f"titles: {document['titled_products']:,} products have one")
     return "\n".join([*lines, *document["warnings"]])
+
+
+def what_next(run: Run) -> str:
+    """What to type after a training."""
+    known = run.vectors.customer_ids
+    customer = known[1] if len(known) > 1 else "CUSTOMER_ID"
+    return (
+        f"Next:  amzrec recommend {customer} --run {run.path}\n"
+        f"       amzrec evaluate {run.path} --json\n"
+        f"       amzrec export {run.path} --out export"
+    )
+
+
+def recommendations(document: Figures, width: int) -> str:
+    """The document of `recommend`: whom it is for or what it is made from, then the list."""
+    customer = document["customer_id"]
+    origin = {
+        "liked": f"{customer} is not known to this run: answered from --liked",
+        "popularity": f"{customer} is not known to this run: the most popular products; add --liked PRODUCT",
+    }.get(document["answered_from"], f"for {customer}")
+    return f"{origin}\n\n{products(document['recommendations'], width)}"
 
 
 LOST = {"duplicates": "exact duplicates", "repeats": "same customer and product", "filtered": "under --min-reviews"}

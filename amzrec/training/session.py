@@ -124,10 +124,8 @@ class Session:
         from amzrec.training.snapshot import RatingSnapshot, RetrievalSnapshot, assemble
 
         state, dataset = self.state, self.dataset
-        rating, retrieval = (
-            kind.load(self.work / f"{task}.npz")
-            for kind, task in ((RatingSnapshot, "rating"), (RetrievalSnapshot, "retrieval"))
-        )
+        rating = RatingSnapshot.load(self.work / "rating.npz")
+        retrieval = RetrievalSnapshot.load(self.work / "retrieval.npz")
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
         write_vectors(self.work, assemble(dataset, rating, retrieval, self.recipe.history, fit_parts))
         columns = list(dict.fromkeys(key for row in state.history for key in row))

@@ -17,7 +17,7 @@ from amzrec.store.run import Strings, Vectors, feature_lists
 from amzrec.training.coldstart import vectors_from_attributes
 from amzrec.training.learner import Learner
 
-LAYERS = "layers"
+Layers = list[tuple[Floats, Floats]]  # (kernel, bias) of each layer of an MLP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Snapshot:
 
     def save(self, file: Path) -> None:
         """Write it."""
-        np.savez(file, **{name: np.asarray(value) for name, value in vars(self).items()})
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        np.savez(file, **arrays)
 
     @classmethod
     def load(cls, file: Path) -> Self:
@@ -163,9 +164,7 @@ def with_new_products(learner: Learner, vectors: Floats, known: Floats) -> Float
     return vectors
 
 
-def head_in_stars(
-    head: Any, width: int, unit: float
-) -> tuple[tuple[float, float, Floats], list[tuple[Floats, Floats]]]:
+def head_in_stars(head: Any, width: int, unit: float) -> tuple[tuple[float, float, Floats], Layers]:
     """A rating head in the form that all answers use, in stars: (weights of both biases, of the dot product), MLP.
 
     The MLP reads [x, bias, y, bias, x · y] of `width` dimensions, biases in stars.
@@ -237,7 +236,7 @@ def seen(dataset: Dataset) -> dict[str, Array]:
     }
 
 
-def unflattened(rating: RatingSnapshot) -> list[tuple[Floats, Floats]]:
+def unflattened(rating: RatingSnapshot) -> Layers:
     """The (kernel, bias) of each layer of the MLP."""
     layers, start = [], 0
     for rows, columns in rating.shapes:

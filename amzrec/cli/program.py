@@ -1,0 +1,111 @@
+"""How the command line speaks: a short and a long help, and each mistake as one line on standard error."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from amzrec.errors import AmzrecError
+
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what Typer raises for anything typed wrong
+OPTIONS = "Options"  # the heading of the flags that no settings class has
+
+
+class Program(TyperGroup):
+    """All commands: whatever goes wrong in one is told in one line, with exit code 1, or 130 for an interrupt."""
+
+    def main(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Run what was typed, and end the process with its exit code."""
+        try:
+            code = super().main(*arguments, **options | {"standalone_mode": False})
+        except UsageError as error:
+            fail(sentence(error))
+        except AmzrecError as error:
+            fail(str(error))
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            fail(f"{error.strerror or error}:{where}. Check that the place exists, may be used, and has space left")
+        sys.exit(code or 0)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, quiet where a person interrupts it or the reader of its output has gone."""
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            raise typer.Exit(130) from None
+        else:
+            return done
+
+
+class Command(TyperCommand):
+    """One command: --help shows the flags that most people need, --help-all shows all of them, in groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and flags into the help; those that are hidden only where all were asked for."""
+        everything = ctx.meta.get(HELP_ALL, False)
+        sections = dict[str, list[tuple[str, str]]]()
+        for parameter in self.get_params(ctx):
+            shown: Any = copy.copy(parameter)
+            shown.hidden = getattr(parameter, "hidden", False) and not everything
+            if record := shown.get_help_record(ctx):
+                group = getattr(parameter, "rich_help_panel", None) if everything else None
+                heading = "Arguments" if parameter.param_type_name == "argument" else group or OPTIONS
+                sections.setdefault(heading, []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+HELP_ALL = "--help-all"
+
+
+def show_everything(context: typer.Context, asked: bool) -> None:
+    """Print the help with every flag, and end."""
+    if asked:
+        context.meta[HELP_ALL] = True
+        print(context.get_help())
+        raise typer.Exit
+
+
+HelpAll = Annotated[
+    bool, typer.Option(HELP_ALL, callback=show_everything, is_eager=True, help="Show every flag, in groups, and exit.")
+]
+
+
+def fail(message: str) -> NoReturn:
+    """Say once what is wrong, and end with exit code 1."""
+    print(f"\namzrec: error: {message}" if sys.stderr.isatty() else f"amzrec: error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def sentence(error: Any) -> str:
+    """Say in one line what was typed wrong, and where the right way stands."""
+    context, parameter = error.ctx, error.__dict__.get("param")
+    command = context.command_path if context else "amzrec"
+    spelled = [name for known in context.command.params for name in known.opts] if context else []
+    match type(error).__name__:
+        case "NoSuchOption":
+            near = f" Did you mean {error.possibilities[0]}?" if error.possibilities else ""
+            text = f"{command} has no flag {error.option_name}.{near}"
+        case "MissingParameter":
+            text = f"{command} needs {named(parameter)}: {parameter.help[0].lower()}{parameter.help[1:]}"
+        case "BadParameter" if parameter:
+            text = f"{command}: {named(parameter)}: {error.message}"
+        case _:
+            text = error.message
+    end = "" if text.endswith((".", "?")) else "."
+    return f"{text}{end} See: {command} {HELP_ALL if HELP_ALL in spelled else '--help'}"
+
+
+def named(parameter: Any) -> str:
+    """Spell a parameter as the help does: --out, CUSTOMER_ID."""
+    return str(parameter.opts[0] if parameter.param_type_name == "option" else parameter.human_readable_name)

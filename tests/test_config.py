@@ -1,0 +1,182 @@
+"""Settings: what each allows, presets, JSON in and out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from amzrec.config import PRESETS, PrepareConfig, TrainConfig
+from amzrec.errors import AmzrecError
+from amzrec.settings import SHOWN, Config, Group, above, at_least, at_most, below, settings_of
+
+SIZES = Group("Sizes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Garden(Config):
+    """Settings of a garden."""
+
+    beds: Annotated[int, SIZES, SHOWN, at_least(1), at_most(9)] = 4
+    water: Annotated[float, SIZES, above(0), below(1)] = 0.5
+    shade: Annotated[float | None, SIZES, at_least(0)] = None
+    rows: Annotated[tuple[int, ...], SIZES, at_least(2)] = (3, 5)
+    soil: Annotated[Literal["sand", "loam"], SIZES] = "loam"
+    fence: bool = True
+    owner: str = "Ada"
+
+
+def test_a_field_says_in_its_annotation_what_a_setting_is() -> None:
+    beds = settings_of(Garden)["beds"]
+    assert (beds.kind, beds.default, beds.optional, beds.group, beds.shown) == (int, 4, False, "Sizes", True)
+    shade = settings_of(Garden)["shade"]
+    assert (shade.kind, shade.optional, shade.shown) == (float, True, False)
+    assert settings_of(Garden)["soil"].choices == ("sand", "loam")
+    assert settings_of(Garden)["rows"].kind is tuple
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"beds": 0}, "--beds is 0; allowed: a whole number, at least 1 and at most 9, such as 4"),
+        ({"beds": 10}, "--beds is 10; allowed: a whole number, at least 1 and at most 9, such as 4"),
+        ({"beds": 2.0}, "--beds is 2.0; allowed: a whole number, at least 1 and at most 9, such as 4"),
+        ({"beds": True}, "--beds is True; allowed: a whole number, at least 1 and at most 9, such as 4"),
+        ({"beds": None}, "--beds is None; allowed: a whole number, at least 1 and at most 9, such as 4"),
+        ({"water": 0}, "--water is 0; allowed: a number, above 0 and below 1, such as 0.5"),
+        ({"water": float("nan")}, "--water is nan; allowed: a number, above 0 and below 1, such as 0.5"),
+        ({"shade": -1}, "--shade is -1; allowed: a number, at least 0"),
+        ({"shade": float("inf")}, "--shade is inf; allowed: a number, at least 0"),
+        ({"rows": (2, 1)}, "--rows is (2, 1); allowed: whole numbers, each at least 2, such as 3,5"),
+        ({"rows": 7}, "--rows is 7; allowed: whole numbers, each at least 2, such as 3,5"),
+        ({"soil": "mud"}, "--soil is 'mud'; allowed: sand | loam"),
+        ({"soil": ["mud"]}, "--soil is ['mud']; allowed: sand | loam"),
+        ({"fence": 1}, "--fence is 1; allowed: true or false, such as true"),
+        ({"owner": 3}, "--owner is 3; allowed: text, such as Ada"),
+    ],
+)
+def test_a_value_that_is_not_allowed_names_flag_value_and_what_is(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(AmzrecError) as error:
+        Garden(**values)
+    assert str(error.value) == message
+
+
+def test_whole_numbers_are_numbers_and_none_is_allowed_where_it_may_be_left_open() -> None:
+    assert Garden(shade=2).shade == 2
+    assert Garden(shade=None).shade is None
+    assert Garden(rows=()).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3", 3), ("3,5,7", (3, 5, 7)), ("", ()), ("0.25", 0.25), ("sand", "sand")]
+)
+def test_what_is_typed_is_read_by_the_type_of_the_field(text: str, value: object) -> None:
+    name = {int: "beds", tuple: "rows", float: "water", str: "soil"}[type(value)]
+    assert settings_of(Garden)[name].parse(text) == value
+
+
+def test_a_word_where_a_number_belongs_says_what_is_allowed() -> None:
+    with pytest.raises(
+        AmzrecError, match="--beds is 'many'; allowed: a whole number, at least 1 and at most 9, such as 4"
+    ):
+        settings_of(Garden)["beds"].parse("many")
+
+
+# --- amzrec's own settings
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rating_weight": -1.0},
+        {"epochs": 0},
+        {"dim": 2},
+        {"head": (0,)},
+        {"batch_size": -1},
+        {"learning_rate": 0.0},
+        {"average": 1.0},
+        {"mask": 1.0},
+        {"equal_customers": 1.5},
+        {"temperature": 0.0},
+        {"list_size": 1},
+        {"negatives": "all"},
+        {"precision": "float16"},
+    ],
+)
+def test_training_refuses_what_cannot_be_trained_with(values: dict[str, Any]) -> None:
+    with pytest.raises(AmzrecError, match="; allowed: "):
+        TrainConfig(**values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"test": 0.0}, {"test": 1.0}, {"valid": 1.0}, {"min_reviews": -1}, {"max_rejects": 1.5}, {"split": "half"}],
+)
+def test_preparing_refuses_what_cannot_be_split(values: dict[str, Any]) -> None:
+    with pytest.raises(AmzrecError, match="; allowed: "):
+        PrepareConfig(**values)
+
+
+def test_settings_that_contradict_each_other_say_what_to_type() -> None:
+    with pytest.raises(AmzrecError, match="both 0: nothing to learn"):
+        TrainConfig(rating_weight=0, retrieval_weight=0)
+    with pytest.raises(AmzrecError, match="--history sequence needs --features full"):
+        TrainConfig(history="sequence", features="ids")
+    with pytest.raises(AmzrecError, match="add --test-source FILE"):
+        PrepareConfig(split="given")
+    with pytest.raises(AmzrecError, match="--test-source needs --split given"):
+        PrepareConfig(test_source="u1.test")
+
+
+def test_settings_go_to_json_and_back() -> None:
+    config = TrainConfig.of(preset="ids", head=[8, 4], learning_rate=0.01)
+    assert TrainConfig.of(**json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_an_unknown_key_names_the_nearest_one() -> None:
+    with pytest.raises(AmzrecError, match=r"unknown setting 'epoch'; did you mean 'epochs'\? \(allowed: preset, "):
+        TrainConfig.of(epoch=3)
+
+
+# --- presets
+
+
+def test_the_presets_are_those_that_the_field_allows() -> None:
+    assert tuple(PRESETS) == settings_of(TrainConfig)["preset"].choices
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_fills_in_its_settings_and_is_recorded(name: str) -> None:
+    config = TrainConfig.of(preset=name)
+    assert config.to_json() == TrainConfig().to_json() | PRESETS[name] | {"preset": name}
+
+
+def test_the_full_preset_is_the_defaults() -> None:
+    assert TrainConfig.of(preset="full") == TrainConfig()
+
+
+def test_what_is_given_wins_over_the_preset() -> None:
+    config = TrainConfig.of(preset="ids", optimizer="adam")
+    assert (config.features, config.optimizer, config.dim) == ("ids", "adam", 32)
+
+
+def test_a_preset_among_changes_changes_what_it_fills_in() -> None:
+    config = TrainConfig(epochs=3, dim=9).replace(preset="ids")
+    assert (config.epochs, config.dim, config.features) == (3, 32, "ids")
+
+
+def test_other_changes_leave_what_the_preset_filled_in() -> None:
+    config = TrainConfig.of(preset="clicks").replace(epochs=3)
+    assert (config.preset, config.rating_weight, config.epochs) == ("clicks", 0, 3)
+
+
+def test_the_constructor_does_not_take_a_preset_that_it_would_not_fill_in() -> None:
+    with pytest.raises(TypeError, match="preset"):
+        TrainConfig(preset="ids")  # type: ignore[call-arg]
+
+
+def test_an_unknown_preset_says_which_there_are() -> None:
+    with pytest.raises(AmzrecError, match=r"--preset is 'id'; allowed: full \| ids \| sequence \| clicks"):
+        TrainConfig.of(preset="id")
