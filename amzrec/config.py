@@ -11,7 +11,18 @@ from typing import Annotated, Any, Literal, NamedTuple
 from amzrec.errors import AmzrecError
 from amzrec.settings import SHOWN, Config, Group, above, at_least, at_most, below, flag, require
 
-__all__ = ["BATCH", "MOST", "PRESETS", "Config", "DataFacts", "PrepareConfig", "Recipe", "TrainConfig", "flag", "require"]
+__all__ = [
+    "BATCH",
+    "MOST",
+    "PRESETS",
+    "Config",
+    "DataFacts",
+    "PrepareConfig",
+    "Recipe",
+    "TrainConfig",
+    "flag",
+    "require",
+]
 
 DATA, MODEL, LOSSES = Group("Data"), Group("Model"), Group("Losses")
 NEGATIVES, REGULARISATION, OPTIMISER = Group("Negatives"), Group("Regularisation"), Group("Optimiser")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amzrec.arrays import Lists
 from amzrec.config import DataFacts, TrainConfig
 from amzrec.features.batches import Plan, batch_size, list_order, plan, positions
 from amzrec.features.fitted import Fitted
 from amzrec.features.sparse import distinct, first_seen, kept, listed
-from amzrec.arrays import Lists
 from fits import dataset_of, fitted_of, random_reviews, recipe_of, step_of
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import amzrec
 from amzrec.arrays import Lists
 from amzrec.config import TrainConfig
-from amzrec.features.batches import Side, fit_rows
+from amzrec.features.attributes import Attributes
+from amzrec.features.profiles import Profiles
 from amzrec.training.coldstart import vectors_from_attributes
-from fits import dataset_of, random_reviews
+from fits import fitted_of, random_reviews
 
 RNG = np.random.default_rng(0)
 
 
-def side_of(counts: list[int], attributes: list[list[int]], n_attributes: int) -> Side:
+def side_of(counts: list[int], attributes: list[list[int]], number: int) -> Profiles:
     """The product side with these reviews and attributes; row 0 is the unknown one."""
-    reviews = random_reviews()
-    side = fit_rows(dataset_of(reviews), reviews, TrainConfig(dim=6)).products
     offsets = np.cumsum([0, *(len(each) for each in attributes)])
     lists = Lists(offsets, np.array([entry for each in attributes for entry in each], np.int32))
-    changed = {"counts": np.array(counts), "attributes": lists, "n_attributes": n_attributes}
-    return Side(**{name: getattr(side, name) for name in side.__dataclass_fields__} | changed)
+    products = fitted_of(random_reviews()).products
+    return dataclasses.replace(products, counts=np.array(counts), attributes=Attributes(lists, number))
 
 
 def test_it_is_the_ridge_regression_solved_densely() -> None:

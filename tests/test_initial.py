@@ -9,19 +9,19 @@ import pytest
 
 import amzrec
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.features.batches import Fit, fit_rows
+from amzrec.features.fitted import Fitted
 from amzrec.store.dataset import Dataset
 from amzrec.training.initial import LENGTH, initial_product_vectors
-from amzrec.training.learner import Watch
-from fits import dataset_of, reviews_of
+from amzrec.training.watch import Watch
+from fits import fitted_of, reviews_of
 
 
-def communities(lonely: bool = False) -> Fit:
+def communities(lonely: bool = False) -> Fitted:
     """Customers 1 .. 6 review products 1 .. 4, the others products 5 .. 8; with `lonely` product 9 has one review."""
     pairs = [(c, p) for c in range(1, 13) for p in (range(1, 5) if c <= 6 else range(5, 9)) if (c + p) % 5]
     pairs += [(1, 9)] if lonely else []
     reviews = reviews_of([(c, p, 4.0) for c, p in pairs])
-    return fit_rows(dataset_of(reviews), reviews, TrainConfig(dim=6))
+    return fitted_of(reviews, own_vector=5)
 
 
 def test_the_second_direction_of_two_communities_tells_them_apart() -> None:
@@ -75,7 +75,7 @@ def test_train_starts_there_where_valid_says_so(parity: Dataset, tmp_path: Path)
 def test_where_popularity_ranks_valid_better_it_trains_as_if_there_were_no_start(
     parity: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Watch, "prior_figure", lambda watch: 2.0)  # NDCG is at most 1
+    monkeypatch.setattr(Watch, "popularity_figure", lambda watch: 2.0)  # NDCG is at most 1
     config = TrainConfig(dim=12, epochs=2, rating_weight=0.0)
     run = amzrec.train(parity, tmp_path / "run", config)
     plain = amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False))

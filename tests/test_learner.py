@@ -10,18 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-import amzrec.training.learner
-import amzrec.training.phases
 from amzrec.answers.recommender import Recommender
 from amzrec.commands.train import train
 from amzrec.config import TrainConfig
 from amzrec.errors import SILENT
-from amzrec.features.batches import COLUMNS, fit_rows, positions, with_prior, with_trend
+from amzrec.features.batches import positions
+from amzrec.features.fitted import fit
 from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Dataset, Reviews
-from amzrec.training.learner import Learner, Watch, examples, tf
-from amzrec.training.phases import Training, assemble
-from fits import dataset_of, random_reviews, reviews_of
+from amzrec.store.run import Vectors
+from amzrec.training import phases
+from amzrec.training.learner import Learner, batches, draws, tf
+from amzrec.training.session import Session
+from amzrec.training.snapshot import (
+    RatingSnapshot,
+    RetrievalSnapshot,
+    assemble,
+    rating_snapshot,
+    retrieval_snapshot,
+)
+from amzrec.training.watch import Watch
+from fits import dataset_of, fitted_of, random_reviews, reviews_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config.experimental_run_functions_eagerly`")
 CONFIG = TrainConfig(dim=6, head=(4,), own_vector=3, epochs=3, patience=2, average=0.5, temperature=0.7)
@@ -30,6 +39,7 @@ CONFIGS = {
     "no hidden layer": CONFIG.replace(head=()),
     "ids": CONFIG.replace(features="ids", optimizer="adagrad", head=(5, 4)),
 }
+CUSTOMERS, PRODUCTS = np.arange(13, dtype=np.int32), np.arange(10, dtype=np.int32)
 
 
 @pytest.fixture(autouse=True)
@@ -49,65 +59,84 @@ def dataset() -> Dataset:
     return found
 
 
+def untouched(config: TrainConfig, data: Dataset) -> Learner:
+    """A learner on train, with popularity and stars over time where the towers read them."""
+    recipe = config.resolve(data.facts(refit=False))
+    fitted = fit(data, data.train, recipe)
+    if recipe.features != "ids":
+        fitted = fitted.with_popularity(data.train, 60.0).with_trend()
+    return Learner(recipe, fitted, data)
+
+
 def learner_of(config: TrainConfig, data: Dataset) -> Learner:
-    """A learner whose every weight was moved at random, with a prior and a trend over time."""
-    fit = with_prior(fit_rows(data, data.train, config), data.train, None if config.shared else 60.0)
-    learner = Learner(config.replace(average=0.0), fit if config.shared else with_trend(fit), data, (0.7, 0.9))
+    """A learner whose every weight was moved at random."""
+    learner = untouched(config.replace(average=0.0), data)
     rng = np.random.default_rng(6)
     for variable in learner.model.trainable_variables:
-        if config.shared and variable is learner.model.rating_head.weight:
-            continue  # no part of the reference's head: nothing ever moves it from 0
         variable.assign_add(tf.constant(rng.normal(0, 0.3, variable.shape), tf.float32))
     return learner
+
+
+def vectors_of(learner: Learner, data: Dataset) -> Vectors:
+    """What a run would keep of a learner."""
+    return assemble(data, rating_snapshot(learner), retrieval_snapshot(learner), learner.recipe.history, ["train"])
+
+
+# --- what TensorFlow gets
+
+
+def test_the_steps_of_an_epoch_come_as_the_host_has_made_them_bit_for_bit() -> None:
+    learner = untouched(CONFIG, dataset())
+    learner.prepare()
+    drawn = list(positions(learner.fitted, learner.plan, [1]))
+    found = list(batches(learner.steps, lambda: enumerate(drawn, 7)))
+    assert len(found) == learner.plan.steps
+    for number, (got, reviews) in enumerate(zip(found, drawn, strict=True), 7):
+        known = learner.steps.columns(reviews, number)
+        for array, tensor in zip(tf.nest.flatten(known), tf.nest.flatten(got), strict=True):
+            np.testing.assert_array_equal(tensor, array)
+            assert tensor.dtype == array.dtype
+
+
+def test_draws_depend_on_nothing_but_seed_and_stream() -> None:
+    assert draws(3, 1, 4).tolist() == draws(3, 1, 4).tolist()
+    assert draws(3, 1, 4).tolist() != draws(3, 2, 4).tolist() != draws(5, 2, 4).tolist()
+    assert draws(2**80, 1, 100).mean() == pytest.approx(0.5, abs=0.2), "any seed will do"
 
 
 # --- numpy answers
 
 
-def test_what_tensorflow_gets_are_the_columns_of_the_batches_bit_for_bit() -> None:
-    data = dataset()
-    fit = with_trend(with_prior(fit_rows(data, data.train, CONFIG), data.train, 60.0))
-    for found, drawn in zip(examples(fit, 4, 3, lambda: [1]), positions(fit, 4, 3, [1]), strict=True):
-        assert set(found) == set(COLUMNS)
-        for name, dtype in COLUMNS.items():
-            assert found[name].dtype == dtype
-            np.testing.assert_array_equal(found[name], getattr(fit, name)[drawn], err_msg=name)
-
-
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_answers_of_a_run_are_the_models_own(name: str) -> None:
-    config, data = CONFIGS[name], dataset()
-    learner = learner_of(config, data)
-    model, fit = learner.model, learner.fit
-    vectors = assemble(data, learner.snapshot("rating"), learner.snapshot("retrieval"), ["train"])
-    pairs = np.array([(c, p) for c in range(13) for p in range(10)], np.int32)
-    customer, product = tf.constant(pairs[:, 0]), tf.constant(pairs[:, 1])
-    x, y = (model.call_tower(r, side) for r, side in ((customer, "query"), (product, "candidate")))
-    periods = len(model.prior)
-    assert (periods > 2) == (not config.shared)
+    """Every rating head of the project says the same of every pair, at every time: that of the model, in stars."""
+    data = dataset()
+    learner = learner_of(CONFIGS[name], data)
+    fitted, vectors = learner.fitted, vectors_of(learner, data)
+    customer, product = (grid.ravel() for grid in np.meshgrid(CUSTOMERS, PRODUCTS, indexing="ij"))
+    x, y = learner.queries(CUSTOMERS), learner.candidates(PRODUCTS)
+    periods, ids = fitted.popularity.periods, learner.recipe.features == "ids"
+    assert (periods > 2) == (not ids)
+    dims, task = learner.recipe.retrieval_dims, learner.model.retrieval
+    towers = x[:, :dims] @ y[:, :dims].T / np.exp(float(task.log_temperature)) + task.popularity.numpy()[:, 0]
     for period in (0, periods - 1):
-        asked = {"period": tf.fill([len(pairs)], period)}
-        scores = tf.reduce_sum(model.query_vectors(asked, x) * model.candidate_vectors(product, y), 1)
-        known = np.sum(vectors["retrieval_query"][pairs[:, 0]] * vectors["retrieval_candidate"][pairs[:, 1]], 1)
+        scores = vectors["retrieval_query"] @ vectors["retrieval_candidate"].T
         if periods > 1:
-            known = known + vectors["context"][period, pairs[:, 1]]
-        np.testing.assert_allclose(scores, known, atol=1e-4)
-
-        biases = model.query_tower.rating_bias(customer), model.candidate_tower.rating_bias(product)
-        seen = amzrec.training.learner.Forward(x, y, *biases, None, None, None, None)
-        stars = model.rate(customer, product, seen, fit.trend[period]).numpy() * fit.unit + fit.mean
-        raw = Recommender(vectors).rate(vectors["rating_query"][pairs[:, 0]], pairs[:, 1], clip=False)
+            scores = scores + vectors["context"][period]
+        np.testing.assert_allclose(scores, towers + fitted.popularity.log_share[period], atol=1e-4)
+        stars = learner.stars(customer, product, x[customer], y[product]) + fitted.trend[period] * fitted.scale.unit
+        raw = Recommender(vectors).rate(vectors["rating_query"][customer], product, clip=False)
         if "rating_context" in vectors.arrays:
             raw = raw + vectors["rating_context"][period]
         np.testing.assert_allclose(stars, raw, atol=1e-4)
-    assert ("rating_context" in vectors.arrays) == (not config.shared)
-    assert len(vectors.layers) == len(config.head) + 1 if config.head else not vectors.layers
+    assert ("rating_context" in vectors.arrays) == (not ids)
+    head = learner.recipe.head
+    assert len(vectors.layers) == len(head) + 1 if head else not vectors.layers
 
 
 def test_folding_in_nothing_gives_what_the_model_answers_for_every_customer() -> None:
     data = dataset()
-    learner = learner_of(CONFIG, data)
-    vectors = assemble(data, learner.snapshot("rating"), learner.snapshot("retrieval"), ["train"])
+    vectors = vectors_of(learner_of(CONFIG, data), data)
     recommender = Recommender(vectors)
     for customer in range(13):
         folded = recommender.fold_in(customer, np.zeros(0, np.int32))
@@ -115,44 +144,50 @@ def test_folding_in_nothing_gives_what_the_model_answers_for_every_customer() ->
         np.testing.assert_allclose(folded.rating, vectors["rating_query"][customer], atol=1e-4)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_snapshots_come_back_from_their_files_as_they_were(name: str, tmp_path: Path) -> None:
+    learner = learner_of(CONFIGS[name], dataset())
+    for snapshot in (rating_snapshot(learner), retrieval_snapshot(learner)):
+        snapshot.save(tmp_path / "task.npz")
+        again = type(snapshot).load(tmp_path / "task.npz")
+        for field, value in vars(snapshot).items():
+            np.testing.assert_array_equal(getattr(again, field), value, err_msg=field)
+
+
 def test_a_snapshot_is_of_the_averaged_weights_and_leaves_the_weights_alone() -> None:
-    data = dataset()
-    fit = fit_rows(data, data.train, CONFIG)
-    learner = Learner(CONFIG.replace(average=0.9), fit, data, (1.0, 1.0))
-    learner.steps()
+    learner = untouched(CONFIG.replace(average=0.9), dataset())
+    learner.prepare()
     for number in (1, 2, 3):
         learner.epoch(number, SILENT, "", None, "select")
     weights = [v.numpy() for v in learner.model.trainable_variables]
-    base = learner.snapshot("retrieval")["retrieval_query_base"]
+    base = retrieval_snapshot(learner).query_base
     for variable, before in zip(learner.model.trainable_variables, weights, strict=True):
         np.testing.assert_array_equal(variable, before)
-    assert np.abs(learner.vectors("query", np.arange(13), base=True)[:, :4] - base).max() > 1e-4
-    learner.swap()
-    np.testing.assert_allclose(learner.vectors("query", np.arange(13), base=True)[:, :4], base, atol=1e-6)
+    assert np.abs(learner.query_bases(CUSTOMERS)[:, :4] - base).max() > 1e-4
+    with learner.averaged():
+        np.testing.assert_allclose(learner.query_bases(CUSTOMERS)[:, :4], base, atol=1e-6)
 
 
 # --- the watch on valid
 
 
 def test_valid_figures_equal_a_slow_loop() -> None:
-    data, config = dataset(), CONFIG
-    learner = learner_of(config, data)
-    learner.steps()
-    fit, model, valid = learner.fit, learner.model, data.valid
-    figures = Watch(data, fit, 100, 1).figures(learner)
-    errors, gains = [], []
+    data = dataset()
+    learner = learner_of(CONFIG, data)
+    fitted, valid = learner.fitted, data.valid
+    figures = Watch(data, fitted, 1).figures(learner)
+    x, y, errors, gains = learner.queries(CUSTOMERS), learner.candidates(PRODUCTS), [], []
+    queries, candidates = learner.retrieval_vectors(x, y, PRODUCTS)
+    scores = queries @ candidates.T
     for c, p, stars, time in zip(valid.customer, valid.product, valid.stars, valid.timestamp, strict=True):
-        period = int(fit.prior.period(np.array([time]))[0])
-        x, y = model.call_tower(tf.constant([c]), "query"), model.call_tower(tf.constant([p]), "candidate")
+        period = int(fitted.popularity.period(np.array([time]))[0])
         if not np.isnan(stars):
-            found = learner.rate(np.array([c]), np.array([p]), np.array([period]), x.numpy(), y.numpy())[0]
-            errors.append(np.clip(found, 0, 10) - stars)
-        seen = fit.product[fit.customer == c]
-        others = [q for q in fit.candidates if q not in seen and q != p]
-        rows = tf.constant(np.array([p, *others], np.int32))
-        candidate = model.candidate_vectors(rows, model.call_tower(rows, "candidate"))
-        scores = tf.linalg.matvec(candidate, model.query_vectors({"period": tf.constant([period])}, x)[0]).numpy()
-        gains.append(1 / np.log2(2 + np.sum(scores[1:] >= scores[0])) if p in fit.candidates else 0)
+            found = learner.stars(np.array([c]), np.array([p]), x[[c]], y[[p]])[0]
+            errors.append(np.clip(found + fitted.trend[period] * fitted.scale.unit, 0, 10) - stars)
+        seen = fitted.product[fitted.customer == c]
+        others = [q for q in fitted.candidates if q not in seen and q != p]
+        row = scores[c] + learner.context(PRODUCTS)[period]
+        gains.append(1 / np.log2(2 + np.sum(row[others] >= row[p])) if p in fitted.candidates else 0)
     assert figures["valid_rmse"] == pytest.approx(np.sqrt(np.mean(np.square(errors))), rel=1e-5)
     assert figures["valid_ndcg"] == pytest.approx(np.mean(gains), rel=1e-5)
     assert min(gains) == 0 < max(gains)
@@ -160,20 +195,19 @@ def test_valid_figures_equal_a_slow_loop() -> None:
 
 def test_valid_without_stars_has_no_rating_figure() -> None:
     data = dataset()
-    clicks = Reviews(*(getattr(data.valid, f) for f in ("customer", "product")), np.full(7, np.nan, np.float32), data.valid.timestamp)  # fmt: skip # noqa: E501
-    data.__dict__["valid"] = clicks
+    valid = data.valid
+    nothing = np.full(len(valid), np.nan, np.float32)
+    data.__dict__["valid"] = Reviews(valid.customer, valid.product, nothing, valid.timestamp)
     learner = learner_of(CONFIG, data)
-    learner.steps()
-    assert math.isnan(Watch(data, learner.fit, 100, 1).figures(learner)["valid_rmse"])
+    assert math.isnan(Watch(data, learner.fitted, 1).figures(learner)["valid_rmse"])
 
 
-def test_the_prior_that_is_chosen_on_valid_is_the_one_that_ranks_it_best() -> None:
+def test_the_popularity_that_is_chosen_on_valid_is_the_one_that_ranks_it_best() -> None:
     # product 1 was bought long ago, product 2 lately; valid is late
     train = reviews_of([(c, 1 + (c > 5), 3.0) for c in range(1, 11)], [c * 30.0 for c in range(1, 11)])
     late = reviews_of([(11, 2, 3.0), (12, 2, 3.0)], [299.0, 300.0])
-    data = dataset_of(train, late)
-    fit = fit_rows(data, train, CONFIG)
-    figures = [Watch(data, with_prior(fit, train, days), 100, 1).prior_figure() for days in (None, 30.0)]
+    data, fitted = dataset_of(train, late), fitted_of(train)
+    figures = [Watch(data, fitted.with_popularity(train, days), 1).popularity_figure() for days in (None, 30.0)]
     assert figures[1] == 1.0
     assert figures[0] < 1.0
 
@@ -192,23 +226,28 @@ class Script:
         return {"valid_rmse": rmse, "valid_ndcg": ndcg}
 
 
+Kept = dict[tuple[str, int, str], RatingSnapshot | RetrievalSnapshot]
+
+
 @pytest.fixture
-def kept(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, int, str], Any]:
+def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     """Snapshots as they are kept, by phase, epoch and task."""
-    found: dict[tuple[str, int, str], Any] = {}
-    keep = Training.keep
+    found: Kept = {}
+    keep = Session.keep
 
-    def remember(training: Training, learner: Any, task: str) -> None:
-        found[training.state.phase, training.state.epoch, task] = learner.snapshot(task)
-        keep(training, learner, task)
+    def remember(session: Session, learner: Learner, tasks: list[str]) -> None:
+        for task in tasks:
+            snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
+            found[session.state.phase, session.state.epoch, task] = snapshot
+        keep(session, learner, tasks)
 
-    monkeypatch.setattr(Training, "keep", remember)
+    monkeypatch.setattr(Session, "keep", remember)
     return found
 
 
 @pytest.mark.parametrize("refit", [False, True])
 def test_each_task_comes_from_its_own_best_epoch(
-    refit: bool, kept: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    refit: bool, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = Script([3.0, 2.0, 2.5, 2.6, 2.7], [0.1, 0.2, 0.3, 0.2, 0.3])
     monkeypatch.setattr(Watch, "figures", lambda watch, learner: script(watch, learner))
@@ -219,15 +258,14 @@ def test_each_task_comes_from_its_own_best_epoch(
     assert not [key for key in kept if key[0] == other]
     assert len([key for key in kept if key[0] == "refit"]) == 2 * refit
     rating, retrieval = kept[phase, 1, "rating"], kept[phase, 2, "retrieval"]
-    np.testing.assert_array_equal(run.vectors["rating_query"], rating["rating_query"])
-    np.testing.assert_array_equal(run.vectors["retrieval_query"], retrieval["retrieval_query"])
-    base = np.concatenate([retrieval["retrieval_query_base"], rating["rating_query_base"]], 1)
+    np.testing.assert_array_equal(run.vectors["rating_query"], rating.queries)
+    np.testing.assert_array_equal(run.vectors["retrieval_query"], retrieval.queries)
+    base = np.concatenate([retrieval.query_base, rating.query_base], 1)
     np.testing.assert_array_equal(run.vectors["query_base"], base)
     history = (run.path / "history.csv").read_text().splitlines()
     # a header, four epochs as patience ends two after the best, refit for the two epochs that retrieval needs
     assert len(history) == 1 + 4 + 2 * refit
-    fresh = Learner(CONFIG, fit_rows(dataset(), dataset().train, CONFIG), dataset(), (1.0, 1.0))
-    unknown = fresh.snapshot("retrieval")["retrieval_query_base"][0]
+    unknown = retrieval_snapshot(untouched(CONFIG, dataset())).query_base[0]
     assert np.abs(base[0, :4] - unknown).max() > 1e-4, "the unknown customer was not trained"
 
 
@@ -244,6 +282,23 @@ def test_without_valid_the_last_epoch_is_kept(tmp_path: Path) -> None:
     run = train(dataset_of(random_reviews()), tmp_path / "run", CONFIG)
     assert run.info["best_epochs"] == {"rating": 3, "retrieval": 3}
     assert run.info["fit_parts"] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("features", "weights", "best", "known"),
+    [
+        ("full", (1, 1), {"rating": 2, "retrieval": 3}, {2: ["rating"], 3: ["retrieval"]}),
+        ("full", (1, 0), {"rating": 2}, {0: ["retrieval"], 2: ["rating"]}),
+        ("ids", (0, 1), {"retrieval": 3}, {3: ["rating", "retrieval"]}),  # shared dimensions: as retrieval left them
+    ],
+)
+def test_each_task_is_due_at_its_best_epoch_and_an_untrained_one_as_it_started(
+    features: str, weights: tuple[float, float], best: dict[str, int], known: dict[int, list[str]]
+) -> None:
+    config = CONFIG.replace(features=features, rating_weight=weights[0], retrieval_weight=weights[1])
+    recipe = config.resolve(dataset().facts(refit=False))
+    found = {epoch: phases.due(recipe, phases.Choices(best), epoch) for epoch in range(5)}
+    assert {epoch: tasks for epoch, tasks in found.items() if tasks} == known
 
 
 def test_graphs_are_rewritten_again_after_training_also_when_it_fails() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
-from amzrec.features.popularity import BACKOFF, UNSEEN, fit_prior, period_of
+from amzrec.features.popularity import BACKOFF, UNSEEN, Popularity, period_of
 from amzrec.store.dataset import NO_TIME
-from fits import DAY, batch_of, small
+from fits import DAY
 
 
 def times(*days: float) -> np.ndarray:
@@ -18,44 +16,44 @@ def times(*days: float) -> np.ndarray:
 
 
 def test_one_period_holds_the_log_shares_of_all_time() -> None:
-    prior = fit_prior(np.array([1, 1, 1, 2]), times(0, 9, 99, 999), 4, None)
+    popularity = Popularity.of(np.array([1, 1, 1, 2]), times(0, 9, 99, 999), 4, None)
     everything = 4 + 4 * UNSEEN  # rows 0 and 3 have no review, and count as UNSEEN
-    np.testing.assert_allclose(np.exp(prior.table[0]), np.array([0.1, 3.1, 1.1, 0.1]) / everything, rtol=1e-6)
-    assert np.exp(prior.table[0]).sum() == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(np.exp(prior.own), np.array([2.1, 2.1, 2.1, 0.1]) / everything, rtol=1e-6)
-    assert prior.period(times(-5, 5000)).tolist() == [0, 0]
+    np.testing.assert_allclose(np.exp(popularity.log_share[0]), np.array([0.1, 3.1, 1.1, 0.1]) / everything, rtol=1e-6)
+    assert np.exp(popularity.log_share[0]).sum() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(np.exp(popularity.own_log_share), np.array([2.1, 2.1, 2.1, 0.1]) / everything, rtol=1e-6)
+    assert popularity.period(times(-5, 5000)).tolist() == [0, 0]
 
 
 def test_without_dates_there_is_one_period_whatever_the_half_life() -> None:
-    prior = fit_prior(np.array([1, 2]), np.array([NO_TIME, 5 * DAY]), 3, 30.0)
-    assert prior.table.shape == (1, 3)
-    assert prior.half_life is None
+    popularity = Popularity.of(np.array([1, 2]), np.array([NO_TIME, 5 * DAY]), 3, 30.0)
+    assert popularity.log_share.shape == (1, 3)
+    assert popularity.half_life is None
 
 
 def test_two_periods_worked_by_hand() -> None:
     # days 0, 0 and 2 with a half-life of one day: two periods of a day each, whose middles are a day apart
     product = np.array([1, 2, 1])
-    prior = fit_prior(product, times(0, 0, 2), 3, 1.0)
-    assert prior.edges.tolist() == [DAY]
-    assert prior.period(times(0, 0.5, 1, 2)).tolist() == [0, 0, 1, 1]
+    popularity = Popularity.of(product, times(0, 0, 2), 3, 1.0)
+    assert popularity.edges.tolist() == [DAY]
+    assert popularity.period(times(0, 0.5, 1, 2)).tolist() == [0, 0, 1, 1]
     # period 0: products 1 and 2 once each, and half of the review of period 1; period 1: the other way round
     weights = np.array([[0, 1 + 0.5, 1], [0, 0.5 + 1, 0.5]])
     all_time = np.array([0.1, 2.1, 1.1]) / 3.3
     known = (1 - BACKOFF) * weights / weights.sum(1, keepdims=True) + BACKOFF * all_time
-    np.testing.assert_allclose(np.exp(prior.table), known, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(popularity.log_share), known, rtol=1e-5)
     # each review weighs 1 in its own period and is left out there, and of the counts
     without = [(1 - BACKOFF) * 0.5 / 2.5, 0.0, (1 - BACKOFF) * 0.5 / 2.0]
     count = BACKOFF * np.array([1.1, 0.1, 1.1]) / 3.3
-    np.testing.assert_allclose(np.exp(prior.own), without + count, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(popularity.own_log_share), without + count, rtol=1e-5)
 
 
 def test_what_was_popular_lately_leads_in_the_last_period_and_what_was_before_in_the_first() -> None:
     product, day = np.repeat([1, 2], 30), np.arange(60.0)
-    prior = fit_prior(product, times(*day), 3, 5.0)
-    assert prior.table[0, 1] > prior.table[0, 2]
-    assert prior.table[-1, 2] > prior.table[-1, 1]
-    assert len(prior.table) == len(prior.edges) + 1
-    np.testing.assert_allclose(np.exp(prior.table).sum(1), 1, rtol=1e-5)
+    popularity = Popularity.of(product, times(*day), 3, 5.0)
+    assert popularity.log_share[0, 1] > popularity.log_share[0, 2]
+    assert popularity.log_share[-1, 2] > popularity.log_share[-1, 1]
+    assert len(popularity.log_share) == len(popularity.edges) + 1
+    np.testing.assert_allclose(np.exp(popularity.log_share).sum(1), 1, rtol=1e-5)
 
 
 def test_after_the_end_and_without_a_date_the_last_period_counts() -> None:
@@ -65,30 +63,13 @@ def test_after_the_end_and_without_a_date_the_last_period_counts() -> None:
 
 
 def test_reviews_of_a_single_day_are_one_period() -> None:
-    prior = fit_prior(np.array([1, 2, 2]), times(7, 7, 7), 3, 30.0)
-    assert prior.table.shape == (1, 3)
-    assert np.isfinite(prior.table).all()
-    assert np.isfinite(prior.own).all()
+    popularity = Popularity.of(np.array([1, 2, 2]), times(7, 7, 7), 3, 30.0)
+    assert popularity.log_share.shape == (1, 3)
+    assert np.isfinite(popularity.log_share).all()
+    assert np.isfinite(popularity.own_log_share).all()
 
 
 def test_many_products_get_fewer_periods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("amzrec.features.popularity.ENTRIES", 40)
-    prior = fit_prior(np.array([1, 2, 2]), times(0, 300, 600), 10, 30.0)
-    assert prior.table.shape == (4, 10)
-
-
-@pytest.mark.parametrize("half_life", [None, 30.0])
-def test_an_untrained_model_ranks_as_popularity_at_the_querys_time(half_life: float | None) -> None:
-    from amzrec.model.keras2 import import_tensorflow
-
-    tf: Any = import_tensorflow()
-    fit, model = small(half_life, noise=0)
-    batch = batch_of(fit)
-    x, y = model(batch)
-    products = tf.range(1, 10)
-    candidate = model.candidate_vectors(products, model.call_tower(products, "candidate"))
-    scores = tf.matmul(model.query_vectors(batch, tf.zeros_like(x)), candidate, transpose_b=True)
-    np.testing.assert_allclose(scores, fit.prior.table[fit.period, 1:], atol=1e-5)
-    # and what the towers add is small at the start
-    dims = model.config.retrieval_dims
-    assert np.abs(tf.reduce_sum(x[:, :dims] * y[:, :dims], 1)).max() / model.config.temperature < 0.5
+    popularity = Popularity.of(np.array([1, 2, 2]), times(0, 300, 600), 10, 30.0)
+    assert popularity.log_share.shape == (4, 10)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import amzrec.training.phases
+import amzrec.training.session
 from amzrec.commands.train import alone, train
 from amzrec.config import TrainConfig
 from amzrec.errors import AmzrecError, Silent
 from amzrec.store.dataset import Dataset
 from amzrec.store.run import Run, finished_runs, open_run
-from amzrec.training.phases import STATE
+from amzrec.training.session import STATE
 from fits import dataset_of, random_reviews, reviews_of
 
 CONFIG = TrainConfig(dim=6, head=(), own_vector=3, epochs=2, patience=9, retrieval_weight=0.0, refit=False)
@@ -41,7 +41,7 @@ def _eagerly_and_with_every_checkpoint() -> Iterator[None]:
     from amzrec.training.learner import tf
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amzrec.training.phases, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 0.0)
         tf.config.run_functions_eagerly(True)
         yield
         tf.config.run_functions_eagerly(False)
@@ -100,7 +100,7 @@ def test_a_finished_run_holds_its_answers_and_nothing_that_only_resuming_needs(d
 def test_interrupted_before_the_first_checkpoint_nothing_is_left(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.training.phases, "CHECKPOINT_SECONDS", 999.0)
+    monkeypatch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 999.0)
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "run", CONFIG, progress=Stop("epoch 1"))
     assert left(tmp_path) == []
@@ -115,7 +115,7 @@ def test_a_run_that_cannot_be_written_at_the_end_is_resumed_and_is_the_same(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(amzrec.training.phases, "write_vectors", full)
+        disk.setattr(amzrec.training.session, "write_vectors", full)
         with pytest.raises(AmzrecError, match=r"No space left.*--resume"):
             train(data, tmp_path / "run", CONFIG)
     assert not (tmp_path / "run").exists()
@@ -130,7 +130,7 @@ def test_a_run_that_cannot_be_written_at_the_end_is_resumed_and_is_the_same(
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_like_a_run(
     data: Dataset, tmp_path: Path, checkpoints: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.training.phases, "CHECKPOINT_SECONDS", 0.0 if checkpoints else 999.0)
+    monkeypatch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 0.0 if checkpoints else 999.0)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
     try:

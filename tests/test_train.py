@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import amzrec.training.phases
+import amzrec.training.session
 from amzrec.answers.recommender import Recommender
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError, Silent
-from amzrec.features.batches import COLUMNS, fit_rows, with_prior
 from amzrec.store.dataset import Dataset, Reviews, open_dataset
 from amzrec.store.run import Run
-from amzrec.training.learner import Learner, tf
 
 SMALL = TrainConfig(
     dim=12, epochs=20, patience=20, head=(8,), learning_rate=0.05, average=0.5, l2=0.01, l2_history=0.01, mask=0.0
@@ -65,52 +63,6 @@ def same_vectors(one: Run, two: Run) -> bool:
     return all(np.array_equal(array, two.vectors[name], equal_nan=True) for name, array in one.vectors.arrays.items())
 
 
-def forward(dataset: Dataset, reviews: Reviews, mean: float, config: TrainConfig, example: int) -> Any:
-    """What the model computes for one train review in a training step, the mean stars frozen."""
-    fit = with_prior(fit_rows(dataset, reviews, config), reviews, None)
-    moved = fit.value + np.float32((fit.mean - mean) / fit.unit)  # values against the frozen mean
-    totals = [np.bincount(rows, moved, len(side.total)) for rows, side in
-              ((fit.customer, fit.customers), (fit.product, fit.products))]  # fmt: skip
-    sides = []
-    for side, total, other_total, other in (
-        (fit.customers, totals[0], totals[1], fit.products),
-        (fit.products, totals[1], totals[0], fit.customers),
-    ):
-        bias = (other_total / (other.number + other.shrink)).astype(np.float32)
-        edge = fit.customer_edge if side is fit.customers else fit.product_edge
-        partner = fit.product if side is fit.customers else fit.customer
-        residual = np.zeros_like(side.residual)
-        residual[edge] = moved - bias[partner]
-        sides.append(dataclasses.replace(side, total=total.astype(np.float32), residual=residual))
-    fit = dataclasses.replace(fit, value=moved, mean=mean, customers=sides[0], products=sides[1])
-    learner = Learner(config, fit, dataset, (1.0, 1.0))
-    batch = {name: tf.constant(getattr(fit, name)[[example]]) for name in COLUMNS}
-    found = learner.model.forward(batch, True)
-    return [np.asarray(part) for part in (found.x, found.y, found.query_bias, found.candidate_bias)], fit.own_prior
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-def test_a_planted_target_does_not_change_its_own_prediction(board: Dataset, dropout: float) -> None:
-    config, train, example = SMALL.replace(history_dropout=dropout), board.train, 7
-    planted = train.take(np.arange(len(train)))
-    planted.stars[example] = 1.0 if train.stars[example] == 5.0 else 5.0
-    before, prior = forward(board, train, 4.0, config, example)
-    after, planted_prior = forward(board, planted, 4.0, config, example)
-    for one, two in zip(before, after, strict=True):
-        np.testing.assert_allclose(one, two, atol=1e-6)
-    assert prior[example] == planted_prior[example]
-
-
-def test_the_planted_target_changes_what_others_see(board: Dataset) -> None:
-    train, example = board.train, 7
-    planted = train.take(np.arange(len(train)))
-    planted.stars[example] = 1.0 if train.stars[example] == 5.0 else 5.0
-    other = int(np.flatnonzero((train.customer == train.customer[example]) & (np.arange(len(train)) != example))[0])
-    before, _ = forward(board, train, 4.0, SMALL, other)
-    after, _ = forward(board, planted, 4.0, SMALL, other)
-    assert np.abs(before[2] - after[2]).max() > 0.01  # the bias of the same customer, seen from another review
-
-
 def test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(joint: Run) -> None:
     recommender = Recommender(joint.vectors)
     found = [
@@ -151,7 +103,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Datase
 def test_a_stopped_training_goes_on_where_it_was(
     board: Dataset, whole: Run, tmp_path: Path, stop_at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.training.phases, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         amzrec.train(board, tmp_path / "stopped", TINY, progress=Told(stop_at))
     assert not (tmp_path / "stopped").exists()

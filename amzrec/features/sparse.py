@@ -70,7 +70,8 @@ def kept(slots: Ints, seed: int | None, dropout: float) -> Floats:
     if seed is None or dropout == 0:
         return listed.astype(np.float32)
     with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
-        mixed = slots.astype(np.int64) + np.array([seed]).astype(np.int64) * np.int64(GOLDEN)
+        start = np.array([seed % (1 << 64)], np.uint64).astype(np.int64)
+        mixed = slots.astype(np.int64) + start * np.int64(GOLDEN)
         for shift, factor in SPLITMIX:
             mixed = (mixed ^ (mixed >> np.int64(shift))) * np.int64(factor)
     share = ((mixed >> np.int64(31)) & 0xFFFFFF).astype(np.float32)
