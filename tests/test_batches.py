@@ -7,6 +7,7 @@ import pytest
 
 from amzrec.config import TrainConfig
 from amzrec.features.batches import COLUMNS, HELD_OUT, batch_size, fit_rows, held_out, list_order, packed, positions
+from amzrec.store.dataset import Scale
 from fits import dataset_of, random_reviews, reviews_of
 
 NAN = float("nan")
@@ -87,8 +88,7 @@ def test_features_and_title_words_become_attributes_unless_only_one_row_has_them
 
 def test_a_scale_of_ten_points_is_four_model_units_wide() -> None:
     reviews = reviews_of([(1, 1, 10.0), (2, 1, 0.0)])
-    dataset = dataset_of(reviews)
-    dataset.info["stars"] = {"min": 0.0, "max": 10.0}
+    dataset = dataset_of(reviews, scale=Scale(0.0, 10.0))
     fit = fit_rows(dataset, reviews, FULL)
     np.testing.assert_allclose(fit.value * fit.unit + fit.mean, [10.0, 0.0])
     assert fit.value.tolist() == [2.0, -2.0]

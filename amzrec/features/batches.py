@@ -79,8 +79,8 @@ def fit_rows(dataset: Dataset, reviews: Reviews, config: TrainConfig) -> Fit:
     """Arrange the reviews for training; histories are capped at random, from the seed."""
     cap, least = config.history_cap, 1 if config.shared else max(config.own_vector, 1)
     rated = ~np.isnan(reviews.stars)
-    scale = dataset.info.get("stars") or {}
-    low, high = float(scale.get("min", 1.0)), float(scale.get("max", 5.0))
+    scale = dataset.info.stars
+    low, high = (scale.min, scale.max) if scale else (1.0, 5.0)
     unit = (high - low) / 4 or 1.0
     mean = float(reviews.stars[rated].mean(dtype=np.float64)) if rated.any() else (low + high) / 2
     value = np.where(rated, (reviews.stars - mean) / unit, 0).astype(np.float32)

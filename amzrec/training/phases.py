@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amzrec import __version__
+from amzrec.arrays import offsets_of
 from amzrec.config import TrainConfig, flag
 from amzrec.errors import AmzrecError, Progress
 from amzrec.features.batches import SHRINK_CUSTOMER, bias_scale, fit_rows, with_prior, with_trend
 from amzrec.features.popularity import HALF_LIVES
-from amzrec.store.dataset import Dataset, Reviews
-from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, VECTORS, Strings, Vectors, feature_lists, write_vectors
+from amzrec.store.dataset import PARTS, Dataset, Reviews
+from amzrec.store.documents import plain
+from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, TASKS, RunInfo
+from amzrec.store.strings import Strings, feature_lists
+from amzrec.store.vectors import VECTORS, Head, Vectors, write_vectors
 
 if TYPE_CHECKING:
     from amzrec.features.batches import Fit
@@ -30,7 +34,6 @@ if TYPE_CHECKING:
 WATCHED = 20_000  # most valid reviews that an epoch is judged by
 CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
 STATE = "state.json"
-TASKS = ("rating", "retrieval")
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -96,8 +99,8 @@ class Training:
         self.saved = self.started
         settings = {
             "config": config.to_json(),
-            "fingerprint": dataset.info.get("fingerprint"),
-            "protocol": dataset.protocol,
+            "fingerprint": dataset.info.fingerprint,
+            "protocol": plain(dataset.protocol),
         }
         self.state = self.begin(settings, resume, overwrite)
         self.before = self.state.seconds
@@ -279,23 +282,23 @@ class Training:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(state.history)
-        info = {
-            "config": self.config.to_json(),
-            "trained": self.tasks,
-            "protocol": dataset.protocol,
-            "dataset": str(dataset.path.resolve()),
-            "fingerprint": dataset.info.get("fingerprint"),
-            "source": dataset.info.get("source"),
-            "fit_parts": fit_parts,
-            "best_epochs": state.best,
-            "half_life": state.half_life,
-            "trend": state.trend,
-            "svd_start": state.svd_start,
-            "seconds": round(self.before + time.monotonic() - self.started, 1),
-            "versions": versions(),
-            "finished": time.time(),
-        }
-        (self.work / RUN).write_text(json.dumps(info, indent=1))
+        info = RunInfo(
+            config=self.config.to_json(),
+            trained=tuple(self.tasks),
+            protocol=dataset.protocol,
+            dataset=str(dataset.path.resolve()),
+            fingerprint=dataset.info.fingerprint,
+            source=dataset.info.source,
+            fit_parts=tuple(fit_parts),
+            best_epochs=state.best,
+            half_life=state.half_life,
+            trend=state.trend,
+            svd_start=state.svd_start,
+            seconds=round(self.before + time.monotonic() - self.started, 1),
+            versions=versions(),
+            finished=time.time(),
+        )
+        info.write(self.work / RUN)
 
 
 def versions() -> dict[str, str]:
@@ -307,12 +310,12 @@ def versions() -> dict[str, str]:
 def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: list[str]) -> Vectors:
     """One Vectors of both tasks' snapshots; their dimensions stand side by side, so each keeps its own best epoch."""
     customers, products = dataset.customers, dataset.products
-    parts = [dataset.train, dataset.valid, dataset.test]
-    every = Reviews.concat(parts)
-    part = np.repeat(np.arange(3, dtype=np.uint8), [len(p) for p in parts])
+    every = Reviews.concat([dataset.train, dataset.valid, dataset.test])
+    part = np.repeat(np.arange(3, dtype=np.uint8), [len(getattr(dataset, name)) for name in PARTS])
     order = np.lexsort((every.product, every.customer))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(every.customer, minlength=customers.num_rows))])
-    arrays = {name: rating[name] for name in ("rating_query", "rating_candidate", "rating_weight", "product_bias")}
+    arrays: dict[str, Any] = {
+        name: rating[name] for name in ("rating_query", "rating_candidate", "rating_weight", "product_bias")
+    }
     arrays |= {name: retrieval[name] for name in ("retrieval_query", "retrieval_candidate", "candidates")}
     arrays |= {name: retrieval[name].astype(np.int64) for name in ("product_counts", "customer_counts")}
     for name in ("query_base", "history_bag", "history_residual"):
@@ -321,35 +324,33 @@ def assemble(dataset: Dataset, rating: Arrays, retrieval: Arrays, fit_parts: lis
         arrays |= {"context": retrieval["context"], "context_edges": retrieval["edges"]}
     if rating["rating_context"].any():
         arrays |= {"rating_context": rating["rating_context"], "context_edges": retrieval["edges"]}
-    arrays |= {
-        "seen_offsets": offsets.astype(np.int64),
-        "seen_product": every.product[order],
-        "seen_stars": every.stars[order],
-        "seen_part": part[order],
-    }
-    layers = [(rating[f"kernel_{i}"], rating[f"bias_{i}"]) for i in range(int(rating["layers"]))]
+    strings: dict[str, Any] = {}
+    if listed := feature_lists(products["features"].to_pylist()):
+        strings["features"], lists = listed
+        arrays |= {"feature_offsets": lists.offsets, "feature_items": lists.items}
     dims = retrieval["retrieval_query"].shape[1] - 1
-    head = {
-        "mean": float(rating["mean"]) if np.isfinite(rating["mean"]) else None,
-        "low": float(rating["low"]),
-        "high": float(rating["high"]),
-        "a_customer": float(rating["a_customer"]),
-        "shrink_customer": SHRINK_CUSTOMER,
-        "temperature": float(retrieval["temperature"]),
-        "history": "sequence" if retrieval["sequence"] else "bag",
-        "retrieval_dims": dims,
-        "rating_start": dims,
-        "fit_parts": [("train", "valid", "test").index(name) for name in fit_parts],
-    }
-    titles = ["" if title is None else title for title in products["title"].to_pylist()]
-    features, listed = feature_lists(products["features"].to_pylist())
-    arrays |= listed
+    head = Head(
+        mean=float(rating["mean"]) if np.isfinite(rating["mean"]) else None,
+        low=float(rating["low"]),
+        high=float(rating["high"]),
+        bias_weight=float(rating["a_customer"]),
+        bias_shrinkage=SHRINK_CUSTOMER,
+        temperature=float(retrieval["temperature"]),
+        retrieval_dims=dims,
+        rating_start=dims,
+        history="sequence" if retrieval["sequence"] else "bag",
+        fit_tags=tuple(PARTS.index(name) for name in fit_parts),
+    )
     return Vectors(
-        arrays,
-        layers,
-        head,
-        Strings.of(customers["customer_id"].to_pylist()),
-        Strings.of(products["product_id"].to_pylist()),
-        Strings.of(titles),
-        features,
+        **arrays,
+        seen_offsets=offsets_of(np.bincount(every.customer, minlength=customers.num_rows)),
+        seen_product=every.product[order],
+        seen_stars=every.stars[order],
+        seen_part=part[order],
+        layers=[(rating[f"kernel_{i}"], rating[f"bias_{i}"]) for i in range(int(rating["layers"]))],
+        head=head,
+        customer_ids=Strings.of(customers["customer_id"].to_pylist()),
+        product_ids=Strings.of(products["product_id"].to_pylist()),
+        titles=Strings.of(["" if title is None else title for title in products["title"].to_pylist()]),
+        **strings,
     )
