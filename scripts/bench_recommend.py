@@ -131,7 +131,7 @@ def everyone(folder: Path, customers: int, products: int, dims: int, rounds: int
 def whole(folder: Path, customers: int, products: int, dims: int) -> list[str]:
     """Everyone once, in a process of its own."""
     run = generated(folder / "whole", customers, products, dims)
-    code = f"from amzrec.commands.recommend import recommend_all; recommend_all({str(run.path)!r}, {str(folder / 'w.parquet')!r})"
+    code = f"from amzrec import recommend_all; recommend_all({str(run.path)!r}, {str(folder / 'w.parquet')!r})"
     started = time.perf_counter()
     peak = int(subprocess.run([sys.executable, "-c", f"{code}; {PEAK}"], cwd=HERE, **READ).stdout)
     seconds = time.perf_counter() - started

@@ -91,9 +91,8 @@ def test_documents_of_amzrec_0_1_are_still_read() -> None:
 def test_what_a_folder_of_amzrec_0_1_does_not_say_gets_a_default() -> None:
     run = RunInfo.of({"finished": 1.0})
     assert (run.fit_parts, run.trained, run.recipe) == (("train", "valid"), ("rating", "retrieval"), {})
-    head = VectorsIndex.of(
-        {"files": {}, "layers": 0, "head": {"mean": None, "retrieval_dims": 4, "rating_start": 2}}
-    ).head
+    least = {"mean": None, "retrieval_dims": 4, "rating_start": 2}
+    head = VectorsIndex.of({"files": {}, "layers": 0, "head": least}).head
     assert (head.history, head.fit_tags) == ("bag", (0, 1))
 
 

@@ -9,11 +9,11 @@ import dataclasses
 class DataProtocol:
     """The settings of `prepare` that decide which rows are compared; see PrepareConfig for each of them."""
 
+    product_key: str  # id, title or parent
+    min_reviews: int
+    min_stars: float
     split: str
     test: float
     valid: float
     seed: int
-    product_key: str  # id, title or parent
-    min_reviews: int
-    min_stars: float
     catalogue: str
