@@ -137,7 +137,7 @@ def test_the_old_name_of_a_key_is_no_key_of_todays_format(tmp_path: Path) -> Non
         ({"fit_parts": "train"}, "fit_parts is 'train'"),
         ({"fit_parts": ["train", 1]}, r"fit_parts[1] is 1"),
         ({"best_epochs": {"rating": "one"}}, "best_epochs.rating is 'one'"),
-        ({"protocol": {"split": "random"}}, "protocol.test is missing"),
+        ({"protocol": {"split": "random"}}, "protocol.product_key is missing"),
         ({"format_version": "one"}, "format_version is 'one'"),
     ],
 )
