@@ -53,6 +53,10 @@ class Lists:
         """Which list each item belongs to, [S]."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    def span(self, owner: int) -> slice:
+        """Where the list of an owner stands in `items`, and in arrays that lie beside it."""
+        return slice(int(self.offsets[owner]), int(self.offsets[owner + 1]))
+
     def take(self, owners: Array) -> Lists:
         """The lists of these owners [n], in that order; an owner may be named twice."""
         begin, end = self.offsets[owners], self.offsets[owners + 1]

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import resource
 import tempfile
 from collections.abc import Callable
@@ -35,10 +34,24 @@ import pyarrow.parquet as pq
 import amzrec.commands.evaluate
 from amzrec.answers.recommender import Recommender
 from amzrec.commands.evaluate import answer, evaluate
+from amzrec.config import PrepareConfig
 from amzrec.evaluation.testset import ask
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
-from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
-from amzrec.store.run import RUN, Run, Strings, Vectors, open_run, write_vectors
+from amzrec.store.dataset import (
+    CUSTOMER_SCHEMA,
+    NO_TIME,
+    PRODUCT_SCHEMA,
+    Dataset,
+    DatasetInfo,
+    Reviews,
+    Scale,
+    open_dataset,
+    reviews_table,
+)
+from amzrec.store.protocol import DataProtocol
+from amzrec.store.run import RUN, Run, RunInfo, open_run
+from amzrec.store.strings import Strings
+from amzrec.store.vectors import Head, Vectors, write_vectors
 from bench_recommend import alternating, markdown, section
 
 tf: Any = import_tensorflow()
@@ -71,9 +84,9 @@ def dataset_of(folder: Path, reviews: Reviews) -> Dataset:
         columns = {"row": pa.array(range(rows + 1)), f"{name[:-1]}_id": ids}
         empty = pa.table({f.name: columns.get(f.name, pa.nulls(rows + 1, f.type)) for f in schema}).cast(schema)
         pq.write_table(empty, folder / f"{name}.parquet")
-    protocol = {"split": "random", "seed": 42, "product_key": "id", "min_stars": 0.0, "catalogue": "train"}
-    info = {"fingerprint": "generated", "protocol": protocol, "stars": {"min": 1.0, "max": 5.0}}
-    (folder / "dataset.json").write_text(json.dumps(info))
+    protocol = DataProtocol(**PrepareConfig(product_key="id").protocol())
+    info = DatasetInfo(source="generated", fingerprint="generated", protocol=protocol, stars=Scale(1.0, 5.0))
+    info.write(folder / "dataset.json")
     return open_dataset(folder)
 
 
@@ -109,16 +122,15 @@ def run_of(folder: Path, dataset: Dataset, dated: bool, unknown: bool = False) -
         arrays["context_edges"] = (np.arange(1, PERIODS) * (DAYS * DAY // PERIODS)).astype(np.int64)
     sizes = [3 * WIDTH + 2, 256, 128, 1]
     layers = [(table(a, b), table(b)) for a, b in itertools.pairwise(sizes)]
-    head = {"mean": 3.0, "low": 1.0, "high": 5.0, "retrieval_dims": WIDTH}
-    ids = [
-        Strings.of(dataset.customers["customer_id"].to_pylist()),
-        Strings.of(dataset.products["product_id"].to_pylist()),
-    ]
+    strings = {
+        "customer_ids": Strings.of(dataset.customers["customer_id"].to_pylist()),
+        "product_ids": Strings.of(dataset.products["product_id"].to_pylist()),
+        "titles": Strings.of([""] * (TITLES + 1)),
+    }
     folder.mkdir()
-    write_vectors(folder, Vectors(arrays, layers, head, *ids, Strings.of([""] * (TITLES + 1))))
-    (folder / RUN).write_text(
-        json.dumps({"finished": 1.0, "dataset": str(dataset.path), "fit_parts": ["train", "valid"]})
-    )
+    head = Head(mean=3.0, retrieval_dims=WIDTH, rating_start=0)
+    write_vectors(folder, Vectors(**arrays, **strings, layers=layers, head=head))
+    RunInfo(finished=1.0, dataset=str(dataset.path)).write(folder / RUN)
     return open_run(folder)
 
 
@@ -129,7 +141,7 @@ def factorized(run: Run, test: Reviews, candidates: Any, batch: int) -> Callable
     )
     if layer is not candidates:
         layer.index_from_dataset(candidates)
-    queries, products = run.vectors["retrieval_query"], run.vectors["retrieval_candidate"]
+    queries, products = run.vectors.retrieval_query, run.vectors.retrieval_candidate
     metric = tfrs.metrics.FactorizedTopK(candidates=layer, ks=KS)
 
     @tf.function  # type: ignore[untyped-decorator]
@@ -175,7 +187,7 @@ def main() -> None:
         with_dates = dataset_of(folder / "dated", dataclasses.replace(reviews, timestamp=time))
         run, known = run_of(folder / "run", dataset, False), run_of(folder / "known", dataset, False, True)
         dated = run_of(folder / "dates", with_dates, True, True)
-        rows, vectors, test = known.vectors["candidates"], known.vectors["retrieval_candidate"], dataset.test
+        rows, vectors, test = known.vectors.candidates, known.vectors.retrieval_candidate, dataset.test
         unique = tf.data.Dataset.from_tensor_slices((rows, vectors[rows])).batch(4096).cache()
         titles = Reviews.concat([dataset.train, dataset.valid]).product
         repeated = tf.data.Dataset.from_tensor_slices((titles, vectors[titles])).batch(128)

@@ -142,7 +142,7 @@ def prepare(file: Path, folder: Path) -> int:
     """All of it."""
     from amzrec.commands.prepare import prepare as verb
 
-    return int(verb(file, folder).info["counts"]["kept"])
+    return int(verb(file, folder).info.counts.kept)
 
 
 NAMES = {  # of the columns in each layout

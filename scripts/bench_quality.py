@@ -313,10 +313,10 @@ def catalogue(data: Path, folder: Path) -> Figures:
 def among_new(run: Run, dataset: Dataset) -> dict[str, Figures]:
     """top-100 of the test reviews of products without a review, ranked among these products alone, ties against us."""
     vectors, test = run.vectors, dataset.test
-    candidates = vectors["candidates"]
-    new = candidates[vectors["product_counts"][candidates] == 0]
+    candidates = vectors.candidates
+    new = candidates[vectors.product_counts[candidates] == 0]
     asked = np.isin(test.product, new)
-    scores = vectors["retrieval_query"][test.customer[asked]] @ vectors["retrieval_candidate"][new].T
+    scores = vectors.retrieval_query[test.customer[asked]] @ vectors.retrieval_candidate[new].T
     own = np.searchsorted(new, test.product[asked])
     above = (scores >= scores[np.arange(len(own)), own][:, None]).sum(axis=1) - 1
     found = {"amzrec, among new products": {"top_100": float((above < 100).mean())}}
@@ -428,7 +428,7 @@ def pairs(source: str) -> Job:
         dataset, recommender = open_dataset(folder / "dataset"), Recommender(run.vectors)
         rng = np.random.default_rng(1)
         train, test = dataset.train, dataset.test
-        counts = recommender.vectors["product_counts"]
+        counts = recommender.vectors.product_counts
         popular = recommender.candidates[np.argsort(-counts[recommender.candidates], kind="stable")[:11]]
         mine: dict[int, list[int]] = {}
         for c, p in zip(train.customer.tolist(), train.product.tolist(), strict=True):

@@ -14,7 +14,6 @@ A generated run (random vectors, 3 reviews per customer, titles of 40 letters), 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -29,7 +28,9 @@ from typing import Any
 import numpy as np
 
 from amzrec.commands.recommend import recommend_all
-from amzrec.store.run import RUN, Run, Strings, Vectors, open_run, write_vectors
+from amzrec.store.run import RUN, Run, RunInfo, open_run
+from amzrec.store.strings import Strings
+from amzrec.store.vectors import Head, Vectors, write_vectors
 
 HERE = Path(__file__).resolve().parents[1]
 # not ru_maxrss: a child starts with that of the process that started it
@@ -62,12 +63,17 @@ def generated(folder: Path, customers: int, products: int, dims: int, seed: int 
     # what only --liked reads
     arrays |= {name: np.zeros((1, 1), np.float32) for name in ("query_base", "history_bag", "history_residual")}
     layers = [(0.1 * table(3 * dims + 2, 64), np.zeros(64, np.float32)), (table(64, 1), np.zeros(1, np.float32))]
-    head = {"mean": 4.0, "low": 1.0, "high": 5.0, "retrieval_dims": dims}
+    head = Head(mean=4.0, retrieval_dims=dims, rating_start=0)
     names = [["", *(f"{kind}{n:027}" for n in range(rows))] for kind, rows in (("A", customers), ("B", products))]
     titles = ["", *(f"A product of the catalogue, number {n:05}" for n in range(products))]
+    strings = {
+        "customer_ids": Strings.of(names[0]),
+        "product_ids": Strings.of(names[1]),
+        "titles": Strings.of(titles),
+    }
     folder.mkdir(parents=True)
-    write_vectors(folder, Vectors(arrays, layers, head, Strings.of(names[0]), Strings.of(names[1]), Strings.of(titles)))
-    (folder / RUN).write_text(json.dumps({"finished": 1.0}))
+    write_vectors(folder, Vectors(**arrays, **strings, layers=layers, head=head))
+    RunInfo(finished=1.0).write(folder / RUN)
     return open_run(folder)
 
 
@@ -78,12 +84,12 @@ def brute_force(run: Run, customers: int) -> Callable[[], None]:
     tf, tfrs = import_tensorflow(), import_tfrs()
     vectors = run.vectors
     layer = tfrs.layers.factorized_top_k.BruteForce(k=10)
-    layer.index(tf.constant(vectors["retrieval_candidate"][1:]), tf.range(1, len(vectors["retrieval_candidate"])))
+    layer.index(tf.constant(vectors.retrieval_candidate[1:]), tf.range(1, len(vectors.retrieval_candidate)))
     ask = tf.function(layer.call)
 
     def peer() -> None:
         for start in range(1, customers + 1, 1024):
-            ask(tf.constant(vectors["retrieval_query"][start : start + 1024]))[1].numpy()
+            ask(tf.constant(vectors.retrieval_query[start : start + 1024]))[1].numpy()
 
     return peer
 
@@ -125,9 +131,7 @@ def everyone(folder: Path, customers: int, products: int, dims: int, rounds: int
 def whole(folder: Path, customers: int, products: int, dims: int) -> list[str]:
     """Everyone once, in a process of its own."""
     run = generated(folder / "whole", customers, products, dims)
-    code = (
-        f"from amzrec.recommend import recommend_all; recommend_all({str(run.path)!r}, {str(folder / 'w.parquet')!r})"
-    )
+    code = f"from amzrec import recommend_all; recommend_all({str(run.path)!r}, {str(folder / 'w.parquet')!r})"
     started = time.perf_counter()
     peak = int(subprocess.run([sys.executable, "-c", f"{code}; {PEAK}"], cwd=HERE, **READ).stdout)
     seconds = time.perf_counter() - started

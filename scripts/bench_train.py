@@ -30,7 +30,7 @@ from amzrec.config import TrainConfig
 from amzrec.features.batches import COLUMNS, fit_rows
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
 from amzrec.model.losses import LOGITS, softmax_loss
-from amzrec.store.dataset import NO_TIME, Dataset, Reviews
+from amzrec.store.dataset import NO_TIME, Dataset, Reviews, Scale
 from amzrec.training.learner import Learner, examples
 from bench_evaluate import CUSTOMERS, ROWS, TITLES, WIDTH, dataset_of, generated
 from bench_recommend import HERE, READ, alternating, markdown, section
@@ -55,7 +55,7 @@ class Tables:
             return pa.table({f"{name}_id": pa.nulls(size + 1, pa.string()), "features": lists})
 
         self.customers, self.products = table("customer", customers), table("product", titles)
-        self.info = {"stars": {"min": 1.0, "max": 5.0}}
+        self.info = argparse.Namespace(stars=Scale(1.0, 5.0))
 
     def candidates(self, counts: Any) -> Any:
         """All products with a review."""

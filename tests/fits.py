@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from amzrec.config import Recipe, TrainConfig
+from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.features.fitted import Fitted, fit
 from amzrec.features.steps import HistorySteps, IdSteps
-from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, Reviews
+from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, DatasetInfo, Reviews, Scale
+from amzrec.store.protocol import DataProtocol
 
 DAY = 86_400
+SCALE = Scale(1.0, 5.0)
 CUSTOMERS, PRODUCTS = 12, 9  # the last of each is never reviewed in train
 
 
@@ -24,7 +26,13 @@ def reviews_of(rows: list[tuple[int, int, float]], days: list[float] | None = No
     return Reviews(customer.astype(np.int32), product.astype(np.int32), stars.astype(np.float32), time)
 
 
-def dataset_of(train: Reviews, valid: Reviews | None = None, catalogue: str = "train") -> Dataset:
+def dataset_of(
+    train: Reviews,
+    valid: Reviews | None = None,
+    catalogue: str = "train",
+    scale: Scale = SCALE,
+    fingerprint: str = "memory",
+) -> Dataset:
     """A dataset in memory with customers c1 .. c12 and products p1 .. p9, the odd ones of both described."""
     described = [["age=30", "kind=odd"] if row % 2 else [] for row in range(20)]
     customers = {
@@ -41,7 +49,8 @@ def dataset_of(train: Reviews, valid: Reviews | None = None, catalogue: str = "t
         "features": described[: PRODUCTS + 1],
         "tokens": [[], *([100, 200 + row // 4] for row in range(1, PRODUCTS + 1))],
     }
-    info = {"protocol": {"catalogue": catalogue}, "stars": {"min": 1.0, "max": 5.0}}
+    protocol = DataProtocol(**PrepareConfig(catalogue=catalogue).protocol())
+    info = DatasetInfo(source="memory", fingerprint=fingerprint, protocol=protocol, stars=scale)
     tables = (
         pa.table({name: list(column) for name, column in table.items()}, schema)
         for table, schema in ((customers, CUSTOMER_SCHEMA), (products, PRODUCT_SCHEMA))

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from amzrec.arrays import offsets_of
 from amzrec.store.dataset import Dataset, Reviews, open_dataset
-from amzrec.store.run import RUN, Run, Strings, Vectors, feature_lists, open_run, write_vectors
+from amzrec.store.run import RUN, Run, RunInfo, open_run
+from amzrec.store.strings import Strings, feature_lists
+from amzrec.store.vectors import Head, Vectors, write_vectors
 
 PARTS = ("train", "valid", "test")
 
 
 def seen_arrays(dataset: Dataset) -> dict[str, Any]:
-    """The seen_* arrays of ARRAYS from all three parts of a dataset."""
+    """The seen_* arrays of Vectors from all three parts of a dataset."""
     reviews = Reviews.concat([getattr(dataset, part) for part in PARTS])
     tags = np.repeat(np.arange(3, dtype=np.uint8), [len(getattr(dataset, part)) for part in PARTS])
     order = np.argsort(reviews.customer, kind="stable")
-    offsets = np.zeros(dataset.customers.num_rows + 1, np.int64)
-    np.cumsum(np.bincount(reviews.customer, minlength=dataset.customers.num_rows), out=offsets[1:])
     return {
-        "seen_offsets": offsets,
+        "seen_offsets": offsets_of(np.bincount(reviews.customer, minlength=dataset.customers.num_rows)),
         "seen_product": reviews.product[order],
         "seen_stars": reviews.stars[order],
         "seen_part": tags[order],
@@ -68,35 +69,33 @@ def random_vectors(
         "history_residual": by_residual,
         "product_bias": product_bias,
     }
-    scale = dataset.info["stars"] or {"min": 0.0, "max": 0.0}
-    features, listed = feature_lists(dataset.products["features"].to_pylist())
+    scale = dataset.info.stars
+    found: dict[str, Any] = {name: array.astype(np.float32) for name, array in arrays.items()}
+    if listed := feature_lists(dataset.products["features"].to_pylist()):
+        features, lists = listed
+        found |= {"features": features, "feature_offsets": lists.offsets, "feature_items": lists.items}
     return Vectors(
-        {name: array.astype(np.float32) for name, array in arrays.items()}
-        | {
-            "product_counts": counts.astype(np.int64),
-            "customer_counts": np.bincount(fit.customer, minlength=customers).astype(np.int64),
-            "candidates": dataset.candidates(counts),
-        }
-        | seen_arrays(dataset)
-        | listed,
-        [
+        **found | seen_arrays(dataset),
+        product_counts=counts.astype(np.int64),
+        customer_counts=np.bincount(fit.customer, minlength=customers).astype(np.int64),
+        candidates=dataset.candidates(counts),
+        layers=[
             (rng.normal(size=(3 * rating + 2, hidden)).astype(np.float32), np.ones(hidden, np.float32)),
             (rng.normal(size=(hidden, 1)).astype(np.float32), np.zeros(1, np.float32)),
         ],
-        {
-            "mean": mean if rated.any() else None,
-            "low": scale["min"],
-            "high": scale["max"],
-            "a_customer": a_customer,
-            "shrink_customer": 10.0,
-            "temperature": temperature,
-            "retrieval_dims": retrieval,
-            "rating_start": start,
-        },
-        Strings.of(dataset.customers["customer_id"].to_pylist()),
-        Strings.of(dataset.products["product_id"].to_pylist()),
-        Strings.of([title or "" for title in dataset.products["title"].to_pylist()]),
-        features,
+        head=Head(
+            mean=mean if rated.any() else None,
+            low=scale.min if scale else 0.0,
+            high=scale.max if scale else 0.0,
+            bias_weight=a_customer,
+            bias_shrinkage=10.0,
+            temperature=temperature,
+            retrieval_dims=retrieval,
+            rating_start=start,
+        ),
+        customer_ids=Strings.of(dataset.customers["customer_id"].to_pylist()),
+        product_ids=Strings.of(dataset.products["product_id"].to_pylist()),
+        titles=Strings.of([title or "" for title in dataset.products["title"].to_pylist()]),
     )
 
 
@@ -122,9 +121,9 @@ def parity_vectors(dataset: Dataset) -> Vectors:
         "history_bag": parity[1],
         "history_residual": np.zeros((products, 2)),
     }
-    head = vectors.head | {"mean": 1.0, "a_customer": 0.0, "temperature": 1.0, "rating_start": 0}
-    ready = vectors.arrays | {name: array.astype(np.float32) for name, array in arrays.items()}
-    return Vectors(ready, [], head, vectors.customer_ids, vectors.product_ids, vectors.titles, vectors.features)
+    head = dataclasses.replace(vectors.head, mean=1.0, bias_weight=0.0, temperature=1.0, rating_start=0)
+    ready: dict[str, Any] = {name: array.astype(np.float32) for name, array in arrays.items()}
+    return dataclasses.replace(vectors, **ready, layers=[], head=head)
 
 
 def write_run(folder: Path, dataset: Dataset | Path, vectors: Vectors, /, **info: Any) -> Run:
@@ -135,10 +134,9 @@ def write_run(folder: Path, dataset: Dataset | Path, vectors: Vectors, /, **info
     write_vectors(folder, vectors)
     facts = {
         "dataset": str(dataset.path),
-        "fingerprint": dataset.info["fingerprint"],
+        "fingerprint": dataset.info.fingerprint,
         "protocol": dataset.protocol,
-        "fit_parts": ["train", "valid"],
         "finished": 1.0,
     }
-    (folder / RUN).write_text(json.dumps(facts | info))
+    RunInfo(**facts | info).write(folder / RUN)
     return open_run(folder)

@@ -92,7 +92,7 @@ def test_a_new_product_is_retrieved_and_rated_by_what_its_shelf_is_to_the_custom
 
 def test_products_with_reviews_keep_what_they_learned(shelves: amzrec.Run) -> None:
     v = shelves.vectors
-    rows = v["candidates"]
-    assert (v["product_counts"][rows] == 0).sum() == 2
+    rows = v.candidates
+    assert (v.product_counts[rows] == 0).sum() == 2
     for name in ("rating_candidate", "retrieval_candidate"):
-        assert len(np.unique(np.asarray(v[name])[rows].round(6), axis=0)) == 20, "no two products are alike"
+        assert len(np.unique(np.asarray(getattr(v, name))[rows].round(6), axis=0)) == 20, "no two products are alike"

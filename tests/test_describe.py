@@ -162,7 +162,7 @@ def test_the_command_prints_a_table_or_one_document_and_draws_the_picture(tmp_pa
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_that_says_where(tmp_path: Path) -> None:
-    with pytest.raises(AmzrecError, match=r"cannot draw .*nowhere/x\.png"):
+    with pytest.raises(AmzrecError, match=r"cannot write the picture .*nowhere/x\.png"):
         describe(out=tmp_path / "nowhere" / "x.png")
 
 

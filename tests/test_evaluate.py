@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -114,11 +115,11 @@ def test_an_empty_slice_is_null_and_a_key_that_does_not_apply_is_left_out(parity
 def slow_figures(dataset: Dataset, vectors: Any, fit_parts: list[str], min_stars: float) -> dict[str, float]:
     """The model's figures by sorting every row of the whole score matrix."""
     test, seen = dataset.test, Reviews.concat([dataset.train, dataset.valid])
-    candidates = vectors["candidates"].tolist()
-    table = vectors["retrieval_candidate"][candidates]
+    candidates = vectors.candidates.tolist()
+    table = vectors.retrieval_candidate[candidates]
     hits, by_customer = {k: 0 for k in (1, 5, 10, 50, 100)}, dict[int, list[float]]()
     for c, p, s in zip(test.customer, test.product, test.stars, strict=True):
-        scores = table @ vectors["retrieval_query"][c]
+        scores = table @ vectors.retrieval_query[c]
         unseen = [i for i, row in enumerate(candidates) if row not in set(seen.product[seen.customer == c])]
         above = filtered = 10**9
         if p in candidates:
@@ -157,7 +158,7 @@ def test_the_figures_equal_a_slow_evaluation(tmp_path: Path, seed: int, fit_part
     )
     counts = np.bincount(fit.product, minlength=21)
     above = [
-        sum(counts[q] >= counts[p] for q in vectors["candidates"] if q != p) if p in vectors["candidates"] else 99
+        sum(counts[q] >= counts[p] for q in vectors.candidates if q != p) if p in vectors.candidates else 99
         for p in dataset.test.product
     ]
     assert found["baselines"]["popularity"]["retrieval"]["top_5"] == pytest.approx(np.mean(np.array(above) < 5))
@@ -218,13 +219,13 @@ def dated_run(folder: Path, *, context: list[tuple[int, int, float]], trend: flo
     change(folder / "dataset", "test", rows[::-1])
     dataset = open_dataset(folder / "dataset")
     vectors = parity_vectors(dataset)
-    vectors.arrays["retrieval_query"][:, :-1] = 0
-    vectors.arrays["rating_query"][:] = [0, 0, 0, 4]
+    vectors.retrieval_query[:, :-1] = 0
+    vectors.rating_query[:] = [0, 0, 0, 4]
     added = np.zeros((2, 21), np.float32)
     for period, product, value in context:
         added[period, product] = value
-    vectors.arrays["context"], vectors.arrays["context_edges"] = added, np.array([100 * DAY])
-    vectors.arrays["rating_context"] = np.array([trend, 0], np.float32)
+    edges, rating = np.array([100 * DAY]), np.array([trend, 0], np.float32)
+    vectors = dataclasses.replace(vectors, context=added, context_edges=edges, rating_context=rating)
     return write_run(folder / "run", dataset, vectors)
 
 
@@ -242,8 +243,8 @@ def test_a_review_is_ranked_as_of_its_own_date_and_a_list_as_of_its_first_review
 def test_without_anything_to_add_dates_change_nothing(tmp_path: Path) -> None:
     run = dated_run(tmp_path, context=[])
     dated = evaluate(run)
-    for name in ("context", "rating_context", "context_edges"):
-        del run.vectors.arrays[name]
+    undated = dataclasses.replace(run.vectors, context=None, rating_context=None, context_edges=None)
+    vars(run)["vectors"] = undated
     plain = evaluate(run)
     assert plain["protocol"].pop("query_context") == []
     assert dated["protocol"].pop("query_context") == ["date"]
@@ -341,15 +342,15 @@ def test_factorized_top_k_by_ids_gives_the_same_shares_where_there_are_no_ties(t
     vectors = random_vectors(dataset, np.random.default_rng(11))
     ks = (1, 5, 10)
     found = evaluate(write_run(tmp_path / "run", dataset, vectors))["model"]["retrieval"]
-    rows = vectors["candidates"]
-    table = tf.data.Dataset.from_tensor_slices((rows, vectors["retrieval_candidate"][rows])).batch(7)
+    rows = vectors.candidates
+    table = tf.data.Dataset.from_tensor_slices((rows, vectors.retrieval_candidate[rows])).batch(7)
     metric = tfrs.metrics.FactorizedTopK(
         candidates=tfrs.layers.factorized_top_k.Streaming(k=10).index_from_dataset(table), ks=ks
     )
     test = dataset.test
     shares = metric.update_state(
-        vectors["retrieval_query"][test.customer],
-        vectors["retrieval_candidate"][test.product],
+        vectors.retrieval_query[test.customer],
+        vectors.retrieval_candidate[test.product],
         true_candidate_ids=tf.constant(test.product),
     )
     del shares
@@ -367,16 +368,16 @@ def test_with_a_context_every_row_is_ranked_among_the_products_that_share_it(tmp
     vectors = random_vectors(dataset, np.random.default_rng(4))
     edges, context = np.array([200 * DAY]), np.random.default_rng(5).normal(size=(2, 21)).astype(np.float32)
     if dated:
-        vectors.arrays.update(context=context, context_edges=edges)
+        vectors = dataclasses.replace(vectors, context=context, context_edges=edges)
     found = evaluate(write_run(tmp_path / "run", dataset, vectors), context="kind")
-    candidates, test = vectors["candidates"].tolist(), dataset.test
+    candidates, test = vectors.candidates.tolist(), dataset.test
     counts = np.bincount(Reviews.concat([dataset.train, dataset.valid]).product, minlength=21)
     hits = {"model": 0, "popularity": 0}
     for c, p, t in zip(test.customer, test.product, test.timestamp, strict=True):
         if p not in candidates:
             continue
         among = [i for i in candidates if kind[i] == kind[p] or not kind[p]]
-        scores = vectors["retrieval_candidate"][among] @ vectors["retrieval_query"][c]
+        scores = vectors.retrieval_candidate[among] @ vectors.retrieval_query[c]
         if dated:
             scores += context[int(t >= edges[0])][among]
         hits["model"] += int((scores >= scores[among.index(p)]).sum()) <= 5

@@ -22,7 +22,7 @@ from amzrec.commands import export as export_module
 from amzrec.commands.export import export
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
-from amzrec.store.run import Strings
+from amzrec.store.strings import Strings
 from runs import parity_vectors, random_vectors, write_run
 
 needs_scann = pytest.mark.skipif(without_scann() is not None, reason=f"no ScaNN here: {without_scann()}")
@@ -85,10 +85,10 @@ def models(folder):
 def test_the_checkerboard_customer_gets_the_withheld_product_from_the_loaded_model(checkerboard, tmp_path):
     dataset = open_dataset(checkerboard)
     vectors = parity_vectors(dataset)
-    shown = vectors["seen_part"] != 2  # the withheld diagonal is not among what is hidden here
-    offsets = np.concatenate([[0], np.cumsum(shown)])[vectors["seen_offsets"]].astype(np.int64)
-    cut = {name: vectors[name][shown] for name in ("seen_product", "seen_stars", "seen_part")}
-    vectors = dataclasses.replace(vectors, arrays=vectors.arrays | cut | {"seen_offsets": offsets})
+    shown = vectors.seen_part != 2  # the withheld diagonal is not among what is hidden here
+    offsets = np.concatenate([[0], np.cumsum(shown)])[vectors.seen_offsets].astype(np.int64)
+    cut = {name: getattr(vectors, name)[shown] for name in ("seen_product", "seen_stars", "seen_part")}
+    vectors = dataclasses.replace(vectors, **cut, seen_offsets=offsets)
     out = export(write_run(tmp_path / "run", dataset, vectors), tmp_path / "out")
     for folder in models(out):
         found = recommend(load(folder), [f"u{u:02}" for u in range(20)], 1)
@@ -105,10 +105,10 @@ def test_scores_and_stars_are_those_of_the_vectors(made):
         found = recommend(load(folder), ["u03", "u07"], 4, [["p00"], ["p01"]])
         for n, customer in enumerate((4, 8)):
             gone = np.append(model.seen(customer)[0], [1, 2][n]).astype(np.int32)
-            rows, scores = model.retrieve(vectors["retrieval_query"][customer][None], 4, [gone])
+            rows, scores = model.retrieve(vectors.retrieval_query[customer][None], 4, [gone])
             assert [p.decode() for p in found["product_id"][n]] == [vectors.product_ids[r] for r in rows[0]]
             np.testing.assert_allclose(found["score"][n], scores[0], rtol=1e-5)
-            stars = model.rate(np.repeat(vectors["rating_query"][customer][None], 4, axis=0), rows[0])
+            stars = model.rate(np.repeat(vectors.rating_query[customer][None], 4, axis=0), rows[0])
             np.testing.assert_allclose(found["stars"][n], stars, rtol=1e-5)
 
 
@@ -119,7 +119,7 @@ def test_rate_predicts_the_stars_of_pairs_and_knows_average_strangers(made):
     found = load(out / "saved_model").signatures["rate"](
         customer_id=tf.constant(["u00", "nobody", "u05"]), product_id=tf.constant(["p09", "p09", "nothing"])
     )["stars"]
-    expected = Recommender(run.vectors).rate(run.vectors["rating_query"][[1, 0, 6]], np.array([10, 10, 0], np.int32))
+    expected = Recommender(run.vectors).rate(run.vectors.rating_query[[1, 0, 6]], np.array([10, 10, 0], np.int32))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -208,14 +208,14 @@ def test_ids_of_any_spelling_are_found_again(checkerboard, tmp_path, unchecked):
     found = recommend(load(out / "saved_model"), ids, 1)["score"][:, 0]
     model = Recommender(vectors)
     for row in range(21):
-        best = model.retrieve(vectors["retrieval_query"][row][None], 1, [model.seen(row)[0]])[1][0, 0]
+        best = model.retrieve(vectors.retrieval_query[row][None], 1, [model.seen(row)[0]])[1][0, 0]
         assert found[row] == pytest.approx(best, rel=1e-5)
 
 
 def test_a_run_without_stars_exports_retrieval_only(checkerboard, tmp_path, unchecked):
     dataset = open_dataset(checkerboard)
     vectors = random_vectors(dataset, np.random.default_rng(0))
-    head = vectors.head | {"mean": None, "low": None, "high": None}
+    head = dataclasses.replace(vectors.head, mean=None)
     run = write_run(tmp_path / "run", dataset, dataclasses.replace(vectors, head=head, layers=[]))
     model = load(export(run, tmp_path / "out") / "saved_model")
     assert set(model.signatures) == {"recommend", "serving_default"}
@@ -227,8 +227,8 @@ def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(m
     monkeypatch.setattr(export_module, "without_scann", lambda: "not needed")
 
     def wrong(vectors, folder, progress):
-        changed = np.roll(vectors["seen_product"], 1, axis=0)
-        return honest(dataclasses.replace(vectors, arrays=vectors.arrays | {"seen_product": changed}), folder, progress)
+        changed = np.roll(vectors.seen_product, 1, axis=0)
+        return honest(dataclasses.replace(vectors, seen_product=changed), folder, progress)
 
     monkeypatch.setattr(export_module, "save", wrong)
     with pytest.raises(AmzrecError, match="does not answer as the vectors"):

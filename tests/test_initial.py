@@ -68,8 +68,8 @@ def parity(tmp_path: Path) -> Dataset:
 
 def test_train_starts_there_where_valid_says_so(parity: Dataset, tmp_path: Path) -> None:
     config = TrainConfig(dim=12, epochs=1, rating_weight=0.0)
-    assert amzrec.train(parity, tmp_path / "run", config).info["svd_start"]
-    assert not amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False)).info["svd_start"]
+    assert amzrec.train(parity, tmp_path / "run", config).info.svd_start
+    assert not amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False)).info.svd_start
 
 
 def test_where_popularity_ranks_valid_better_it_trains_as_if_there_were_no_start(
@@ -79,5 +79,5 @@ def test_where_popularity_ranks_valid_better_it_trains_as_if_there_were_no_start
     config = TrainConfig(dim=12, epochs=2, rating_weight=0.0)
     run = amzrec.train(parity, tmp_path / "run", config)
     plain = amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False))
-    assert not run.info["svd_start"]
-    np.testing.assert_array_equal(run.vectors["retrieval_candidate"], plain.vectors["retrieval_candidate"])
+    assert not run.info.svd_start
+    np.testing.assert_array_equal(run.vectors.retrieval_candidate, plain.vectors.retrieval_candidate)

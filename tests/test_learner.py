@@ -17,8 +17,8 @@ from amzrec.errors import SILENT
 from amzrec.features.batches import positions
 from amzrec.features.fitted import fit
 from amzrec.model.keras2 import graphs_as_written
-from amzrec.store.dataset import Dataset, Reviews
-from amzrec.store.run import Vectors
+from amzrec.store.dataset import Dataset, Reviews, Scale
+from amzrec.store.vectors import Vectors
 from amzrec.training import phases
 from amzrec.training.learner import Learner, batches, draws, tf
 from amzrec.training.session import Session
@@ -54,9 +54,8 @@ def dataset() -> Dataset:
     """Stars, clicks and dates on a scale of ten points; valid has a stranger and a product that train does not have."""
     train = random_reviews()
     valid = [(1, 9, 2.0), (12, 3, 9.0), (2, 5, math.nan), (4, 1, 10.0), (4, 3, 0.0), (7, 2, 5.0), (7, 3, 6.0)]
-    found = dataset_of(train, reviews_of(valid, [10.0, 50.0, 100.0, 150.0, 500.0, 300.0, 20.0]))
-    found.info["stars"] = {"min": 0.0, "max": 10.0}
-    return found
+    days = [10.0, 50.0, 100.0, 150.0, 500.0, 300.0, 20.0]
+    return dataset_of(train, reviews_of(valid, days), scale=Scale(0.0, 10.0))
 
 
 def untouched(config: TrainConfig, data: Dataset) -> Learner:
@@ -120,16 +119,16 @@ def test_the_answers_of_a_run_are_the_models_own(name: str) -> None:
     dims, task = learner.recipe.retrieval_dims, learner.model.retrieval
     towers = x[:, :dims] @ y[:, :dims].T / np.exp(float(task.log_temperature)) + task.popularity.numpy()[:, 0]
     for period in (0, periods - 1):
-        scores = vectors["retrieval_query"] @ vectors["retrieval_candidate"].T
+        scores = vectors.retrieval_query @ vectors.retrieval_candidate.T
         if periods > 1:
-            scores = scores + vectors["context"][period]
+            scores = scores + vectors.context[period]
         np.testing.assert_allclose(scores, towers + fitted.popularity.log_share[period], atol=1e-4)
         stars = learner.stars(customer, product, x[customer], y[product]) + fitted.trend[period] * fitted.scale.unit
-        raw = Recommender(vectors).rate(vectors["rating_query"][customer], product, clip=False)
-        if "rating_context" in vectors.arrays:
-            raw = raw + vectors["rating_context"][period]
+        raw = Recommender(vectors).rate(vectors.rating_query[customer], product, clip=False)
+        if vectors.rating_context is not None:
+            raw = raw + vectors.rating_context[period]
         np.testing.assert_allclose(stars, raw, atol=1e-4)
-    assert ("rating_context" in vectors.arrays) == (not ids)
+    assert (vectors.rating_context is not None) == (not ids)
     head = learner.recipe.head
     assert len(vectors.layers) == len(head) + 1 if head else not vectors.layers
 
@@ -140,8 +139,8 @@ def test_folding_in_nothing_gives_what_the_model_answers_for_every_customer() ->
     recommender = Recommender(vectors)
     for customer in range(13):
         folded = recommender.fold_in(customer, np.zeros(0, np.int32))
-        np.testing.assert_allclose(folded.retrieval, vectors["retrieval_query"][customer], atol=1e-4)
-        np.testing.assert_allclose(folded.rating, vectors["rating_query"][customer], atol=1e-4)
+        np.testing.assert_allclose(folded.retrieval, vectors.retrieval_query[customer], atol=1e-4)
+        np.testing.assert_allclose(folded.rating, vectors.rating_query[customer], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -252,16 +251,16 @@ def test_each_task_comes_from_its_own_best_epoch(
     script = Script([3.0, 2.0, 2.5, 2.6, 2.7], [0.1, 0.2, 0.3, 0.2, 0.3])
     monkeypatch.setattr(Watch, "figures", lambda watch, learner: script(watch, learner))
     run = train(dataset(), tmp_path / "run", CONFIG.replace(refit=refit, epochs=40))
-    assert run.info["best_epochs"] == {"rating": 1, "retrieval": 2}
-    assert run.info["fit_parts"] == (["train", "valid"] if refit else ["train"])
+    assert run.info.best_epochs == {"rating": 1, "retrieval": 2}
+    assert run.info.fit_parts == (("train", "valid") if refit else ("train",))
     phase, other = ("refit", "select") if refit else ("select", "refit")
     assert not [key for key in kept if key[0] == other]
     assert len([key for key in kept if key[0] == "refit"]) == 2 * refit
     rating, retrieval = kept[phase, 1, "rating"], kept[phase, 2, "retrieval"]
-    np.testing.assert_array_equal(run.vectors["rating_query"], rating.queries)
-    np.testing.assert_array_equal(run.vectors["retrieval_query"], retrieval.queries)
+    np.testing.assert_array_equal(run.vectors.rating_query, rating.queries)
+    np.testing.assert_array_equal(run.vectors.retrieval_query, retrieval.queries)
     base = np.concatenate([retrieval.query_base, rating.query_base], 1)
-    np.testing.assert_array_equal(run.vectors["query_base"], base)
+    np.testing.assert_array_equal(run.vectors.query_base, base)
     history = (run.path / "history.csv").read_text().splitlines()
     # a header, four epochs as patience ends two after the best, refit for the two epochs that retrieval needs
     assert len(history) == 1 + 4 + 2 * refit
@@ -275,13 +274,13 @@ def test_a_task_that_valid_cannot_judge_is_kept_as_it_is_at_the_end(
     script = Script([math.nan] * 4, [0.5, 0.6, 0.4, 0.3])
     monkeypatch.setattr(Watch, "figures", lambda watch, learner: script(watch, learner))
     run = train(dataset(), tmp_path / "run", CONFIG.replace(epochs=40, refit=False))
-    assert run.info["best_epochs"] == {"rating": 3, "retrieval": 1}, "patience counts from what can be judged"
+    assert run.info.best_epochs == {"rating": 3, "retrieval": 1}, "patience counts from what can be judged"
 
 
 def test_without_valid_the_last_epoch_is_kept(tmp_path: Path) -> None:
     run = train(dataset_of(random_reviews()), tmp_path / "run", CONFIG)
-    assert run.info["best_epochs"] == {"rating": 3, "retrieval": 3}
-    assert run.info["fit_parts"] == ["train"]
+    assert run.info.best_epochs == {"rating": 3, "retrieval": 3}
+    assert run.info.fit_parts == ("train",)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.reviews import coded, vocabulary
 from amzrec.reviews.sources import blocks, catalogue
-from amzrec.store.dataset import NO_TIME, Dataset, is_dataset, open_dataset, tidy
+from amzrec.store.dataset import NO_TIME, Dataset, Scale, is_dataset, open_dataset
+from amzrec.store.folders import tidy
 from conftest import ROOT
 
 ALL_TRAIN: Any = {"valid": 0, "test": 1e-9}  # nothing held out
@@ -53,8 +54,8 @@ def test_of_a_pair_reviewed_twice_the_latest_then_the_highest_stays(tmp_path: Pa
     text = HEAD + "u,p,1,10,,\nu,p,2,20,,\nu,p,4,20,,\nu,p,5,,,\nu,q,3,,,\nu,q,3,,,\nv,p,5,7,,\n"
     dataset = prepared(tmp_path, text)
     assert reviews_of(dataset) == {("u", "p", 4.0, 20), ("u", "q", 3.0, NO_TIME), ("v", "p", 5.0, 7)}
-    counts = dataset.info["counts"]
-    assert (counts["read"], counts["duplicates"], counts["repeats"], counts["kept"]) == (7, 1, 3, 3)
+    counts = dataset.info.counts
+    assert (counts.read, counts.duplicates, counts.repeats, counts.kept) == (7, 1, 3, 3)
 
 
 def test_row_0_is_unknown_and_rows_go_by_train_count_then_id(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_given_test_reviews_are_taken_out_of_train_and_it_is_said(tmp_path: Path
     test.write_text("customer,product,stars\nu,q,4\n")
     dataset = prepare(base, tmp_path / "out", PrepareConfig(split="given", test_source=str(test), valid=0))
     assert (len(dataset.train), len(dataset.test)) == (2, 1)
-    assert "1 reviews are also among the test reviews" in dataset.info["warnings"][0]
+    assert "1 reviews are also among the test reviews" in dataset.info.warnings[0]
 
 
 def test_titles_categories_and_tokens_come_from_the_reviews(tmp_path: Path) -> None:
@@ -105,8 +106,8 @@ def test_the_product_key_title_joins_products_of_one_title(tmp_path: Path) -> No
     text = HEAD + "a,p1,5,1,Rope,\nb,p2,4,1,Rope,\nc,p3,3,1,Axe,\n" + "d,p4,3,1,,\n"
     dataset = prepared(tmp_path, text, columns=columns(), product_key="title", max_rejects=0.5, **ALL_TRAIN)
     assert dataset.products["product_id"].to_pylist() == ["", "Rope", "Axe"]
-    assert dataset.info["counts"]["rejected"] == {"no product title": 1}
-    assert dataset.protocol["product_key"] == "title"
+    assert dataset.info.counts.rejected == {"no product title": 1}
+    assert dataset.protocol.product_key == "title"
 
 
 def test_the_product_key_title_looks_titles_up_in_metadata(tmp_path: Path) -> None:
@@ -159,8 +160,8 @@ def test_every_refused_line_stands_in_rejects_with_its_number_reason_and_text(tm
     assert found[0]["text"] == "u2,p2"
     assert found[2]["text"] == "u4,p\ufffd4,5,10"
     assert {Path(r["file"]).name for r in found} == {"reviews.csv"}
-    counts = dataset.info["counts"]
-    assert (counts["read"], counts["kept"], sum(counts["rejected"].values())) == (10, 2, 8)
+    counts = dataset.info.counts
+    assert (counts.read, counts.kept, sum(counts.rejected.values())) == (10, 2, 8)
 
 
 field = st.sampled_from([b"a", b"4", b"", b'"', b"\xff", "\u00e9".encode(), b"\\"])
@@ -197,8 +198,8 @@ def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
         dataset = prepared(Path(folder), end.join(lines) + (end if last else b""), max_rejects=1, **ALL_TRAIN)
         found = pq.read_table(dataset.path / "rejects.parquet").to_pylist()
         assert [(r["line"], r["reason"]) for r in found] == expected
-        assert sum(dataset.info["counts"]["rejected"].values()) == len(expected)
-        assert dataset.info["counts"]["read"] == sum(bool(line) for line in lines[1:])
+        assert sum(dataset.info.counts.rejected.values()) == len(expected)
+        assert dataset.info.counts.read == sum(bool(line) for line in lines[1:])
 
 
 def test_json_lines_that_are_none_are_refused_with_their_line(tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_json_lines_that_are_none_are_refused_with_their_line(tmp_path: Path) ->
     dataset = prepare(file, tmp_path / "out", PrepareConfig(max_rejects=1, **ALL_TRAIN))
     found = pq.read_table(dataset.path / "rejects.parquet").to_pylist()
     assert [(r["line"], r["reason"]) for r in found] == [(n, "no JSON object") for n in (2, 5, 6)]
-    assert (dataset.info["counts"]["read"], dataset.info["counts"]["duplicates"]) == (5, 1)
+    assert (dataset.info.counts.read, dataset.info.counts.duplicates) == (5, 1)
 
 
 def test_rows_of_parquet_are_refused_with_their_number(tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_too_many_refused_rows_stop_with_the_commonest_reasons_and_an_example(tm
     ):
         prepared(tmp_path, text)
     assert not (tmp_path / "out").exists()
-    assert prepared(tmp_path, text, max_rejects=0.1).info["counts"]["rejected"] == {"stars are no number": 1}
+    assert prepared(tmp_path, text, max_rejects=0.1).info.counts.rejected == {"stars are no number": 1}
 
 
 def test_no_numeric_stars_at_all_names_the_column(tmp_path: Path) -> None:
@@ -254,19 +255,16 @@ def test_a_header_without_rows_is_an_error(tmp_path: Path) -> None:
 
 def test_clicks_have_no_stars_and_no_scale(tmp_path: Path) -> None:
     dataset = prepared(tmp_path, "customer,product\nu,p\nv,p\nu,q\n", **ALL_TRAIN)
-    assert dataset.info["stars"] is None
+    assert dataset.info.stars is None
     assert len(dataset.train) == 3
     assert all(s != s for s in dataset.train.stars)
     assert not dataset.has_time
 
 
 def test_the_scale_is_the_layouts_where_it_has_one_and_else_what_the_data_holds(tmp_path: Path) -> None:
-    assert prepared(tmp_path, "user,item,rating\nu,p,10\nv,p,30\n", **ALL_TRAIN).info["stars"] == {
-        "min": 10.0,
-        "max": 30.0,
-    }
+    assert prepared(tmp_path, "user,item,rating\nu,p,10\nv,p,30\n", **ALL_TRAIN).info.stars == Scale(10.0, 30.0)
     amazon = "user_id,parent_asin,rating\nu,p,4\nv,p,5\n"
-    assert prepared(tmp_path, amazon, **ALL_TRAIN).info["stars"] == {"min": 1.0, "max": 5.0}
+    assert prepared(tmp_path, amazon, **ALL_TRAIN).info.stars == Scale(1.0, 5.0)
 
 
 def test_the_k_core_is_iterated_to_its_fixed_point(tmp_path: Path) -> None:
@@ -274,7 +272,7 @@ def test_the_k_core_is_iterated_to_its_fixed_point(tmp_path: Path) -> None:
     pairs = ["a1", "a2", "b1", "b2", "c2", "c3", "d3", "d4"]
     dataset = prepared(tmp_path, "customer,product\n" + "".join(f"{c},{p}\n" for c, p in pairs), min_reviews=2)
     assert {(c, p) for c, p, _, _ in reviews_of_clicks(dataset)} == {("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")}
-    assert dataset.info["counts"]["filtered"] == 4
+    assert dataset.info.counts.filtered == 4
     with pytest.raises(AmzrecError, match="--min-reviews 3 leaves none of the 8 reviews"):
         prepared(tmp_path, "customer,product\n" + "".join(f"{c},{p}\n" for c, p in pairs), min_reviews=3)
 
@@ -328,7 +326,7 @@ def test_a_killed_prepare_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path:
     file.write_text("user,item\n" + "".join(f"u{i % 9},p{i % 7}\n" for i in range(60)))
     code = (
         "import time\n"
-        "from amzrec.prepare import prepare\n"
+        "from amzrec.commands.prepare import prepare\n"
         "class Voice:\n"
         "    def say(self, line): pass\n"
         "    def step(self, label, done, total, note=''):\n"
@@ -370,7 +368,7 @@ def test_an_unfinished_dataset_inside_the_folder_of_the_source_is_no_part_of_it(
     left.mkdir()
     (left / "train.csv").write_text("user,item\nw,r\n")
     dataset = prepare(tmp_path, tmp_path / "mine", PrepareConfig(**ALL_TRAIN))
-    assert dataset.info["counts"]["read"] == 2
+    assert dataset.info.counts.read == 2
 
 
 def test_the_cache_is_by_content_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,11 +410,11 @@ def test_every_row_read_is_kept_or_accounted_for(tmp_path: Path, rows: Any, k: i
         dataset = prepared(tmp_path, text, min_reviews=k, split=split, max_rejects=1)
     except AmzrecError:  # nothing good, nothing left of the core, or nothing in train
         return
-    counts = dataset.info["counts"]
-    assert counts["read"] == len(rows)
-    assert counts["kept"] == counts["train"] + counts["valid"] + counts["test"]
-    lost = sum(counts["rejected"].values()) + counts["duplicates"] + counts["repeats"] + counts["filtered"]
-    assert counts["read"] == counts["kept"] + lost
+    counts = dataset.info.counts
+    assert counts.read == len(rows)
+    assert counts.kept == counts.train + counts.valid + counts.test
+    lost = sum(counts.rejected.values()) + counts.duplicates + counts.repeats + counts.filtered
+    assert counts.read == counts.kept + lost
     good = {(c, p) for c, p, stars, _ in rows if c and stars in "12345"}
     kept = [(c, p) for c, p, _, _ in reviews_of(dataset)]
     assert set(kept) <= good
@@ -463,5 +461,5 @@ def test_a_line_longer_than_a_block_is_a_review_too(tmp_path: Path, monkeypatch:
     for size in (1 << 20, 8 << 20):
         monkeypatch.setattr(blocks, "BLOCK", size)
         dataset = prepare(file, tmp_path / "out", PrepareConfig(**ALL_TRAIN), overwrite=True)
-        assert (dataset.info["counts"]["read"], dataset.info["counts"]["kept"]) == (101, 2)
+        assert (dataset.info.counts.read, dataset.info.counts.kept) == (101, 2)
         assert [r["line"] for r in pq.read_table(dataset.path / "rejects.parquet").to_pylist()] == [3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import subprocess
 import sys
@@ -172,7 +173,7 @@ def test_an_unknown_product_is_refused_with_a_suggestion(parity: Run, option: st
 def test_a_run_of_clicks_has_no_stars_to_show_or_sort_by(checkerboard: Path, tmp_path: Path) -> None:
     dataset = open_dataset(checkerboard)
     vectors = random_vectors(dataset, np.random.default_rng(2))
-    vectors.head["mean"] = None
+    vectors = dataclasses.replace(vectors, head=dataclasses.replace(vectors.head, mean=None))
     run = write_run(tmp_path / "clicks", dataset, vectors)
     assert all("stars" not in entry for entry in recommend("u03", run)["recommendations"])
     for ask in (lambda: recommend("u03", run, sort="stars"), lambda: rate("u03", ["p01"], run)):
@@ -248,7 +249,7 @@ def test_an_interrupted_file_is_absent(parity: Run, tmp_path: Path) -> None:
 
 def test_answers_need_numpy_alone(parity: Run) -> None:
     code = (
-        "import sys; from amzrec.recommend import recommend, rate, similar\n"
+        "import sys; from amzrec.commands.recommend import recommend, rate, similar\n"
         f"run = {str(parity.path)!r}\n"
         "recommend('u03', run, liked=['p00']); rate('u03', ['p01'], run); similar('p01', run)\n"
         "heavy = {'tensorflow', 'pandas', 'ibis', 'duckdb', 'matplotlib', 'pyarrow', 'scann', 'tf_keras'}\n"

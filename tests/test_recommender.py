@@ -12,7 +12,7 @@ import pytest
 from amzrec.answers.recommender import Recommender, nearest_names
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
-from amzrec.store.run import Strings
+from amzrec.store.strings import Strings
 from runs import parity_vectors, random_vectors
 
 NOTHING = np.zeros(0, np.int32)
@@ -45,8 +45,8 @@ def test_a_new_customer_folded_in_with_a_history_becomes_that_customer(random: R
     # the same reviews on another base: the difference of the queries is the difference of the bases
     product, stars = random.seen(5, [0, 1])
     folded, known = random.fold_in(0, product, stars), random.query(5)
-    base = random.vectors["query_base"]
-    dims, temperature = random.vectors.head["retrieval_dims"], random.vectors.head["temperature"]
+    base = random.vectors.query_base
+    dims, temperature = random.vectors.head.retrieval_dims, random.vectors.head.temperature
     gap = (base[5] - base[0])[:dims] / temperature
     np.testing.assert_allclose(known.retrieval[:-1] - folded.retrieval[:-1], gap, atol=1e-5)
     assert folded.rating[-2] == pytest.approx(known.rating[-2], abs=1e-6)
@@ -59,7 +59,7 @@ def test_test_reviews_are_not_part_of_the_history(random: Recommender) -> None:
 
 def test_a_run_without_histories_refuses_liked_products(checkerboard: Path) -> None:
     vectors = random_vectors(open_dataset(checkerboard), np.random.default_rng(1))
-    vectors.arrays["history_bag"] = np.zeros_like(vectors["history_bag"])
+    vectors = dataclasses.replace(vectors, history_bag=np.zeros_like(vectors.history_bag))
     with pytest.raises(AmzrecError, match="--features full"):
         Recommender(vectors).fold_in(0, np.array([1], np.int32))
 
@@ -67,23 +67,23 @@ def test_a_run_without_histories_refuses_liked_products(checkerboard: Path) -> N
 def test_the_rating_head_equals_a_slow_loop(random: Recommender) -> None:
     v, head = random.vectors, random.vectors.head
     customers, products = np.array([1, 7, 0], np.int32), np.array([4, 20, 2], np.int32)
-    found = random.rate(v["rating_query"][customers], products, clip=False)
+    found = random.rate(v.rating_query[customers], products, clip=False)
     for line, (c, p) in enumerate(zip(customers, products, strict=True)):
-        q, w = v["rating_query"][c].astype(float), v["rating_candidate"][p].astype(float)
+        q, w = v.rating_query[c].astype(float), v.rating_candidate[p].astype(float)
         x = np.concatenate([q[:-1], w[:-1], q[:-2] * w[:-2]])
         (k0, b0), (k1, b1) = v.layers
         mlp = np.maximum(x @ k0 + b0, 0) @ k1 + b1
-        expected = head["mean"] + q[-1] + w[-1] + (v["rating_weight"] * q[:-2] * w[:-2]).sum() + mlp[0]
+        expected = head.mean + q[-1] + w[-1] + (v.rating_weight * q[:-2] * w[:-2]).sum() + mlp[0]
         assert found[line] == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 def test_predicted_stars_stay_on_the_scale(random: Recommender) -> None:
     v = random.vectors
     every = np.arange(21, dtype=np.int32)
-    raw = random.rate(v["rating_query"][every], every, clip=False)
+    raw = random.rate(v.rating_query[every], every, clip=False)
     assert raw.min() < 1
     assert raw.max() > 5
-    clipped = random.rate(v["rating_query"][every], every)
+    clipped = random.rate(v.rating_query[every], every)
     assert clipped.min() == 1
     assert clipped.max() == 5
 
@@ -95,41 +95,31 @@ def test_similar_products_are_those_of_the_own_parity_without_itself(parity: Rec
 
 
 def test_similar_prefers_products_of_which_more_is_known(parity: Recommender) -> None:
-    changed = parity.vectors["retrieval_candidate"].copy()
+    changed = parity.vectors.retrieval_candidate.copy()
     changed[[8, 14], :-1] *= [[3], [2]]
     changed[4, :-1] *= 0.1
-    arrays = parity.vectors.arrays | {"retrieval_candidate": changed}
-    rows, scores = Recommender(dataclasses.replace(parity.vectors, arrays=arrays)).similar(6, 9)
+    rows, scores = Recommender(dataclasses.replace(parity.vectors, retrieval_candidate=changed)).similar(6, 9)
     assert [rows[0], rows[1], rows[-1]] == [8, 14, 4]
     assert scores[0] == pytest.approx(3 * scores[2])
 
 
 def test_similar_does_not_ask_how_popular_a_product_is(random: Recommender) -> None:
     before = random.similar(3, 20)[0].tolist()
-    vectors = random.vectors["retrieval_candidate"].copy()
+    vectors = random.vectors.retrieval_candidate.copy()
     vectors[:, -1] *= -100
-    changed = Recommender(
-        type(random.vectors)(
-            random.vectors.arrays | {"retrieval_candidate": vectors},
-            random.vectors.layers,
-            random.vectors.head,
-            random.vectors.customer_ids,
-            random.vectors.product_ids,
-            random.vectors.titles,
-        )
-    )
+    changed = Recommender(dataclasses.replace(random.vectors, retrieval_candidate=vectors))
     assert changed.similar(3, 20)[0].tolist() == before
 
 
 def test_candidates_with_gaps_are_still_the_right_rows(checkerboard: Path) -> None:
     vectors = random_vectors(open_dataset(checkerboard), np.random.default_rng(1))
     consecutive = Recommender(vectors).candidate_vectors
-    assert np.shares_memory(consecutive, vectors["retrieval_candidate"])
-    vectors.arrays["candidates"] = np.array([2, 5, 9, 20], np.int32)
+    assert np.shares_memory(consecutive, vectors.retrieval_candidate)
+    vectors = dataclasses.replace(vectors, candidates=np.array([2, 5, 9, 20], np.int32))
     few = Recommender(vectors)
-    rows, scores = few.retrieve(vectors["retrieval_query"][3:4], 4)
+    rows, scores = few.retrieve(vectors.retrieval_query[3:4], 4)
     assert set(rows[0]) == {2, 5, 9, 20}
-    assert scores[0] == pytest.approx(vectors["retrieval_candidate"][rows[0]] @ vectors["retrieval_query"][3], rel=1e-5)
+    assert scores[0] == pytest.approx(vectors.retrieval_candidate[rows[0]] @ vectors.retrieval_query[3], rel=1e-5)
 
 
 def test_a_product_is_found_by_id_and_by_exact_title(parity: Recommender) -> None:
@@ -149,7 +139,7 @@ def test_a_hopeless_name_is_still_one_clear_error(parity: Recommender, name: str
 
 def test_the_nearest_of_many_names_come_at_once(parity: Recommender) -> None:
     titles = Strings.of([""] + [f"Trail lamp number {n} for long nights" for n in range(200_000)])
-    vectors = type(parity.vectors)(parity.vectors.arrays, [], {}, titles, titles, titles)
+    vectors = dataclasses.replace(parity.vectors, product_ids=titles, titles=titles)
     start = time.perf_counter()
     found = nearest_names("Trail lmp number 123456 for long nights", vectors)
     assert time.perf_counter() - start < 3

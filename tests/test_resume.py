@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 import amzrec.training.session
-from amzrec.commands.train import alone, train
+from amzrec.commands.train import train
 from amzrec.config import TrainConfig
 from amzrec.errors import AmzrecError, Silent
 from amzrec.store.dataset import Dataset
+from amzrec.store.folders import alone
 from amzrec.store.run import Run, finished_runs, open_run
 from amzrec.training.session import STATE
 from fits import dataset_of, random_reviews, reviews_of
@@ -85,7 +86,7 @@ def left(folder: Path) -> list[str]:
 
 def same(one: Run, two: Run) -> bool:
     """Whether two runs learned the same to the last bit."""
-    first, second = one.vectors.arrays, two.vectors.arrays
+    first, second = one.vectors.arrays(), two.vectors.arrays()
     return first.keys() == second.keys() and all(
         np.array_equal(first[name], second[name], equal_nan=True) for name in first
     )
@@ -94,7 +95,7 @@ def same(one: Run, two: Run) -> bool:
 def test_a_finished_run_holds_its_answers_and_nothing_that_only_resuming_needs(done: Run) -> None:
     assert left(done.path.parent) == ["run"]
     assert left(done.path) == ["history.csv", "run.json", "vectors"]
-    assert done.info["trained"] == ["rating"]
+    assert done.info.trained == ("rating",)
 
 
 def test_interrupted_before_the_first_checkpoint_nothing_is_left(
@@ -134,7 +135,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_like_a_run
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
     try:
-        with pytest.raises(AmzrecError, match=r"cannot write the run folder .*Nothing was left there"):
+        with pytest.raises(AmzrecError, match=r"cannot write the run folder .*nothing was left there"):
             train(data, tmp_path / "run", CONFIG)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -169,14 +170,13 @@ def test_a_file_where_the_run_should_go_is_one_clear_error(data: Dataset, tmp_pa
 def test_going_on_may_ask_for_more_epochs(data: Dataset, unfinished: Path) -> None:
     run = train(data, unfinished, CONFIG.replace(epochs=3, patience=4), resume=True)
     assert len((run.path / "history.csv").read_text().splitlines()) == 1 + 3
-    assert run.info["config"]["epochs"] == 3
+    assert run.info.recipe["epochs"] == 3
 
 
 def test_going_on_with_other_settings_or_data_names_what_differs(data: Dataset, unfinished: Path) -> None:
     with pytest.raises(AmzrecError, match=r"--dim, --seed.*--overwrite"):
         train(data, unfinished, CONFIG.replace(dim=9, seed=1, epochs=9), resume=True)
-    other = dataset_of(data.train, data.valid)
-    other.info["fingerprint"] = "another"
+    other = dataset_of(data.train, data.valid, fingerprint="another")
     with pytest.raises(AmzrecError, match="fingerprint"):
         train(other, unfinished, CONFIG, resume=True)
     assert json.loads((unfinished.parent / ".run.training" / STATE).read_text())["epoch"] == 1
@@ -202,7 +202,7 @@ def test_a_damaged_unfinished_training_is_one_clear_error(data: Dataset, unfinis
 
 
 def test_with_nothing_to_go_on_with_it_begins_at_the_start(data: Dataset, tmp_path: Path) -> None:
-    assert train(data, tmp_path / "run", CONFIG.replace(epochs=1), resume=True).info["best_epochs"]
+    assert train(data, tmp_path / "run", CONFIG.replace(epochs=1), resume=True).info.best_epochs
 
 
 # --- names and places
@@ -228,7 +228,7 @@ def test_an_interrupted_replacement_keeps_the_old_run(data: Dataset, tmp_path: P
         train(data, tmp_path / "run", short.replace(seed=7), overwrite=True, progress=Stop("epoch 1"))
     assert open_run(tmp_path / "run").info == before
     after = train(data, tmp_path / "run", short.replace(seed=7), overwrite=True).info
-    assert after["config"]["seed"] == 7
+    assert after.recipe["seed"] == 7
     assert left(tmp_path) == ["run"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,18 +33,18 @@ def test_every_real_file_is_read_whole(
 ) -> None:
     key = "parent" if "2023/Sub" in source else "id"
     info = prepare(real_data / source, tmp_path / "out", PrepareConfig(product_key=key)).info
-    counts = info["counts"]
-    assert (info["format"], counts["read"], counts["rejected"]) == (format, read, {})
-    assert (counts["customers"], counts["products"]) == (customers, products)
-    assert counts["read"] == counts["kept"] + counts["duplicates"] + counts["repeats"]
+    counts = info.counts
+    assert (info.format, counts.read, counts.rejected) == (format, read, {})
+    assert (counts.customers, counts.products) == (customers, products)
+    assert counts.read == counts.kept + counts.duplicates + counts.repeats
 
 
 def test_the_amazon_tsv_by_title(real_data: Path, tmp_path: Path) -> None:
     file = real_data / "amazon_us_reviews" / "amazon_reviews_us_MCM2020.tsv"
     dataset = prepare(file, tmp_path / "out", PrepareConfig(product_key="title"))
-    counts: dict[str, Any] = dataset.info["counts"]
-    assert (counts["customers"], counts["products"]) == (30_560, 6_094)
-    assert counts["test"] / counts["kept"] == pytest.approx(0.2, abs=0.007)  # 3 standard deviations
+    counts = dataset.info.counts
+    assert (counts.customers, counts.products) == (30_560, 6_094)
+    assert counts.test / counts.kept == pytest.approx(0.2, abs=0.007)  # 3 standard deviations
     known = dataset.customers["count"].to_numpy()[dataset.test.customer] > 0
     assert 0.04 < known.mean() < 0.09  # 7 % of the test rows have a customer that train knows, less the valid rows
     assert dataset.has_time
@@ -68,12 +67,12 @@ def test_the_published_fold_of_movielens_100k(real_data: Path, tmp_path: Path) -
 
 def test_exact_duplicates_of_the_2018_file_are_counted(real_data: Path, tmp_path: Path) -> None:
     info = prepare(real_data / "amazon_2018" / "Magazine_Subscriptions.csv", tmp_path / "out").info
-    assert info["counts"]["duplicates"] == 1_221
+    assert info.counts.duplicates == 1_221
 
 
 def test_pairs_of_the_2023_file_reviewed_twice_are_counted(real_data: Path, tmp_path: Path) -> None:
-    counts = prepare(real_data / "amazon_2023" / "Subscription_Boxes.jsonl.gz", tmp_path / "out").info["counts"]
-    assert counts["duplicates"] + counts["repeats"] == 263
+    counts = prepare(real_data / "amazon_2023" / "Subscription_Boxes.jsonl.gz", tmp_path / "out").info.counts
+    assert counts.duplicates + counts.repeats == 263
 
 
 def test_movielens_1m_has_no_temporal_split(real_data: Path, tmp_path: Path) -> None:
@@ -86,7 +85,7 @@ def test_a_temporal_split_of_the_amazon_tsv_trains_on_the_past(real_data: Path, 
     dataset = prepare(file, tmp_path / "out", PrepareConfig(product_key="title", split="temporal"))
     assert dataset.train.timestamp.max() < dataset.valid.timestamp.min()
     assert dataset.valid.timestamp.max() < dataset.test.timestamp.min()
-    assert len(dataset.test) / dataset.info["counts"]["kept"] == pytest.approx(0.2, abs=0.01)
+    assert len(dataset.test) / dataset.info.counts.kept == pytest.approx(0.2, abs=0.01)
 
 
 def test_most_titles_of_the_2018_metadata_are_page_source_and_its_features_are_not(

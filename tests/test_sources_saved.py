@@ -99,8 +99,8 @@ def test_tfds_movielens_100k_builds_with_the_real_builder(
     monkeypatch.setattr(downloads, "download_and_extract", lambda self, url: tmp_path / "download")
     monkeypatch.setattr(saved, "TFDS_FOLDER", str(tmp_path / "tfds"))
     dataset = prepare("tfds:movielens/100k", tmp_path / "out")
-    counts = dataset.info["counts"]
-    assert (counts["read"], counts["customers"], counts["products"]) == (100_000, 943, 1_682)
+    counts = dataset.info.counts
+    assert (counts.read, counts.customers, counts.products) == (100_000, 943, 1_682)
     products = {p["product_id"]: p for p in dataset.products.to_pylist()}
     assert products["50"]["title"] == "Star Wars (1977)"
     assert products["50"]["features"] == [
@@ -110,4 +110,4 @@ def test_tfds_movielens_100k_builds_with_the_real_builder(
     customers = {c["customer_id"]: c for c in dataset.customers.to_pylist()}
     assert customers["655"]["features"] == ["age=50", "gender=F", "occupation=healthcare"]
     # the same reviews as from the original files, hence the same split
-    assert counts == prepare(real_data / "ml-100k", tmp_path / "files").info["counts"]
+    assert counts == prepare(real_data / "ml-100k", tmp_path / "files").info.counts

@@ -20,7 +20,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.reviews import checks
 from amzrec.reviews.engines import engine
-from amzrec.store.dataset import CUSTOMERS, PARTS, PRODUCTS, REJECTS
+from amzrec.store.dataset import CUSTOMERS, PARTS, PRODUCTS, REJECTS, Counts
 from test_sources import US_REVIEWS
 
 TABLES = [f"{part}.parquet" for part in PARTS] + [CUSTOMERS, PRODUCTS, REJECTS]
@@ -67,7 +67,7 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def same_on_both(source: Path | str, folder: Path, **settings: Any) -> dict[str, Any]:
+def same_on_both(source: Path | str, folder: Path, **settings: Any) -> Counts:
     """The counts of a source, after both engines gave the same six tables and the same dataset.json."""
     duckdb, spark = (
         prepare(source, folder / f"by-{name}", PrepareConfig(engine=name, **settings)) for name in ("duckdb", "spark")
@@ -78,7 +78,7 @@ def same_on_both(source: Path | str, folder: Path, **settings: Any) -> dict[str,
         assert theirs.equals(ours), table
     assert spark.info == duckdb.info
     assert {p.name for p in spark.path.iterdir()} == {p.name for p in duckdb.path.iterdir()}
-    return dict(spark.info["counts"])
+    return spark.info.counts
 
 
 DIRTY = [
@@ -122,10 +122,10 @@ ALL = columns(
 def test_a_csv_with_every_kind_of_dirt_is_the_same_also_its_rejects(spark: Any, tmp_path: Path) -> None:
     file = write(tmp_path / "_a b[1].csv", b"\n".join(DIRTY))
     counts = same_on_both(file, tmp_path, columns=ALL, max_rejects=1)
-    assert sum(counts["rejected"].values()) == 11
-    assert counts["rejected"]["not UTF-8"] == 1
-    assert counts["repeats"] > 0
-    assert counts["duplicates"] > 0
+    assert sum(counts.rejected.values()) == 11
+    assert counts.rejected["not UTF-8"] == 1
+    assert counts.repeats > 0
+    assert counts.duplicates > 0
 
 
 @pytest.mark.slow
@@ -135,9 +135,9 @@ def test_the_amazon_tsv_with_a_k_core_by_title_per_customer(spark: Any, tmp_path
     rows += [row.format("rare", i, i, "", 5, 1) for i in range(2)]
     file = write(tmp_path / "reviews.tsv", US_REVIEWS + "".join(rows))
     counts = same_on_both(file, tmp_path, min_reviews=3, product_key="title", split="per-customer", max_rejects=0.2)
-    assert counts["filtered"] == 1
+    assert counts.filtered == 1
     counts = same_on_both(file, tmp_path / "core", min_reviews=5, split="per-customer", seed=7)
-    assert counts["filtered"] == 2
+    assert counts.filtered == 2
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_json_lines_in_milliseconds_with_metadata_split_by_time(spark: Any, tmp_
     file.write_bytes(gzip.compress(b"\n".join(text)))
     titles = write(tmp_path / "meta.jsonl", '{"parent_asin": "p1", "title": "One &amp; all", "main_category": "M"}\n')
     counts = same_on_both(file, tmp_path, split="temporal", titles=str(titles), max_rejects=1)
-    assert counts["rejected"] == {"no JSON object": 7}
+    assert counts.rejected == {"no JSON object": 7}
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_movielens_1m_with_the_last_review_left_out(spark: Any, tmp_path: Path) 
     write(folder / "movies.dat", "1::Café Müller (1975)::Drama|War\n99::Unseen (1999)::\n".encode("latin-1"))
     write(folder / "users.dat", "1::F::1::10::48067\n")
     counts = same_on_both(folder, tmp_path, split="leave-last-out", catalogue="all")
-    assert (counts["test"], counts["valid"]) == (8, 8)
+    assert (counts.test, counts.valid) == (8, 8)
 
 
 @pytest.mark.slow
@@ -175,7 +175,7 @@ def test_a_given_test_file_and_reviews_in_both(spark: Any, tmp_path: Path) -> No
     base = write(tmp_path / "base.csv", "user,item,rating\n" + "".join(f"u{i % 5},p{i},{i % 5}\n" for i in range(40)))
     test = write(tmp_path / "test.csv", "user,item,rating\nu1,p1,1\nu2,p2,5\nnew,new,3\n")
     counts = same_on_both(base, tmp_path, split="given", test_source=str(test))
-    assert counts["test"] == 3
+    assert counts.test == 3
 
 
 @pytest.mark.slow
@@ -184,8 +184,8 @@ def test_quoted_text_over_lines_and_a_quote_that_is_never_closed(spark: Any, tmp
     file = write(tmp_path / "a.csv", "user,text,item,rating\n" + "\n".join(rows) + "\n")
     assert same_on_both(file, tmp_path)["read"] == 100
     file = write(tmp_path / "b.csv", "user,text,item,rating\n" + "\n".join([*rows, 'u9,"never,p9,3', "u1,x,p1,5"]))
-    counts = prepare(file, tmp_path / "out", PrepareConfig(engine="spark")).info["counts"]
-    assert counts["rejected"] == {"quotes or number of fields do not fit": 1}
+    counts = prepare(file, tmp_path / "out", PrepareConfig(engine="spark")).info.counts
+    assert counts.rejected == {"quotes or number of fields do not fit": 1}
     (reject,) = pq.read_table(tmp_path / "out" / REJECTS).to_pylist()
     assert (reject["line"], reject["text"][:9]) == (102, 'u9,"never')
 
@@ -200,7 +200,7 @@ def test_a_folder_of_parquet_files_of_clicks_with_numbers_for_ids(spark: Any, tm
         times = pa.array([10**18 + 10**9 * i for i in range(40)] + [None], pa.timestamp("ns"))
         pq.write_table(pa.table(table | {"timestamp": times}), folder / f"{part}.parquet")
     counts = same_on_both(folder, tmp_path, max_rejects=1)
-    assert counts["rejected"] == {"no customer": 2}
+    assert counts.rejected == {"no customer": 2}
     customers = pq.read_table(tmp_path / "by-spark" / CUSTOMERS)["customer_id"].to_pylist()
     assert "10000000.0" in customers
 
@@ -302,4 +302,4 @@ def test_a_real_file_is_the_same(
 ) -> None:
     files = {name: str(real_data / settings[name]) for name in ("test_source", "titles") if name in settings}
     counts = same_on_both(real_data / source, tmp_path, **settings | files)
-    assert counts["kept"] > 1_000
+    assert counts.kept > 1_000

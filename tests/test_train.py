@@ -60,7 +60,10 @@ def joint(board: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def same_vectors(one: Run, two: Run) -> bool:
     """Whether two runs learned exactly the same."""
-    return all(np.array_equal(array, two.vectors[name], equal_nan=True) for name, array in one.vectors.arrays.items())
+    return all(
+        np.array_equal(array, getattr(two.vectors, name), equal_nan=True)
+        for name, array in one.vectors.arrays().items()
+    )
 
 
 def test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(joint: Run) -> None:
@@ -75,7 +78,7 @@ def test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(jo
 def liked_and_disliked(run: Run) -> tuple[Any, Any]:
     """Predicted stars, not clipped, of each customer for the withheld product and for one of the other parity."""
     recommender, rows = Recommender(run.vectors), np.arange(1, 21, dtype=np.int32)
-    queries = recommender.vectors["rating_query"][rows]
+    queries = recommender.vectors.rating_query[rows]
     return tuple(recommender.rate(queries, products, clip=False) for products in (rows, np.roll(rows, -1)))  # type: ignore[return-value]
 
 
@@ -118,13 +121,13 @@ def test_a_stopped_training_goes_on_where_it_was(
 
 
 def test_reviews_without_stars_train_retrieval_only(board: Dataset, tmp_path: Path) -> None:
-    clicks = dataclasses.replace(board, info=board.info | {"stars": None})
+    clicks = dataclasses.replace(board, info=dataclasses.replace(board.info, stars=None))
     for part in ("train", "valid", "test"):
         rows = getattr(board, part)
         vars(clicks)[part] = dataclasses.replace(rows, stars=np.full(len(rows), np.nan, np.float32))
     run = amzrec.train(clicks, tmp_path / "clicks", TINY)
-    assert run.info["trained"] == ["retrieval"]
-    assert run.vectors.head["mean"] is None
+    assert run.info.trained == ("retrieval",)
+    assert run.vectors.head.mean is None
 
 
 def test_a_run_that_exists_is_refused_before_anything_is_read(tmp_path: Path) -> None:
@@ -136,8 +139,8 @@ def test_a_run_that_exists_is_refused_before_anything_is_read(tmp_path: Path) ->
 def test_the_towers_of_the_reference_train_and_answer(board: Dataset, tmp_path: Path) -> None:
     config = TINY.replace(features="ids", optimizer="adagrad", dim=8, negatives="batch", refit=False)
     run = amzrec.train(board, tmp_path / "ids", config)
-    assert not run.vectors["history_bag"].any()
-    assert run.info["best_epochs"].keys() == {"rating", "retrieval"}
+    assert not run.vectors.history_bag.any()
+    assert run.info.best_epochs.keys() == {"rating", "retrieval"}
 
 
 def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tmp_path: Path) -> None:
@@ -146,7 +149,7 @@ def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tm
         "hidden": {"mask_positives": True},
     }.items():
         run = amzrec.train(no_valid, tmp_path / name, SMALL.replace(rating_weight=0.0, epochs=15, **settings))
-        scores = run.vectors["retrieval_query"][1:] @ run.vectors["retrieval_candidate"][1:].T
+        scores = run.vectors.retrieval_query[1:] @ run.vectors.retrieval_candidate[1:].T
         own = (np.arange(20)[:, None] % 2) == (np.arange(20) % 2)
         assert scores[own].mean() > scores[~own].mean(), name
 

@@ -273,7 +273,7 @@ def make_index(candidates: Floats, rows: Rows, folder: Path | None = None, *, pr
     progress.say(f"building a ScaNN index of {len(rows):,} products")
     index = ScannIndex.build(candidates, rows)
     if folder is not None:
-        from amzrec.store.dataset import whole_folder
+        from amzrec.store.folders import whole_folder
 
         with whole_folder(folder, True, "ScaNN index") as partial:
             index.save(partial)

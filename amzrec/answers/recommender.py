@@ -14,7 +14,8 @@ import numpy.typing as npt
 from amzrec.answers.index import ExactIndex, Index
 from amzrec.answers.ranks import best
 from amzrec.errors import AmzrecError
-from amzrec.store.run import Strings, Vectors
+from amzrec.store.strings import Strings
+from amzrec.store.vectors import Vectors
 
 RATED_AT_ONCE = 1 << 16  # pairs whose features are held at once
 SHORTLIST = 2000  # names compared letter by letter when a product is not found
@@ -48,12 +49,12 @@ class Recommender:
     @property
     def candidates(self) -> Rows:
         """[M] product rows that may be recommended, ascending."""
-        return self.vectors["candidates"]
+        return self.vectors.candidates
 
     @cached_property
     def candidate_vectors(self) -> Floats:
         """[M, Dr + 1]; a view of the file where the candidates are consecutive rows, as they are by default."""
-        rows, table = self.candidates, self.vectors["retrieval_candidate"]
+        rows, table = self.candidates, self.vectors.retrieval_candidate
         if len(rows) and int(rows[-1]) - int(rows[0]) + 1 == len(rows):
             return table[int(rows[0]) : int(rows[-1]) + 1]
         return table[rows]
@@ -61,8 +62,7 @@ class Recommender:
     @property
     def has_stars(self) -> bool:
         """Whether the run learned from stars at all (clicks alone have none)."""
-        mean = self.vectors.head.get("mean")
-        return mean is not None and bool(np.isfinite(mean))
+        return self.vectors.head.mean is not None
 
     def customer(self, customer_id: str) -> int:
         """The row of this customer, 0 for one that the dataset does not have."""
@@ -70,7 +70,7 @@ class Recommender:
 
     def knows(self, customer: int) -> bool:
         """Whether the model was fitted on reviews of this customer row."""
-        return customer > 0 and int(self.vectors["customer_counts"][customer]) > 0
+        return customer > 0 and int(self.vectors.customer_counts[customer]) > 0
 
     def product(self, name: str) -> int:
         """The row of a product, by id or else by exact title; AmzrecError with the nearest names for an unknown one."""
@@ -102,9 +102,8 @@ class Recommender:
             groups.setdefault(feature.partition("=")[0], []).append(row)
         left = np.ones(len(v.product_ids), np.bool_)
         for rows in groups.values():
-            place = np.flatnonzero(np.isin(v["feature_items"], rows))
-            product = np.searchsorted(v["feature_offsets"], place, side="right") - 1
-            left &= np.bincount(product, minlength=len(left)) > 0
+            product, features = v.features_of_products.pairs()
+            left &= np.bincount(product[np.isin(features, rows)], minlength=len(left)) > 0
         found: npt.NDArray[np.bool_] = left[self.candidates]
         return found
 
@@ -117,16 +116,16 @@ class Recommender:
 
     def seen(self, customer: int, parts: Sequence[int] | None = None) -> tuple[Rows, Floats]:
         """Products and stars (NaN for none) that a customer reviewed; of `parts` (0 train, 1 valid, 2 test) only."""
-        begin, end = (int(self.vectors["seen_offsets"][customer + i]) for i in (0, 1))
-        product, stars = self.vectors["seen_product"][begin:end], self.vectors["seen_stars"][begin:end]
+        mine = self.vectors.seen.span(customer)
+        product, stars = self.vectors.seen_product[mine], self.vectors.seen_stars[mine]
         if parts is not None:
-            kept = np.isin(self.vectors["seen_part"][begin:end], parts)
+            kept = np.isin(self.vectors.seen_part[mine], parts)
             product, stars = product[kept], stars[kept]
         return product, stars
 
     def query(self, customer: int) -> Query:
         """The stored query of a customer row; row 0 is the unknown customer, answered by popularity."""
-        return Query(self.vectors["retrieval_query"][customer], self.vectors["rating_query"][customer])
+        return Query(self.vectors.retrieval_query[customer], self.vectors.rating_query[customer])
 
     def fold_in(self, customer: int, liked: Rows, stars: Floats | None = None) -> Query:
         """The query of a customer row (0: a new customer) after more reviews, without retraining.
@@ -138,32 +137,32 @@ class Recommender:
         run has no histories (--features ids) or reads them in order (--history sequence).
         """
         v, head = self.vectors, self.vectors.head
-        if len(liked) and head.get("history") == "sequence":
+        if len(liked) and head.history == "sequence":
             raise AmzrecError(
                 "this run cannot use liked products: it was trained with --history sequence, which reads products in "
                 "the order of their time. Train without it, or leave --liked out"
             )
-        if len(liked) and not np.any(v["history_bag"][: SHORTLIST + 1]):
+        if len(liked) and not np.any(v.history_bag[: SHORTLIST + 1]):
             raise AmzrecError(
                 "this run cannot use liked products: it was trained with --features ids, which has no histories. "
                 "Train with --features full, or leave --liked out"
             )
-        product, given = self.seen(customer, head.get("fit_parts", [0, 1]))
+        product, given = self.seen(customer, head.fit_tags)
         fresh = ~np.isin(liked, product)
         added = np.full(len(liked), np.nan, np.float32) if stars is None else np.asarray(stars, np.float32)
         product = np.concatenate([product, np.asarray(liked, np.int32)[fresh]])
         given = np.concatenate([given, added[fresh]]).astype(np.float64)
         rated = ~np.isnan(given)
-        mean = float(head["mean"]) if self.has_stars else 0.0
-        bias = float((given[rated] - mean).sum() / (rated.sum() + head["shrink_customer"]))
-        residual = np.where(rated, given - mean - v["product_bias"][product] - bias, 0.0)
-        history = v["history_bag"][product].sum(axis=0, dtype=np.float64) + residual @ v["history_residual"][product]
-        x = v["query_base"][customer] + history / np.sqrt(len(product) + 1)
-        stored = v["rating_query"][customer]
-        additive = stored[-1] + head["a_customer"] * (bias - stored[-2])
+        mean = head.mean or 0.0
+        bias = float((given[rated] - mean).sum() / (rated.sum() + head.bias_shrinkage))
+        residual = np.where(rated, given - mean - v.product_bias[product] - bias, 0.0)
+        history = v.history_bag[product].sum(axis=0, dtype=np.float64) + residual @ v.history_residual[product]
+        x = v.query_base[customer] + history / np.sqrt(len(product) + 1)
+        stored = v.rating_query[customer]
+        additive = stored[-1] + head.bias_weight * (bias - stored[-2])
         return Query(
-            np.append(x[: head["retrieval_dims"]] / head["temperature"], 1.0).astype(np.float32),
-            np.concatenate([x[head["rating_start"] :], [bias, additive]]).astype(np.float32),
+            np.append(x[: head.retrieval_dims] / head.temperature, 1.0).astype(np.float32),
+            np.concatenate([x[head.rating_start :], [bias, additive]]).astype(np.float32),
         )
 
     def retrieve(self, queries: Floats, k: int, exclude: Sequence[Rows] | None = None) -> tuple[Rows, Floats]:
@@ -178,13 +177,13 @@ class Recommender:
         head, out = self.vectors.head, np.empty(len(products), np.float32)
         for start in range(0, len(products), RATED_AT_ONCE):
             part = slice(start, start + RATED_AT_ONCE)
-            out[part] = self._raw_stars(queries[part], self.vectors["rating_candidate"][products[part]])
-        return np.clip(out, head["low"], head["high"]) if clip else out
+            out[part] = self._raw_stars(queries[part], self.vectors.rating_candidate[products[part]])
+        return np.clip(out, head.low, head.high) if clip else out
 
     def _raw_stars(self, q: Floats, v: Floats) -> Floats:
         """mean + additive terms + weighted dot product + MLP, for aligned [b, K + 2]."""
         cross = q[:, :-2] * v[:, :-2]  # [b, K]
-        stars = self.vectors.head["mean"] + q[:, -1] + v[:, -1] + cross @ self.vectors["rating_weight"]
+        stars = (self.vectors.head.mean or 0.0) + q[:, -1] + v[:, -1] + cross @ self.vectors.rating_weight
         if self.vectors.layers:
             hidden = np.concatenate([q[:, :-1], v[:, :-1], cross], axis=1)  # [b, 3K + 2]
             for number, (kernel, bias) in enumerate(self.vectors.layers):
@@ -202,7 +201,7 @@ class Recommender:
         of which nothing is known, are left out.
         """
         vectors = self.candidate_vectors[:, :-1]
-        scores = vectors @ np.asarray(self.vectors["retrieval_candidate"][product, :-1], np.float32)  # [M]
+        scores = vectors @ np.asarray(self.vectors.retrieval_candidate[product, :-1], np.float32)  # [M]
         known = np.any(vectors, axis=1)
         scores = np.where(known & (self.candidates != product), scores, -np.inf).astype(np.float32)
         place = best(scores[None, :], k)[0]

@@ -88,7 +88,8 @@ def prepare(
 
     with speaking() as voice:
         dataset = verb(source, out, prepare, overwrite=overwrite, progress=voice)
-    show(dataset.info, json, lambda: f"{tables.prepared(dataset.info)}\n\nNext:  amzrec train {out}")
+    info = dataset.info.to_json()
+    show(info, json, lambda: f"{tables.prepared(info)}\n\nNext:  amzrec train {out}")
 
 
 @app.command(cls=Command)

@@ -10,6 +10,7 @@ from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.evaluation import metrics
 from amzrec.store.dataset import Dataset
+from amzrec.store.folders import writing
 from amzrec.store.run import RUNS
 
 MODELS = {"rating": (1.0, 0.0), "retrieval": (0.0, 1.0), "joint": (1.0, 1.0)}  # (rating, retrieval) weights; joint last
@@ -60,10 +61,8 @@ def compare(
     }
     from amzrec.evaluation import pictures
 
-    try:
+    with writing("the picture", root / PICTURE):
         shown = {name: metrics.learned(found[name]["model"], found[name]["untrained"]) for name in found}
         pictures.draw_comparison(document | {"models": shown}, root / PICTURE)
-    except OSError as error:
-        raise AmzrecError(f"cannot draw {root / PICTURE}: {error.strerror or error}. Free some space") from error
     write_json(root / COMPARISON, document)
     return document

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from amzrec.commands.evaluate import choose_half_life
 from amzrec.config import PrepareConfig
-from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.errors import SILENT, Progress
 from amzrec.evaluation import baselines, metrics
 from amzrec.store.dataset import NO_TIME, PARTS, Dataset, Reviews
+from amzrec.store.documents import plain
+from amzrec.store.folders import whole_file
 
 ROWS = ("read", "rejected", "duplicates", "repeats", "filtered", "kept", *PARTS)
 DISTINCT = 20  # most values of the stars that are shown one by one
@@ -44,11 +46,12 @@ def describe(
     reviews = Reviews.concat(list(parts.values()))
     customers, products = np.unique(reviews.customer), np.unique(reviews.product)
     titled = dataset.products["title"].is_valid().to_numpy()[products]
+    counts = plain(dataset.info.counts)
     document = {
-        "source": dataset.info["source"],
-        "format": dataset.info["format"],
-        "protocol": dataset.protocol,
-        "rows": {name: dataset.info["counts"][name] for name in ROWS},
+        "source": dataset.info.source,
+        "format": dataset.info.format,
+        "protocol": plain(dataset.protocol),
+        "rows": {name: counts[name] for name in ROWS},
         "customers": len(customers),
         "products": len(products),
         "titled_products": int(titled.sum()),
@@ -59,14 +62,12 @@ def describe(
         "time": time_of(parts),
         "cold": cold(dataset),
         "baselines": baseline_figures(dataset),
-        "warnings": dataset.info["warnings"],
+        "warnings": list(dataset.info.warnings),
         "picture": None if out is None else str(out),
     }
     if out is not None:
-        try:
-            draw(document, Path(out))
-        except OSError as error:
-            raise AmzrecError(f"cannot draw {out}: {error.strerror or error}. Name a place you may write to") from error
+        with whole_file(Path(out), "the picture") as partial:
+            draw(document, partial)
     return document
 
 
@@ -163,7 +164,7 @@ def cold(dataset: Dataset) -> Figures | None:
 def baseline_figures(dataset: Dataset) -> dict[str, Figures]:
     """RMSE of the means and biases, top_k of popularity and recent popularity, as `evaluate` counts them."""
     test, fit = dataset.test, Reviews.concat([dataset.train, dataset.valid])
-    products, scale = dataset.products.num_rows, dataset.info["stars"]
+    products, scale = dataset.products.num_rows, dataset.info.stars
     found: dict[str, Figures] = {}
     rated = ~np.isnan(test.stars)
     if scale and rated.any():
@@ -176,7 +177,7 @@ def baseline_figures(dataset: Dataset) -> dict[str, Figures]:
             "customer_product_bias": by_product + by_customer,
         }
         for name, guess in guesses.items():
-            stars = np.clip(biases.mean + guess[rated], scale["min"], scale["max"])
+            stars = np.clip(biases.mean + guess[rated], scale.min, scale.max)
             found[name] = {"rating": metrics.rating_errors(test.stars[rated], stars)}
     if not len(test):
         return found

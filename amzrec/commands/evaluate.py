@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,8 @@ from amzrec.evaluation import baselines, metrics
 from amzrec.evaluation.testset import Question, ask, in_context
 from amzrec.features.popularity import period_of
 from amzrec.store.dataset import Dataset, open_dataset
+from amzrec.store.documents import plain
+from amzrec.store.folders import whole_file, writing
 from amzrec.store.run import METRICS, PLOTS, Run, open_run
 
 JUDGED = 3000  # most valid reviews that a half-life is chosen on
@@ -62,14 +62,14 @@ def evaluate(
     )
     model = answer(recommender, question)
     rivals, facts = baseline_answers(dataset, question)
-    rng = np.random.default_rng(dataset.protocol["seed"])
+    rng = np.random.default_rng(dataset.protocol.seed)
     counts = baselines.popularity(question.fit.product, dataset.products.num_rows)[question.candidates]
     document = {
         "protocol": protocol(run, dataset, question) | facts,
         "model": figures(question, model, counts),
         "baselines": {name: figures(question, rival, counts) for name, rival in rivals.items()},
         "differences": compared(question, model, rivals, rng),
-        "untrained": untrained(run),
+        "untrained": run.info.untrained,
     }
     write_json(run.path / (f"metrics_{context}.json" if context else METRICS), document)
     if not context:
@@ -80,22 +80,22 @@ def evaluate(
 def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
     """The dataset that a run was trained on, or the given one if it has the same reviews and split."""
     if not isinstance(dataset, Dataset):
-        named = dataset or run.info.get("dataset")
+        named = dataset or run.info.dataset
         if not named:
             raise AmzrecError(f"run {run.path} does not say which dataset it was trained on: add --dataset DATASET")
         if dataset is None and not Path(named).exists():
             raise AmzrecError(f"the dataset folder {named} of run {run.path} is gone: add --dataset DATASET")
         dataset = open_dataset(named)
     same = (
-        run.info.get("fingerprint") in (None, dataset.info.get("fingerprint"))
-        and run.info.get("protocol") in (None, dataset.protocol)
+        run.info.fingerprint in (None, dataset.info.fingerprint)
+        and run.info.protocol in (None, dataset.protocol)
         and len(run.vectors.product_ids) == dataset.products.num_rows
         and len(run.vectors.customer_ids) == dataset.customers.num_rows
     )
     if not same:
         raise AmzrecError(
             f"dataset {dataset.path} is not the one that run {run.path} was trained on (other reviews or another "
-            f"split): its test rows may be train rows of the run. Evaluate with --dataset {run.info.get('dataset')}"
+            f"split): its test rows may be train rows of the run. Evaluate with --dataset {run.info.dataset}"
         )
     if not len(dataset.test):
         raise AmzrecError(f"dataset {dataset.path} has no test reviews: prepare it with a larger --test")
@@ -105,11 +105,10 @@ def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
 def answer(recommender: Recommender, question: Question) -> Answers:
     """What the model answers as of the date of each test row: its stars, its rank in the whole catalogue."""
     vectors, test = recommender.vectors, question.test
-    context, trend = (vectors.arrays.get(name) for name in ("context", "rating_context"))
-    dated = "context_edges" in vectors.arrays
-    period = period_of(vectors["context_edges"], test.timestamp) if dated else np.zeros(len(test), np.int32)
+    context, trend, edges = vectors.context, vectors.rating_context, vectors.context_edges
+    period = np.zeros(len(test), np.int32) if edges is None else period_of(edges, test.timestamp)
     asked = question.asked(period if context is not None else None)
-    queries = vectors["retrieval_query"][question.customers[asked.owner]]  # [Q, Dr + 1]
+    queries = vectors.retrieval_query[question.customers[asked.owner]]  # [Q, Dr + 1]
     # customers without a history share one query, which is ranked once for each period
     key = np.concatenate([queries.view(np.int32), asked.when[:, None].astype(np.int32)], axis=1)
     _, unique, query_of = np.unique(
@@ -121,7 +120,7 @@ def answer(recommender: Recommender, question: Question) -> Answers:
     ranks = asked.ranks(question.within(scores, value), len(unique), len(question.candidates), query_of)
     stars = None
     if question.scale:
-        rating = vectors["rating_query"][test.customer]
+        rating = vectors.rating_query[test.customer]
         if trend is not None:
             rating[:, -1] += trend[period]
         stars = recommender.rate(rating, test.product, clip=False).astype(np.float64)
@@ -271,43 +270,26 @@ def compared(question: Question, model: Answers, rivals: dict[str, Answers], rng
 
 def protocol(run: Run, dataset: Dataset, question: Question) -> Figures:
     """What the figures were measured on: split and filters, rows fitted and tested, candidates, misses by design."""
-    return dataset.protocol | {
-        "source": dataset.info.get("source"),
-        "fingerprint": dataset.info.get("fingerprint"),
-        "fit_parts": list(run.info.get("fit_parts", ["train", "valid"])),
+    return plain(dataset.protocol) | {
+        "source": dataset.info.source,
+        "fingerprint": dataset.info.fingerprint,
+        "fit_parts": list(run.info.fit_parts),
         "fit_rows": len(question.fit),
         "test_rows": len(question.test),
         "test_customers": len(question.customers),
         "candidates": len(question.candidates),
         "unknown_product_rows": int((question.positives.items < 0).sum()),
         "unknown_customer_rows": int(question.slices["unknown_customer"].sum()),
-        "query_context": (["date"] if "context_edges" in run.vectors.arrays else [])
+        "query_context": (["date"] if run.vectors.context_edges is not None else [])
         + ([question.context.name] if question.context else []),
         "unrated_rows": int(np.isnan(question.test.stars).sum()),
     }
 
 
-def untrained(run: Run) -> list[str]:
-    """The tasks that this run was not trained for: their figures are those of its start, biases or popularity.
-
-    With --features ids the towers are shared, so that training one task moves the other: those figures count.
-    """
-    shared = run.info.get("config", {}).get("features") == "ids"
-    return [] if shared else [task for task in metrics.GROUPS_OF if task not in run.info.get("trained", [task])]
-
-
 def write_json(path: Path, document: Figures) -> None:
     """Write a JSON document whole or not at all; NaN is refused."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(path, "the figures") as partial:
         partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise AmzrecError(
-            f"cannot write {path}: {error.strerror or error}. Free some space, or allow writing"
-        ) from error
 
 
 def draw(run: Run, question: Question, answers: dict[str, Answers]) -> None:
@@ -315,11 +297,9 @@ def draw(run: Run, question: Question, answers: dict[str, Answers]) -> None:
     from amzrec.evaluation import pictures
 
     folder = run.path / PLOTS
-    try:
+    with writing("the pictures", folder, "the figures were written"):
         folder.mkdir(exist_ok=True)
         pictures.draw_history(run.path, folder)
         counts = baselines.popularity(question.fit.product, int(question.candidates.max(initial=0)) + 1)
         tops = {name: found.ranks.top for name, found in answers.items() if found.ranks is not None}
         pictures.draw_coverage(counts[question.candidates], question.positives.items, tops, folder)
-    except OSError as error:
-        raise AmzrecError(f"cannot draw into {folder}: {error.strerror or error}. Free some space") from error

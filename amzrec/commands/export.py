@@ -17,8 +17,9 @@ import numpy.typing as npt
 from amzrec.answers.index import BRUTE_UNTIL, ScannIndex, without_scann
 from amzrec.answers.recommender import Recommender
 from amzrec.errors import SILENT, AmzrecError, Progress
-from amzrec.store.dataset import whole_folder
-from amzrec.store.run import Run, Vectors, open_run, read_vectors
+from amzrec.store.folders import whole_folder
+from amzrec.store.run import Run, open_run
+from amzrec.store.vectors import Vectors, read_vectors
 
 SAVED_MODEL = "saved_model"
 SCANN_MODEL = "scann/saved_model"
@@ -112,7 +113,7 @@ def export(
     """
     run, out = open_run(run), Path(out)
     vectors = read_vectors(run.path, verify=True)
-    if not len(vectors["candidates"]):
+    if not len(vectors.candidates):
         raise AmzrecError(
             f"run {run.path} has no products to recommend, so there is nothing to export: train on reviews"
         )
@@ -126,7 +127,7 @@ def export(
         checked = compare(partial, vectors, kind is not None)
         facts = {
             "run": run.path.name,
-            "products": len(vectors["candidates"]),
+            "products": len(vectors.candidates),
             "customers": len(vectors.customer_ids) - 1,
         }
         (partial / FACTS).write_text(json.dumps(facts | {"scann": kind, "checked_customers": checked}, indent=1))
@@ -141,7 +142,7 @@ def save(vectors: Vectors, folder: Path, progress: Progress) -> str | None:
     from amzrec.exports.saved_model import Served, ServedScann, tf
 
     rated = Recommender(vectors).has_stars
-    rows = np.ascontiguousarray(vectors["candidates"])
+    rows = np.ascontiguousarray(vectors.candidates)
     reason = without_scann()
     kind = None if reason else "all" if len(rows) < BRUTE_UNTIL else "approximate"
     try:
@@ -151,7 +152,7 @@ def save(vectors: Vectors, folder: Path, progress: Progress) -> str | None:
             progress.step("export", 1, 3, "ScaNN")
             if kind:
                 (folder / SCANN_INDEX).mkdir(parents=True)
-                ScannIndex.build(vectors["retrieval_candidate"][rows], rows).save(folder / SCANN_INDEX)
+                ScannIndex.build(vectors.retrieval_candidate[rows], rows).save(folder / SCANN_INDEX)
                 ServedScann(vectors, Path(assets), rated).save(folder / SCANN_MODEL)
     except tf.errors.InvalidArgumentError:
         raise
@@ -180,7 +181,7 @@ def question(vectors: Vectors, scann: bool) -> Question:
     model = Recommender(vectors)
     rows = np.unique(np.linspace(0, len(vectors.customer_ids) - 1, SAMPLE).astype(np.int32))
     gone = [np.asarray(model.seen(int(row))[0]) for row in rows]
-    queries = np.ascontiguousarray(vectors["retrieval_query"][rows])
+    queries = np.ascontiguousarray(vectors.retrieval_query[rows])
     first = model.retrieve(queries, 1, gone)[0][:, 0]
     excluded = [int(row) if number % 2 else 0 for number, row in enumerate(first)]
     gone = [np.append(g, np.int32(row)) for g, row in zip(gone, excluded, strict=True)]
@@ -255,7 +256,7 @@ def differs(answer: dict[str, Any], asked: Question, model: Recommender, exact: 
         score = np.asarray(answer["score"][n][:count], np.float32)
         if not rows.all() or len(set(rows)) < count or np.isin(rows, asked.gone[n]).any():
             return f"{who} gets a product that is unknown, repeated, reviewed or excluded"
-        if not close(score, vectors["retrieval_candidate"][rows] @ vectors["retrieval_query"][customer]):
+        if not close(score, vectors.retrieval_candidate[rows] @ vectors.retrieval_query[customer]):
             return f"{who} gets scores that are not those of the products"
         if exact and not close(score, asked.best[n, :count]):
             return f"{who} gets {answer['product_id'][n][0]!r} first, which is not the best or not in order"
@@ -263,12 +264,12 @@ def differs(answer: dict[str, Any], asked: Question, model: Recommender, exact: 
             return f"{who} gets a title that belongs to another product"
         found += len(set(rows) & set(asked.top[n]))
         if "stars" in answer:
-            query = np.repeat(vectors["rating_query"][customer][None], count, axis=0)
+            query = np.repeat(vectors.rating_query[customer][None], count, axis=0)
             if not close(answer["stars"][n][:count], model.rate(query, rows)):
                 return f"{who} gets other stars"
     if "rated" in answer:
         rows = np.array([vectors.product_ids.find(p) or 0 for p in asked.request["products"]], np.int32)
-        if not close(answer["rated"], model.rate(vectors["rating_query"][asked.rows], rows)):
+        if not close(answer["rated"], model.rate(vectors.rating_query[asked.rows], rows)):
             return "rate predicts other stars"
     total = int((asked.top > 0).sum())
     return f"it finds only {found} of {total} of the exact answers" if found < RECALL * total else None

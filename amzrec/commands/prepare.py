@@ -25,20 +25,21 @@ from amzrec.store.dataset import (
     PARTS,
     PRODUCTS,
     REJECTS,
+    Counts,
     Dataset,
+    DatasetInfo,
+    Scale,
     is_dataset,
     open_dataset,
-    whole_folder,
 )
+from amzrec.store.folders import whole_folder
+from amzrec.store.protocol import DataProtocol
 
 if TYPE_CHECKING:
     from amzrec.reviews.sources import Source
 
 SCRATCH = "scratch"  # engine files and copies, inside the folder under construction
 STAGES = ("reading", "encoding", "splitting", "counting", "writing")
-COUNTS = (
-    "read", "kept", "rejected", "duplicates", "repeats", "filtered", "train", "valid", "test", "customers", "products",
-)  # fmt: skip
 
 
 def prepare(
@@ -261,32 +262,31 @@ class Preparation:
         low, high = self.source.scale or (found["low"], found["high"])
         if found["timeless"] and found["timeless"] < self.counts["kept"]:
             self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")
-        info = {
-            "source": self.source.name,
-            "fingerprint": files.fingerprint_of(self.source.name),
-            "format": self.source.format,
-            "columns": self.source.columns,
-            "protocol": {**self.config.protocol(), "product_key": self.key},
-            "stars": None if found["low"] is None else {"min": float(low), "max": float(high)},
-            "counts": {name: self.counts[name] for name in COUNTS},
-            "warnings": self.warnings,
-            "version": __version__,
-        }
-        (self.folder / INFO).write_text(json.dumps(info, indent=1, ensure_ascii=False), encoding="utf-8")
+        info = DatasetInfo(
+            source=self.source.name,
+            fingerprint=files.fingerprint_of(self.source.name),
+            format=self.source.format,
+            columns=self.source.columns,
+            protocol=DataProtocol(**{**self.config.protocol(), "product_key": self.key}),
+            stars=None if found["low"] is None else Scale(float(low), float(high)),
+            counts=Counts(**self.counts),
+            warnings=tuple(self.warnings),
+            version=__version__,
+        )
+        info.write(self.folder / INFO)
         for warning in self.warnings:
             self.progress.say(warning)
-        self.progress.say(summary(info["counts"]))
+        self.progress.say(summary(info.counts))
 
 
-def summary(counts: Any) -> str:
+def summary(counts: Counts) -> str:
     """What became of every row, in one sentence."""
-    lost = {**counts["rejected"], **{n: counts[n] for n in ("duplicates", "repeats")}}
-    lost["filtered by --min-reviews"] = counts["filtered"]
+    lost = {**counts.rejected, "duplicates": counts.duplicates, "repeats": counts.repeats}
+    lost["filtered by --min-reviews"] = counts.filtered
     gone = "".join(f", {n:,} {reason}" for reason, n in lost.items() if n)
     return (
-        f"{counts['read']:,} rows read{gone}, {counts['kept']:,} kept: {counts['train']:,} train, "
-        f"{counts['valid']:,} valid, {counts['test']:,} test; {counts['customers']:,} customers, "
-        f"{counts['products']:,} products"
+        f"{counts.read:,} rows read{gone}, {counts.kept:,} kept: {counts.train:,} train, "
+        f"{counts.valid:,} valid, {counts.test:,} test; {counts.customers:,} customers, {counts.products:,} products"
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from amzrec.answers.recommender import Query, Recommender
 from amzrec.config import require
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.parallel import ahead
+from amzrec.store.folders import whole_file
 from amzrec.store.run import Run, open_run
 
 if TYPE_CHECKING:
@@ -137,8 +137,7 @@ def recommend_all(
         raise AmzrecError(f"{out} exists already: choose another name, or add --overwrite to replace it")
     model = _recommender(run).only(only)
     _needs_stars(model, sort)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial{out.suffix}")
-    try:
+    with whole_file(out, "the recommendations") as partial:
         out.parent.mkdir(parents=True, exist_ok=True)
         total = len(model.vectors.customer_ids) - 1
         starts = range(1, total + 1, TOGETHER)
@@ -150,15 +149,6 @@ def recommend_all(
             for start, found in zip(starts, blocks, strict=True):
                 write(*found)
                 progress.step("customers", min(start + TOGETHER - 1, total), total)
-        partial.replace(out)
-    except OSError as error:
-        raise AmzrecError(
-            f"cannot write {out}: {error.strerror or error}; nothing was left there. "
-            "Free some space or choose a place you may write to"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return out
 
 
@@ -167,13 +157,13 @@ def _block(
 ) -> tuple[Rows, Rows, Rows, Floats, Floats | None]:
     """Customer row, rank, product row, score and stars of every recommendation for customer rows start .. stop."""
     v = model.vectors
-    offsets = np.asarray(v["seen_offsets"][start : stop + 1])
-    seen = np.asarray(v["seen_product"][offsets[0] : offsets[-1]])
+    offsets = np.asarray(v.seen_offsets[start : stop + 1])
+    seen = np.asarray(v.seen_product[offsets[0] : offsets[-1]])
     hidden = None if include_seen else np.split(seen, offsets[1:-1] - offsets[0])
     depth = min(k if sort == "retrieval" else max(k, DEPTH), len(model.candidates))
-    rows, scores = model.retrieve(v["retrieval_query"][start:stop], depth, hidden)  # [b, depth]
+    rows, scores = model.retrieve(v.retrieval_query[start:stop], depth, hidden)  # [b, depth]
     owner = np.repeat(np.arange(start, stop, dtype=np.int32), depth)
-    stars = model.rate(v["rating_query"][owner], rows.ravel()).reshape(rows.shape) if model.has_stars else None
+    stars = model.rate(v.rating_query[owner], rows.ravel()).reshape(rows.shape) if model.has_stars else None
     if sort != "retrieval" and stars is not None:
         for line in range(len(rows)):
             kept = int((rows[line] > 0).sum())

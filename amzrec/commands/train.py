@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,8 @@ import numpy as np
 from amzrec.commands.prepare import cached
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
-from amzrec.store.dataset import Dataset, is_dataset, open_dataset, replace_folder
+from amzrec.store.dataset import Dataset, is_dataset, open_dataset
+from amzrec.store.folders import alone, cannot_write, replace_folder
 from amzrec.store.run import RUN, RUNS, Run, open_run
 from amzrec.training.session import STATE, Session, tidy
 
@@ -64,32 +62,9 @@ def train(
                 if not (work / STATE).exists():
                     shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        kept = "What was reached is kept: go on with --resume" if (work / STATE).exists() else "Nothing was left there"
-        raise AmzrecError(
-            f"cannot write the run folder {folder}: {error.strerror or error}. {kept}; "
-            "free some space or choose a place you may write to"
-        ) from error
+        kept = "what was reached is kept: go on with --resume" if (work / STATE).exists() else "nothing was left there"
+        raise cannot_write("the run folder", folder, error, kept) from error
     return open_run(folder)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the place of a run while it is trained; AmzrecError where another process holds it."""
-    lock = folder.parent / f".{folder.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AmzrecError(
-                f"another training is writing the run folder {folder} now: wait for it, or choose another --run"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
 
 
 def free_name(config: TrainConfig, resume: bool) -> Path:

@@ -125,16 +125,16 @@ def ask(run: Run, dataset: Dataset) -> Question:
     test = dataset.test
     time = np.where(test.timestamp == NO_TIME, np.iinfo(np.int64).max, test.timestamp)  # none: asked now
     test = test.take(np.lexsort((time, test.customer)))
-    fit = Reviews.concat([getattr(dataset, part) for part in run.info.get("fit_parts", ["train", "valid"])])
+    fit = Reviews.concat([getattr(dataset, part) for part in run.info.fit_parts])
     customers, owner = np.unique(test.customer, return_inverse=True)
-    candidates = np.asarray(vectors["candidates"])
+    candidates = np.asarray(vectors.candidates)
     place = np.full(dataset.products.num_rows, -1, np.int64)
     place[candidates] = np.arange(len(candidates))
     history = Reviews.concat([dataset.train, dataset.valid])
     of_customer = np.full(dataset.customers.num_rows, -1, np.int64)
     of_customer[customers] = np.arange(len(customers))
     kept = (of_customer[history.customer] >= 0) & (place[history.product] >= 0)
-    scale = dataset.info.get("stars")
+    scale = dataset.info.stars
     rated = np.flatnonzero(~np.isnan(test.stars))
     known = np.bincount(fit.customer, minlength=dataset.customers.num_rows)[test.customer] > 0
     head = head_products(dataset)[test.product]
@@ -142,8 +142,8 @@ def ask(run: Run, dataset: Dataset) -> Question:
     slices = {"known_customer": known, "unknown_customer": ~known, "head_product": head, "tail_product": ~head}
     slices["new_product"] = new  # known by title and features alone; candidates with --catalogue all only
     if scale:
-        slices["top_rated"] = test.stars == scale["max"]
-    rng = np.random.default_rng(dataset.protocol["seed"])
+        slices["top_rated"] = test.stars == scale.max
+    rng = np.random.default_rng(dataset.protocol.seed)
     return Question(
         test=test,
         fit=fit,
@@ -153,9 +153,9 @@ def ask(run: Run, dataset: Dataset) -> Question:
         place=place,
         positives=Lists.of(owner, place[test.product], len(customers)),
         seen=Lists.of(of_customer[history.customer[kept]], place[history.product[kept]], len(customers)),
-        relevant=np.isnan(test.stars) | (test.stars >= dataset.protocol["min_stars"]),
+        relevant=np.isnan(test.stars) | (test.stars >= dataset.protocol.min_stars),
         slices=slices,
-        scale=(float(scale["min"]), float(scale["max"])) if scale else None,
+        scale=(scale.min, scale.max) if scale else None,
         lists=rated[metrics.draw_lists(test.customer[rated], rng)],
     )
 

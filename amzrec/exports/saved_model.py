@@ -10,7 +10,8 @@ import numpy as np
 
 from amzrec.answers.index import DEEP, REORDER, REORDER_LEAST, WIDE, configure
 from amzrec.model.keras2 import import_tensorflow
-from amzrec.store.run import Strings, Vectors
+from amzrec.store.strings import Strings
+from amzrec.store.vectors import Vectors
 
 tf: Any = import_tensorflow()
 
@@ -70,23 +71,23 @@ class Served(tf.Module):  # type: ignore[misc]
         self.stars = stars
         self.customers = Rows(vectors.customer_ids, assets / "customers.txt")
         self.products = Rows(vectors.product_ids, assets / "products.txt")
-        rows = np.asarray(vectors["candidates"])
+        rows = np.asarray(vectors.candidates)
         place = np.full(len(vectors.product_ids), -1, np.int32)
         place[rows] = np.arange(len(rows), dtype=np.int32)
         self.place = constant(place)  # [N + 1] position among the candidates, -1 for none
-        self.queries = constant(vectors["retrieval_query"])  # [C + 1, d]
-        self.candidates = constant(vectors["retrieval_candidate"][rows])  # [M, d]
+        self.queries = constant(vectors.retrieval_query)  # [C + 1, d]
+        self.candidates = constant(vectors.retrieval_candidate[rows])  # [M, d]
         self.ids = names(vectors.product_ids, rows)  # [M]
         self.titles = names(vectors.titles, rows)  # [M]
-        self.seen_offsets = constant(vectors["seen_offsets"])  # [C + 2]
-        self.seen_product = constant(vectors["seen_product"])  # [S]
+        self.seen_offsets = constant(vectors.seen_offsets)  # [C + 2]
+        self.seen_product = constant(vectors.seen_product)  # [S]
         self.rows = constant(rows)  # [M]
         if stars:
             head = vectors.head
-            self.mean, self.low, self.high = (tf.constant(float(head[n]), tf.float32) for n in ("mean", "low", "high"))
-            self.rating_query = constant(vectors["rating_query"])  # [C + 1, K + 2]
-            self.rating_candidate = constant(vectors["rating_candidate"])  # [N + 1, K + 2]
-            self.rating_weight = constant(vectors["rating_weight"])  # [K]
+            self.mean, self.low, self.high = (tf.constant(n, tf.float32) for n in (head.mean, head.low, head.high))
+            self.rating_query = constant(vectors.rating_query)  # [C + 1, K + 2]
+            self.rating_candidate = constant(vectors.rating_candidate)  # [N + 1, K + 2]
+            self.rating_weight = constant(vectors.rating_weight)  # [K]
             self.layers = [(constant(kernel), constant(bias)) for kernel, bias in vectors.layers]
 
     def recommend(self, customer_id: Tensor, k: Tensor, exclude: Tensor) -> dict[str, Tensor]:
@@ -170,7 +171,7 @@ class ServedScann(Served):
         from scann.scann_ops.py import scann_ops
 
         builder = scann_ops.builder(self.candidates.numpy(), REORDER_LEAST, "dot_product")
-        self.scann = configure(builder, len(vectors["candidates"])).build().serialize_to_module()
+        self.scann = configure(builder, len(vectors.candidates)).build().serialize_to_module()
 
     def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
         """As the exact search; wide exclusions, deep lists, and what ScaNN leaves short are answered by that."""

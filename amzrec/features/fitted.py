@@ -93,7 +93,7 @@ class Fitted:
 def fit(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> Fitted:
     """Arrange reviews for training; histories are capped at random, from the recipe's seed."""
     rng = np.random.default_rng([recipe.seed, 1])
-    scale = Scale.of(reviews.stars, dataset.info.get("stars"))
+    scale = Scale.of(reviews.stars, dataset.info.stars)
     value, rated = scale.to_model(reviews.stars), (~np.isnan(reviews.stars)).astype(np.float32)
     tables = (dataset.customers, dataset.products)
     rows = (reviews.customer, reviews.product)

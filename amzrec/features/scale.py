@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from amzrec.arrays import Array, Floats
+from amzrec.store.dataset import Scale as Ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +23,9 @@ class Scale:
     high: float  # stars: the highest
 
     @classmethod
-    def of(cls, stars: Array, ends: dict[str, float] | None) -> Scale:
-        """Build from the stars [n] of the fitted reviews, NaN for none, and the {"min", "max"} of the source."""
-        low, high = (float(ends["min"]), float(ends["max"])) if ends else (1.0, 5.0)
+    def of(cls, stars: Array, ends: Ends | None) -> Scale:
+        """Build from the stars [n] of the fitted reviews, NaN for none, and the ends of the source's scale."""
+        low, high = (ends.min, ends.max) if ends else (1.0, 5.0)
         rated = ~np.isnan(stars)
         mean = float(stars[rated].mean(dtype=np.float64)) if rated.any() else (low + high) / 2
         return cls(mean, low, high)

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import glob
-import json
-import os
-import shutil
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from amzrec.arrays import Array, Floats, Ints, Rows
 from amzrec.config import DataFacts
 from amzrec.errors import AmzrecError
+from amzrec.store.documents import Document
+from amzrec.store.protocol import DataProtocol
 
 PARTS = ("train", "valid", "test")
 INFO = "dataset.json"
@@ -50,54 +45,91 @@ PRODUCT_SCHEMA = pa.schema(
 class Reviews:
     """Aligned arrays of n reviews; rows point into the customers and products tables."""
 
-    customer: npt.NDArray[np.int32]  # [n]
-    product: npt.NDArray[np.int32]  # [n]
-    stars: npt.NDArray[np.float32]  # [n], NaN where the source gave none (a click)
-    timestamp: npt.NDArray[np.int64]  # [n] unix seconds, NO_TIME where the source gave none
+    customer: Rows  # [n]
+    product: Rows  # [n]
+    stars: Floats  # [n], NaN where the source gave none (a click)
+    timestamp: Ints  # [n] unix seconds, NO_TIME where the source gave none
 
     def __len__(self) -> int:
         return len(self.customer)
 
-    def take(self, index: npt.NDArray[Any]) -> Reviews:
-        """The reviews at these positions (or under this mask)."""
+    def take(self, index: Array) -> Reviews:
+        """Return the reviews at these positions, or under this mask."""
         return Reviews(self.customer[index], self.product[index], self.stars[index], self.timestamp[index])
 
     @staticmethod
     def concat(parts: list[Reviews]) -> Reviews:
-        """All reviews of the parts, in order."""
+        """Return all reviews of the parts, in order."""
         fields = ("customer", "product", "stars", "timestamp")
         return Reviews(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
 
 
 @dataclasses.dataclass(frozen=True)
-class Dataset:
-    """A dataset folder, opened: tables have row 0 (the unknown one, id "") first, so position = row.
+class Scale:
+    """The ends of the scale of stars."""
 
-    `info` is dataset.json: source, fingerprint, format, columns, protocol, stars, counts, warnings, version.
-    `info["stars"]` is {"min", "max"} of the scale, or null where no row has stars.
-    """
+    min: float
+    max: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What became of the rows of a source: read = kept + rejected + duplicates + repeats + filtered."""
+
+    read: int = 0
+    kept: int = 0  # = train + valid + test
+    rejected: dict[str, int] = dataclasses.field(default_factory=dict)  # by reason
+    duplicates: int = 0  # equal in every column to another row
+    repeats: int = 0  # an earlier review of a product by the same customer
+    filtered: int = 0  # under --min-reviews
+    train: int = 0
+    valid: int = 0
+    test: int = 0
+    customers: int = 0
+    products: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetInfo(Document):
+    """dataset.json: where the reviews came from, how they were split, and what became of each."""
+
+    source: str
+    fingerprint: str | None  # of the source's content
+    format: str = ""  # name of the source's format
+    columns: dict[str, str] | None = None  # the source's column for each of ours
+    protocol: DataProtocol
+    stars: Scale | None  # None where no row has stars
+    counts: Counts = Counts()
+    warnings: tuple[str, ...] = ()
+    version: str = ""  # of the amzrec that prepared it
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A dataset folder, opened: its tables have row 0 (the unknown one, id "") first, so that position = row."""
 
     path: Path
-    info: dict[str, Any]
+    info: DatasetInfo
     customers: pa.Table  # CUSTOMER_SCHEMA, [C + 1]
     products: pa.Table  # PRODUCT_SCHEMA, [N + 1]
 
     @cached_property
     def train(self) -> Reviews:
-        """Rows to learn from."""
-        return self._part("train")
+        """The rows to learn from."""
+        return self.part("train")
 
     @cached_property
     def valid(self) -> Reviews:
-        """Rows that choose epochs and hyper-parameters."""
-        return self._part("valid")
+        """The rows that choose epochs and settings."""
+        return self.part("valid")
 
     @cached_property
     def test(self) -> Reviews:
-        """Rows that are only ever reported on."""
-        return self._part("test")
+        """The rows that are only ever reported on."""
+        return self.part("test")
 
-    def _part(self, name: str) -> Reviews:
+    def part(self, name: str) -> Reviews:
+        """Read the rows of one of PARTS from its file."""
         table = pq.read_table(self.path / f"{name}.parquet")
         return Reviews(
             table["customer"].to_numpy(),
@@ -107,9 +139,9 @@ class Dataset:
         )
 
     @property
-    def protocol(self) -> dict[str, Any]:
+    def protocol(self) -> DataProtocol:
         """Split, shares, seed, product key, filters: what makes figures comparable."""
-        return dict(self.info["protocol"])
+        return self.info.protocol
 
     @property
     def has_time(self) -> bool:
@@ -127,17 +159,17 @@ class Dataset:
             valid=len(self.valid) > 0,
         )
 
-    def candidates(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Product rows to retrieve from: those with a count among the fitted rows, or all (`--catalogue all`).
+    def candidates(self, counts: Ints) -> Rows:
+        """Return the product rows to retrieve from: those with a count, or all (`--catalogue all`).
 
         `counts` is [N + 1], reviews per product in the rows that a model was fitted on.
         """
         rows = np.arange(1, self.products.num_rows, dtype=np.int32)
-        return rows if self.protocol["catalogue"] == "all" else rows[counts[1:] > 0]
+        return rows if self.protocol.catalogue == "all" else rows[counts[1:] > 0]
 
 
 def reviews_table(reviews: Reviews) -> pa.Table:
-    """Reviews as a table of REVIEW_SCHEMA, NaN and NO_TIME as null."""
+    """Return reviews as a table of REVIEW_SCHEMA, NaN and NO_TIME as null."""
     return pa.table(
         {
             "customer": pa.array(reviews.customer, pa.int32()),
@@ -149,73 +181,8 @@ def reviews_table(reviews: Reviews) -> pa.Table:
     )
 
 
-@contextlib.contextmanager
-def whole_folder(out: Path, overwrite: bool, what: str, remedy: str = "--overwrite") -> Iterator[Path]:
-    """A temporary sibling of `out` to write into, renamed to `out` at the end: a folder is whole or absent.
-
-    Refuses an existing `out` unless `overwrite`; any OSError (full disk, read-only place) becomes an AmzrecError
-    and what stood at `out` before stays. What a process that was killed left beside `out` is removed first.
-    """
-    out = Path(out)
-    tidy(out)
-    if out.exists() and not overwrite:
-        raise AmzrecError(f"{what} {out} exists already: choose another place, or add {remedy} to replace it")
-    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        replace_folder(partial, out)
-    except OSError as error:
-        raise AmzrecError(
-            f"cannot write {what} {out}: {error.strerror or error}; nothing was left there. "
-            "Free some space or choose a place you may write to"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def tidy(out: Path) -> None:
-    """Remove the unfinished folders that killed processes left beside `out`, and put back an `out` they had moved."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
-        process, _, kind = left.name[len(out.name) + 2 :].partition(".")
-        if not process.isdigit() or kind not in ("partial", "old") or is_running(int(process)):
-            continue
-        if kind == "old" and not out.exists():
-            left.rename(out)
-        else:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def is_running(process: int) -> bool:
-    """Whether there is a process of this number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
-
-
-def replace_folder(new: Path, out: Path) -> None:
-    """Move the finished folder `new` to `out`; an older `out` stays until the new one can take its place."""
-    if out.exists():
-        old = out.parent / f".{out.name}.{os.getpid()}.old"
-        shutil.rmtree(old, ignore_errors=True)
-        out.rename(old)
-        new.rename(out)
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink(missing_ok=True)
-    else:
-        new.rename(out)
-
-
 def is_dataset(path: Path) -> bool:
-    """Whether this folder is a dataset folder."""
+    """Tell whether this folder is a dataset folder."""
     return (Path(path) / INFO).is_file() and (Path(path) / "train.parquet").is_file()
 
 
@@ -226,11 +193,11 @@ def open_dataset(path: Path | str) -> Dataset:
         raise AmzrecError(f"there is no dataset folder {path}: make one with: amzrec prepare SOURCE --out {path}")
     if not is_dataset(path):
         raise AmzrecError(f"{path} is no dataset folder (it has no {INFO}): amzrec prepare SOURCE --out DIR makes one")
+    info = DatasetInfo.read(path / INFO, f"prepare it again: amzrec prepare SOURCE --out {path} --overwrite")
+    missing = [part for part in PARTS if not (path / f"{part}.parquet").is_file()]
+    if missing:
+        raise AmzrecError(f"dataset folder {path} is damaged: {missing[0]}.parquet is missing. Prepare it again")
     try:
-        info = json.loads((path / INFO).read_text())
-        missing = [part for part in PARTS if not (path / f"{part}.parquet").is_file()]
-        if missing:
-            raise AmzrecError(f"dataset folder {path} is damaged: {missing[0]}.parquet is missing. Prepare it again")
         return Dataset(path, info, pq.read_table(path / CUSTOMERS), pq.read_table(path / PRODUCTS))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise AmzrecError(f"dataset folder {path} is damaged ({error}). Prepare it again with --overwrite") from error

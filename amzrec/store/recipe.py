@@ -10,6 +10,7 @@ from typing import Any
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.settings import settings_of
+from amzrec.store.documents import plain
 from amzrec.store.run import open_run
 
 
@@ -29,8 +30,9 @@ def read_recipe(place: Path) -> RepeatedSettings:
     """
     if place.is_dir():
         info = open_run(place).info
-        split = {key: value for key, value in info["protocol"].items() if key in settings_of(PrepareConfig)}
-        return RepeatedSettings(train=dict(info["config"]), prepare=split)
+        protocol = plain(info.protocol) if info.protocol else {}
+        split = {key: value for key, value in protocol.items() if key in settings_of(PrepareConfig)}
+        return RepeatedSettings(train=info.recipe, prepare=split)
     try:
         document = json.loads(place.read_text(encoding="utf-8"))
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 import platform
 import shutil
@@ -17,7 +16,9 @@ from amzrec import __version__
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset
-from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, VECTORS, write_vectors
+from amzrec.store.documents import plain
+from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, RunInfo
+from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.training.state import REFIT, SELECT, State
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Session:
         self.started = self.saved = time.monotonic()
         self.settings = {
             "recipe": recipe.to_json(),
-            "fingerprint": dataset.info.get("fingerprint"),
-            "protocol": dataset.protocol,
+            "fingerprint": dataset.info.fingerprint,
+            "protocol": plain(dataset.protocol),
         }
         self.state = State(self.settings)
         self.before = 0.0  # seconds of earlier sittings
@@ -133,23 +134,23 @@ class Session:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(state.history)
-        info = {
-            "recipe": self.recipe.to_json(),
-            "trained": list(self.recipe.tasks),
-            "protocol": dataset.protocol,
-            "dataset": str(dataset.path.resolve()),
-            "fingerprint": dataset.info.get("fingerprint"),
-            "source": dataset.info.get("source"),
-            "fit_parts": fit_parts,
-            "best_epochs": state.choices.best,
-            "half_life": state.choices.half_life,
-            "trend": state.choices.trend,
-            "svd_start": state.choices.svd_start,
-            "seconds": round(self.before + time.monotonic() - self.started, 1),
-            "versions": versions(),
-            "finished": time.time(),
-        }
-        (self.work / RUN).write_text(json.dumps(info, indent=1))
+        info = RunInfo(
+            recipe=self.recipe.to_json(),
+            trained=self.recipe.tasks,
+            protocol=dataset.protocol,
+            dataset=str(dataset.path.resolve()),
+            fingerprint=dataset.info.fingerprint,
+            source=dataset.info.source,
+            fit_parts=tuple(fit_parts),
+            best_epochs=state.choices.best,
+            half_life=state.choices.half_life,
+            trend=state.choices.trend,
+            svd_start=state.choices.svd_start,
+            seconds=round(self.before + time.monotonic() - self.started, 1),
+            versions=versions(),
+            finished=time.time(),
+        )
+        info.write(self.work / RUN)
 
 
 def tidy(folder: Path) -> None:

@@ -12,12 +12,11 @@ from amzrec.arrays import Array, Doubles, Floats, Ints, Rows, offsets_of
 from amzrec.features.profiles import SHRINK_CUSTOMER
 from amzrec.model.head import BiasedHead
 from amzrec.model.towers import HistoryTower
-from amzrec.store.dataset import PARTS, Dataset, Reviews
-from amzrec.store.run import Strings, Vectors, feature_lists
+from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
+from amzrec.store.strings import Strings, feature_lists
+from amzrec.store.vectors import Head, Layers, Vectors
 from amzrec.training.coldstart import vectors_from_attributes
 from amzrec.training.learner import Learner
-
-Layers = list[tuple[Floats, Floats]]  # (kernel, bias) of each layer of an MLP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,35 +190,54 @@ def assemble(
     dataset: Dataset, rating: RatingSnapshot, retrieval: RetrievalSnapshot, history: str, fit_parts: list[str]
 ) -> Vectors:
     """Put both tasks' snapshots together; their dimensions stand side by side, so each keeps its own best epoch."""
-    arrays: dict[str, Array] = {
-        "retrieval_query": retrieval.queries,
-        "retrieval_candidate": retrieval.candidates,
-        "candidates": retrieval.candidate_rows,
-        "product_counts": retrieval.product_counts.astype(np.int64),
-        "customer_counts": retrieval.customer_counts.astype(np.int64),
-        "rating_query": rating.queries,
-        "rating_candidate": rating.candidates,
-        "rating_weight": rating.weight,
-        "product_bias": rating.product_bias,
+    dims, ends = retrieval.queries.shape[1] - 1, dataset.info.stars or Scale(1.0, 5.0)
+    head = Head(
+        mean=float(rating.mean) if np.isfinite(rating.mean) else None,
+        low=ends.min,
+        high=ends.max,
+        bias_weight=float(rating.customer_weight),
+        bias_shrinkage=SHRINK_CUSTOMER,
+        temperature=float(retrieval.temperature),
+        retrieval_dims=dims,
+        rating_start=dims,
+        history=history,
+        fit_tags=tuple(PARTS.index(name) for name in fit_parts),
+    )
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1).astype(np.float32)
+        for name in ("query_base", "history_bag", "history_residual")
     }
-    for name in ("query_base", "history_bag", "history_residual"):
-        arrays[name] = np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1)
-    if len(retrieval.edges):
-        arrays |= {"context": retrieval.context, "context_edges": retrieval.edges}
-        if rating.context.any():
-            arrays["rating_context"] = rating.context
-    arrays = {name: a.astype(np.float32) if a.dtype.kind == "f" else a for name, a in arrays.items()}
-    features, listed = feature_lists(dataset.products["features"].to_pylist())
+    arrays |= seen(dataset) | time_of(rating, retrieval)
+    if listed := feature_lists(dataset.products["features"].to_pylist()):
+        arrays |= {"features": listed[0], "feature_offsets": listed[1].offsets, "feature_items": listed[1].items}
     titles = ["" if title is None else title for title in dataset.products["title"].to_pylist()]
     return Vectors(
-        arrays | seen(dataset) | listed,
-        unflattened(rating),
-        head_of(dataset, rating, retrieval, history, fit_parts),
-        Strings.of(dataset.customers["customer_id"].to_pylist()),
-        Strings.of(dataset.products["product_id"].to_pylist()),
-        Strings.of(titles),
-        features,
+        **arrays,
+        retrieval_query=retrieval.queries.astype(np.float32),
+        retrieval_candidate=retrieval.candidates.astype(np.float32),
+        candidates=retrieval.candidate_rows,
+        product_counts=retrieval.product_counts.astype(np.int64),
+        customer_counts=retrieval.customer_counts.astype(np.int64),
+        rating_query=rating.queries.astype(np.float32),
+        rating_candidate=rating.candidates.astype(np.float32),
+        rating_weight=rating.weight.astype(np.float32),
+        product_bias=rating.product_bias.astype(np.float32),
+        layers=unflattened(rating),
+        head=head,
+        customer_ids=Strings.of(dataset.customers["customer_id"].to_pylist()),
+        product_ids=Strings.of(dataset.products["product_id"].to_pylist()),
+        titles=Strings.of(titles),
     )
+
+
+def time_of(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict[str, Array]:
+    """What the period of a query adds to scores and stars, where there is more than one period."""
+    if not len(retrieval.edges):
+        return {}
+    found: dict[str, Array] = {"context": retrieval.context.astype(np.float32), "context_edges": retrieval.edges}
+    if rating.context.any():
+        found["rating_context"] = rating.context.astype(np.float32)
+    return found
 
 
 def seen(dataset: Dataset) -> dict[str, Array]:
@@ -245,23 +263,3 @@ def unflattened(rating: RatingSnapshot) -> Layers:
         layers.append((kernel, rating.layers[end : end + columns]))
         start = end + columns
     return layers
-
-
-def head_of(
-    dataset: Dataset, rating: RatingSnapshot, retrieval: RetrievalSnapshot, history: str, fit_parts: list[str]
-) -> dict[str, Any]:
-    """The numbers beside the vectors."""
-    ends = dataset.info.get("stars") or {"min": 1.0, "max": 5.0}
-    dims = retrieval.queries.shape[1] - 1
-    return {
-        "mean": float(rating.mean) if np.isfinite(rating.mean) else None,
-        "low": float(ends["min"]),
-        "high": float(ends["max"]),
-        "a_customer": float(rating.customer_weight),
-        "shrink_customer": SHRINK_CUSTOMER,
-        "temperature": float(retrieval.temperature),
-        "history": history,
-        "retrieval_dims": dims,
-        "rating_start": dims,
-        "fit_parts": [PARTS.index(name) for name in fit_parts],
-    }

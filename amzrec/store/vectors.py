@@ -1,0 +1,212 @@
+"""What a training learned as plain arrays, each a file of `vectors/`: written whole, opened memory-mapped."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+
+import numpy as np
+
+from amzrec.arrays import Array, Floats, Ints, Lists, Rows
+from amzrec.errors import AmzrecError
+from amzrec.store.documents import Document
+from amzrec.store.strings import Strings
+
+VECTORS = "vectors"
+INDEX = "vectors.json"
+STRINGS = ("customer_ids", "product_ids", "titles", "features")  # the last one only where products have features
+REMEDY = "train again, or name another run with --run"
+
+Layers = list[tuple[Array, Array]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """The numbers beside the arrays that scores, stars and fold-in are computed with."""
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "a_customer": "bias_weight",
+        "shrink_customer": "bias_shrinkage",
+        "fit_parts": "fit_tags",
+    }
+
+    mean: float | None  # mean stars of the fitted rows; None where no row has stars
+    low: float = 1.0  # ends of the scale of stars
+    high: float = 5.0
+    bias_weight: float = 0.0  # weight of a customer's shrunk bias in the additive term of rating_query
+    bias_shrinkage: float = 10.0  # reviews of the mean that a customer's bias is shrunk by
+    temperature: float = 1.0  # that retrieval scores are divided by
+    retrieval_dims: int  # dimensions 0 .. retrieval_dims of a tower's vector retrieve
+    rating_start: int  # dimensions rating_start .. D rate
+    history: str = "bag"  # how a customer's history is read: bag, or sequence
+    fit_tags: tuple[int, ...] = (0, 1)  # the values of seen_part that the model was fitted on
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """The type and the number of dimensions of an array that is a file of `vectors/`."""
+
+    dtype: str
+    rank: int
+
+
+Table = Annotated[Floats, Stored("float32", 2)]
+Column = Annotated[Floats, Stored("float32", 1)]
+Numbers = Annotated[Ints, Stored("int64", 1)]
+RowNumbers = Annotated[Rows, Stored("int32", 1)]
+Tags = Annotated[Array, Stored("uint8", 1)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """All that a training learned: what every answer is computed from.
+
+    C customers, N products, D tower width, Dr retrieval dimensions, K rating dimensions, S kept reviews, T periods;
+    row 0 is the unknown customer or product.
+    retrieval score(c, p) = retrieval_query[c] · retrieval_candidate[p] + context[period, p]
+    stars(c, p) = clip(mean + q[K+1] + v[K+1] + Σ rating_weight · q[:K] · v[:K] + MLP, low, high), where q is the row of
+    rating_query and v that of rating_candidate. The MLP reads concat(q[:K+1], v[:K+1], q[:K] · v[:K]).
+    """
+
+    retrieval_query: Table  # [C+1, Dr+1] divided by the temperature, last column 1
+    retrieval_candidate: Table  # [N+1, Dr+1] last column b, which starts at log popularity
+    rating_query: Table  # [C+1, K+2] K dimensions, the shrunk bias, the additive term
+    rating_candidate: Table  # [N+1, K+2] K dimensions, the shrunk bias, the additive term
+    rating_weight: Column  # [K]
+    query_base: Table  # [C+1, D] the customer's vector before the history is added
+    history_bag: Table  # [N+1, D] what a product adds to the history of a customer
+    history_residual: Table  # [N+1, D] what it adds per star of residual
+    product_bias: Column  # [N+1] shrunk mean of stars - mean, which residuals are taken against
+    product_counts: Numbers  # [N+1] reviews in the fitted rows
+    customer_counts: Numbers  # [C+1] reviews in the fitted rows
+    candidates: RowNumbers  # [M] rows of the products that may be recommended, ascending
+    seen_offsets: Numbers  # [C+2] see `seen`
+    seen_product: RowNumbers  # [S]
+    seen_stars: Column  # [S] NaN where the source gave none
+    seen_part: Tags  # [S] 0 train, 1 valid, 2 test
+    # where dates tell what is popular, or liked, when
+    context: Table | None = None  # [T, N+1] what a period adds to the scores; last: 0
+    rating_context: Column | None = None  # [T] what a period adds to the stars; last: 0
+    context_edges: Numbers | None = None  # [T-1] unix seconds at which periods 1.. begin
+    # where products have features
+    feature_offsets: Numbers | None = None  # [N+2] see `features_of_products`
+    feature_items: RowNumbers | None = None  # rows of `features`
+
+    layers: Layers  # (kernel, bias) of the MLP: ReLU between them, the last one linear with one output; may be empty
+    head: Head
+    customer_ids: Strings  # [C+1]
+    product_ids: Strings  # [N+1]
+    titles: Strings  # [N+1] "" where the source gave none
+    features: Strings | None = None  # "name=value", each once
+
+    @property
+    def seen(self) -> Lists:
+        """The product rows that each customer reviewed; seen_stars and seen_part lie beside its items."""
+        return Lists(self.seen_offsets, self.seen_product)
+
+    @property
+    def features_of_products(self) -> Lists:
+        """The features of each product row, as rows of `features`."""
+        if self.feature_offsets is None or self.feature_items is None:
+            return Lists.empty(len(self.product_ids))
+        return Lists(self.feature_offsets, self.feature_items)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays that are there, by the name of their field and file."""
+        found = {name: getattr(self, name) for name in FILES}
+        return {name: array for name, array in found.items() if array is not None}
+
+
+def files() -> dict[str, Stored]:
+    """Read from the types of Vectors which of its fields are files, and of what kind."""
+    found: dict[str, Stored] = {}
+    for name, hint in get_type_hints(Vectors, include_extras=True).items():
+        options = (hint, *get_args(hint))  # Table, or the parts of Table | None
+        kinds = [part for option in options for part in get_args(option) if isinstance(part, Stored)]
+        if kinds:
+            found[name] = kinds[0]
+    return found
+
+
+FILES = files()
+OPTIONAL = {field.name for field in dataclasses.fields(Vectors) if field.default is None}
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredArray:
+    """What the file of an array must hold."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    crc32: int
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorsIndex(Document):
+    """vectors.json: what stands in `vectors/`."""
+
+    files: dict[str, StoredArray]
+    layers: int
+    head: Head
+
+
+def write_vectors(folder: Path, vectors: Vectors) -> None:
+    """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json."""
+    target = folder / VECTORS
+    target.mkdir()
+    arrays = vectors.arrays()
+    for number, (kernel, bias) in enumerate(vectors.layers):
+        arrays[f"head_kernel_{number}"], arrays[f"head_bias_{number}"] = kernel, bias
+    for name in STRINGS:
+        strings: Strings | None = getattr(vectors, name)
+        if strings is not None:
+            arrays |= {f"{name}_{part}": getattr(strings, part) for part in ("blob", "offsets", "order")}
+    files = {}
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array)
+        np.save(target / f"{name}.npy", array, allow_pickle=False)
+        files[name] = StoredArray(array.shape, str(array.dtype), zlib.crc32(array.data))
+    VectorsIndex(files, len(vectors.layers), vectors.head).write(target / INDEX)
+
+
+def read_vectors(folder: Path, verify: bool = False) -> Vectors:
+    """Open `vectors/` of a run folder memory-mapped; `verify` also reads all of it and compares the checksums.
+
+    Raises AmzrecError naming the file where one is missing, has another shape than vectors.json says, or differs.
+    """
+    target = folder / VECTORS
+    index = VectorsIndex.read(target / INDEX, REMEDY)
+    try:
+        arrays: dict[str, Any] = {
+            name: read_array(target / f"{name}.npy", fact, verify) for name, fact in index.files.items()
+        }
+        layers = [(arrays.pop(f"head_kernel_{i}"), arrays.pop(f"head_bias_{i}")) for i in range(index.layers)]
+        strings: dict[str, Any] = {
+            name: Strings(*(arrays.pop(f"{name}_{part}") for part in ("blob", "offsets", "order")))
+            for name in STRINGS
+            if name not in OPTIONAL or f"{name}_blob" in arrays
+        }
+        for name, kind in FILES.items():
+            if name in OPTIONAL and name not in arrays:
+                continue
+            if arrays[name].dtype != kind.dtype or arrays[name].ndim != kind.rank:
+                raise ValueError(f"{name}.npy must be {kind.dtype} with {kind.rank} dimensions")
+        return Vectors(layers=layers, head=index.head, **arrays, **strings)
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise AmzrecError(
+            f"run folder {folder} is damaged or not one of amzrec: {reason}. {REMEDY.capitalize()}"
+        ) from error
+
+
+def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
+    """Open one array memory-mapped; OSError or ValueError where it is not what was written."""
+    empty = 0 in fact.shape  # nothing can be mapped
+    array: Array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
+    if array.shape != fact.shape or str(array.dtype) != fact.dtype:
+        raise ValueError(f"{file.name} holds {array.dtype}{list(array.shape)}, not {fact.dtype}{list(fact.shape)}")
+    if verify and zlib.crc32(np.ascontiguousarray(array).data) != fact.crc32:
+        raise ValueError(f"{file.name} does not have the checksum that it was written with")
+    return array
