@@ -45,7 +45,7 @@ def repeated(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     settings = TrainConfig(epochs=5, dim=24, head=(8,)).to_json()
     split = PrepareConfig(split="temporal", seed=7).protocol()
     folder = tmp_path_factory.mktemp("repeated") / "run"
-    return write_run(folder, board, parity_vectors(board), config=settings, protocol=split).path
+    return write_run(folder, board, parity_vectors(board), recipe=settings, protocol=split).path
 
 
 def test_recommend_lists_the_own_parity_of_the_checkerboard_first(parity: Path) -> None:
@@ -110,7 +110,7 @@ def test_evaluate_prints_the_model_beside_the_baselines(parity: Path) -> None:
 
 def test_what_a_run_was_not_trained_for_is_not_shown(checkerboard: Path, tmp_path: Path) -> None:
     board = dataset.open_dataset(checkerboard)
-    facts = {"trained": ["rating"], "config": {"features": "full"}}
+    facts = {"trained": ["rating"], "recipe": {"features": "full"}}
     write_run(tmp_path / "rating", board, parity_vectors(board), **facts)
     lines = run("evaluate", tmp_path / "rating").stdout.splitlines()
     model = next(line.split() for line in lines if line.startswith("model"))

@@ -86,7 +86,7 @@ def test_metrics_json_is_what_was_returned_and_the_pictures_are_there(parity: Ru
 def test_figures_of_the_untrained_start_are_kept_and_named(
     checkerboard: Path, tmp_path: Path, features: str, untrained: list[str]
 ) -> None:
-    facts = {"trained": ["rating"], "config": {"features": features}}
+    facts = {"trained": ["rating"], "recipe": {"features": features}}
     found = evaluate(write_run(tmp_path / "run", checkerboard, parity_vectors(open_dataset(checkerboard)), **facts))
     assert found["untrained"] == untrained
     assert "retrieval" in found["model"]

@@ -181,5 +181,5 @@ def test_the_last_products_in_order_say_what_comes_next_and_cannot_be_folded_in(
 def test_a_sequence_needs_times(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("customer,product,stars\nc,p,5\nd,q,4\nc,q,3\n")
     dataset = amzrec.prepare(tmp_path / "reviews.csv", tmp_path / "data", PrepareConfig(test=1e-9, valid=0))
-    with pytest.raises(AmzrecError, match="needs the time of reviews"):
+    with pytest.raises(AmzrecError, match="needs the time of every review"):
         amzrec.train(dataset, tmp_path / "run", TrainConfig(history="sequence"))
