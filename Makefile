@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 CUSTOMER := 59294462
 EXTRAS ?= dev
 
-.PHONY: demo fast test lint check pins
+.PHONY: demo fast test lint check coverage docs pictures bench pins
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready
@@ -33,6 +33,21 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@touch $@
+
+coverage: $(VENV)/ready  # which lines the tests run, line by line in build/coverage/index.html
+	$(BIN)/pytest --cov --cov-report=term --cov-report=html:build/coverage
+
+docs: $(VENV)/ready  # what docs/ takes from the code: every flag, every file
+	$(BIN)/python scripts/write_docs.py
+
+pictures: $(VENV)/ready  # those of the README
+	$(BIN)/amzrec describe --out docs/pictures/sample.png
+	$(BIN)/amzrec compare --root build/pictures --overwrite
+	cp build/pictures/comparison.png docs/pictures/comparison.png
+
+bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
+	@test -n "$(DATA)" || { echo "make bench DATA=FOLDER: a folder with ml-100k, ml-1m and amazon_us_reviews"; exit 1; }
+	$(BIN)/python scripts/bench_quality.py $(DATA) --out benchmarks/quality.md
 
 pins: $(VENV)/ready
 	(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/ @ .*//') > constraints.new
