@@ -86,17 +86,11 @@ class Learner:
             losses |= {f"{task}_loss": log[f"{task}_loss"][0], f"{task}_constant": constants[task]}
         return {name: round(float(value), 6) for name, value in losses.items()}
 
-    @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """In here the model has its averaged weights, which are what it answers from."""
-        lazy = isinstance(self.optimizer, LazyAdam)
-        if lazy:
-            self.optimizer.swap(self.model.trainable_variables)
-        try:
-            yield
-        finally:
-            if lazy:
-                self.optimizer.swap(self.model.trainable_variables)
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """In this block the model has its averaged weights, which are what it answers from."""
+        if not isinstance(self.optimizer, LazyAdam):
+            return contextlib.nullcontext()
+        return self.optimizer.averaged(self.model.trainable_variables)
 
     def queries(self, rows: Rows) -> Floats:
         """Customer vectors [n, D] of rows [n], with their histories."""
