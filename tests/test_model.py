@@ -9,6 +9,7 @@ import pytest
 
 from amzrec.features.fitted import fit
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
+from amzrec.model.multitask import MeanSquaredRating
 from fits import batch_of, dataset_of, model_of, random_reviews, small
 
 tf: Any = import_tensorflow()
@@ -86,6 +87,26 @@ def test_the_rating_loss_is_the_mean_squared_error_of_the_rated_rows() -> None:
     assert 0 < rated.sum() < len(fitted)
     known = np.mean((stars - fitted.value)[rated] ** 2)
     assert float(model.compute_loss(batch)) == pytest.approx(known, rel=1e-5)
+
+
+def test_the_rating_task_equals_that_of_tfrs_and_so_does_its_gradient() -> None:
+    rng = np.random.default_rng(2)
+    value, predicted, rated = (tf.constant(rng.normal(size=9), tf.float32) for _ in range(3))
+    rated = tf.cast(rated > -0.5, tf.float32)
+    assert 0 < float(tf.reduce_sum(rated)) < 9
+    original = tfrs.tasks.Ranking(loss=tf.keras.losses.MeanSquaredError())
+    found = []
+    for task, arguments in ((original, None), (MeanSquaredRating(), (value, predicted, rated))):
+        with tf.GradientTape() as tape:
+            tape.watch(predicted)
+            if arguments:
+                loss = task(*arguments)
+            else:
+                weight = rated / tf.reduce_mean(rated)
+                loss = task(labels=value[:, None], predictions=predicted[:, None], sample_weight=weight)
+        found.append((float(loss), tape.gradient(loss, predicted).numpy()))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-5)
 
 
 def test_a_batch_of_clicks_has_no_rating_loss() -> None:

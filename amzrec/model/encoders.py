@@ -13,7 +13,7 @@ from amzrec.features.fitted import Fitted
 from amzrec.features.steps import recent_columns
 from amzrec.model.head import Pairs
 from amzrec.model.sequence import RecentEncoder
-from amzrec.model.sparse import multiply, overlapping_columns
+from amzrec.model.sparse import multiply, overlapping_columns, squares
 from amzrec.model.towers import HistoryTower, IdTower, Tensor, tf
 
 
@@ -112,8 +112,3 @@ class SequenceEncoder(HistoryEncoder):
         end = self.fitted.order.offsets[rows + 1]
         columns = recent_columns(self.fitted, rows, end, np.ones(len(rows), np.float32))
         return super().queries(rows) + self.recent(columns, self.candidate_tower.bag)
-
-
-def squares(table: Tensor, weight: Tensor) -> Tensor:
-    """Σ weight · squared length of the rows of a table: [R, D] and [R] to a scalar."""
-    return tf.reduce_sum(tf.reduce_sum(tf.square(table), 1) * weight)

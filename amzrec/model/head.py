@@ -33,12 +33,13 @@ class BiasedHead(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def call(self, pairs: Pairs) -> Tensor:
         """Predicted (stars − mean) / unit, [B]."""
-        x, y, customer, product = pairs.x, pairs.y, pairs.customer_bias, pairs.product_bias
-        stars = self.scale[0] * customer + self.scale[1] * product + pairs.customer_offset + pairs.product_offset
-        stars += tf.linalg.matvec(x * y, self.weight)
+        x, y, cross = pairs.x, pairs.y, pairs.x * pairs.y
+        biases = tf.stack([pairs.customer_bias, pairs.product_bias], axis=1)
+        stars = pairs.customer_offset + pairs.product_offset
+        stars += tf.linalg.matvec(biases, self.scale) + tf.linalg.matvec(cross, self.weight)
         if not self.mlp:
             return stars
-        return stars + applied(self.mlp, tf.concat([x, customer[:, None], y, product[:, None], x * y], axis=1))
+        return stars + applied(self.mlp, tf.concat([x, biases[:, :1], y, biases[:, 1:], cross], axis=1))
 
 
 class PlainHead(tf_keras.layers.Layer):  # type: ignore[misc]
@@ -76,4 +77,4 @@ def applied(layers: list[Any], hidden: Tensor) -> Tensor:
     """The one output [B] of dense layers on inputs [B, n]."""
     for layer in layers:
         hidden = layer(hidden)
-    return hidden[:, 0]
+    return tf.squeeze(hidden, 1)

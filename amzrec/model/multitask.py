@@ -14,10 +14,25 @@ from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, SequenceEn
 from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.keras2 import import_tfrs
 from amzrec.model.losses import list_loss, softmax_loss
-from amzrec.model.sparse import multiply
+from amzrec.model.sparse import multiply, take
 from amzrec.model.towers import Tensor, tf, tf_keras
 
 tfrs: Any = import_tfrs()
+
+
+class MeanSquaredRating(tfrs.tasks.Ranking):  # type: ignore[misc]
+    """tfrs.tasks.Ranking with a mean squared error over the reviews with stars, as few operations."""
+
+    def call(self, value: Tensor, predicted: Tensor, rated: Tensor) -> Tensor:
+        """Mean of (value − predicted)² over the reviews [B] where `rated` is 1; 0 where there are none."""
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def mean(predicted: Tensor) -> Any:
+            error = predicted - value
+            share = error * (rated / tf.maximum(tf.reduce_sum(rated), 1.0))
+            return tf.reduce_sum(error * share), lambda upstream: (2.0 * upstream) * share
+
+        return mean(predicted)
 
 
 class Rating:
@@ -25,7 +40,7 @@ class Rating:
 
     def __init__(self, recipe: Recipe, head: BiasedHead | PlainHead) -> None:
         self.weight, self.kind, self.lists, self.head = recipe.rating_weight, recipe.rating_loss, recipe.lists, head
-        self.task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
+        self.task = MeanSquaredRating()
         self.metric = tf_keras.metrics.Mean("rating_loss")
 
     def loss(self, columns: dict[str, Any], encoded: Encoded) -> Tensor:
@@ -35,8 +50,7 @@ class Rating:
         if self.lists > 1:
             shape = [-1, self.lists]
             return list_loss(self.kind, tf.reshape(reviews.value, shape), tf.reshape(predicted, shape))
-        weight = reviews.rated / tf.maximum(tf.reduce_mean(reviews.rated), 1e-9)
-        return self.task(labels=reviews.value[:, None], predictions=predicted[:, None], sample_weight=weight)
+        return self.task(reviews.value, predicted, reviews.rated)
 
 
 class SoftmaxRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
@@ -75,7 +89,7 @@ class Retrieval:
             return self.dot_loss(columns["reviews"], encoded)
         asked: RetrievalColumns = columns["retrieval"]
         queries = encoded.queries / tf.exp(self.log_temperature)
-        bias = tf.gather(self.popularity, asked.rows)[:, 0] + asked.bias
+        bias = tf.squeeze(take(self.popularity, asked.rows), 1) + asked.bias
         own = multiply(asked.own_query, queries)
         positive = tf.reduce_sum(own * encoded.positives, 1) + tf.gather(bias, asked.place) + asked.own_log_share
         prior = tf.gather(self.log_share, asked.rows, axis=1) if self.catalogue_share is None else self.catalogue_share

@@ -64,6 +64,37 @@ def _product(matrix: Any, table: Any) -> Any:
     return product(table)
 
 
+def take(variable: Any, rows: Any) -> Any:
+    """The rows [n] of a variable [R, D] whose rows an optimizer updates one by one: [n, D].
+
+    tf.gather computes the shape of its gradient on the device, ten operations each time; the shape is known here.
+    """
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def rows_of() -> Any:
+        def grad(upstream: Any, variables: Any = None) -> Any:
+            return [], [tf.IndexedSlices(upstream, rows, variable.shape.as_list())]
+
+        return variable.sparse_read(rows), grad
+
+    return rows_of()
+
+
+def squares(table: Any, weight: Any) -> Any:
+    """Σ weight · squared length of the rows of a table: [R, D] and [R] to a scalar."""
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def summed(table: Any) -> Any:
+        weighted = table * tf.expand_dims(weight, 1)
+
+        def grad(upstream: Any) -> Any:
+            return (2.0 * upstream) * weighted
+
+        return tf.reduce_sum(weighted * table), grad
+
+    return summed(table)
+
+
 def multiply(matrix: SparseMatrix, table: Any) -> Any:
     """The product [R, D] of a sparse matrix [R, C] that the host has made and a table [C, D]."""
     csr = tf.raw_ops.SparseTensorToCSRSparseMatrix(

@@ -13,7 +13,7 @@ from amzrec.features.columns import HistorySums, RowColumns
 from amzrec.features.profiles import Profiles
 from amzrec.features.steps import row_columns, whole_histories
 from amzrec.model.keras2 import import_tensorflow
-from amzrec.model.sparse import multiply
+from amzrec.model.sparse import multiply, take
 
 tf: Any = import_tensorflow()
 tf_keras: Any = tf.keras
@@ -50,7 +50,7 @@ class IdTower(tf_keras.layers.Layer):  # type: ignore[misc]
 
     def ids(self, vector_row: Tensor) -> Tensor:
         """Embeddings [n, D]."""
-        return tf.gather(self.embedding, vector_row)
+        return take(self.embedding, vector_row)
 
     def vectors(self, rows: Rows, partner: IdTower) -> Tensor:
         """Vectors [n, D] of rows [n], as they are answered from; `partner` is the tower of the other side."""
@@ -89,7 +89,7 @@ class HistoryTower(IdTower):
 
     def words(self, columns: RowColumns) -> Tensor:
         """What features and title words add to vectors, [n, D]."""
-        return multiply(columns.words, tf.gather(self.attribute, columns.attributes))
+        return multiply(columns.words, take(self.attribute, columns.attributes))
 
     def sums(self, columns: HistorySums, partner: HistoryTower) -> Tensor:
         """History sums, then levels, [2n, D]: see `features.leave_one_out`."""
@@ -97,12 +97,12 @@ class HistoryTower(IdTower):
 
     def entries(self, rows: Tensor) -> list[Tensor]:
         """What reviews of these rows [m] add to the histories of the other side: bags and residual vectors [m, D]."""
-        return [tf.gather(self.bag, rows), tf.gather(self.residual, rows)]
+        return [take(self.bag, rows), take(self.residual, rows)]
 
     def offsets(self, columns: RowColumns) -> Tensor:
         """Learned biases [n] of the rows and of their attributes, beside the shrunk means."""
         words = multiply(columns.words, self.word_offsets(columns))
-        return tf.gather(self.offset, columns.vector_row)[:, 0] + words[:, 0]
+        return tf.squeeze(take(self.offset, columns.vector_row) + words, 1)
 
     def attribute_bias(self, rows: Rows) -> Tensor:
         """Learned bias [n] of the attributes of rows [n] alone, in model units."""
@@ -111,7 +111,7 @@ class HistoryTower(IdTower):
 
     def word_offsets(self, columns: RowColumns) -> Tensor:
         """Learned biases [a, 1] of the attributes."""
-        return tf.gather(self.attribute_offset, columns.attributes)
+        return take(self.attribute_offset, columns.attributes)
 
     def vectors(self, rows: Rows, partner: IdTower) -> Tensor:
         """See IdTower.vectors."""
