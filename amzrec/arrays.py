@@ -57,10 +57,14 @@ class Lists:
         """Where the list of an owner stands in `items`, and in arrays that lie beside it."""
         return slice(int(self.offsets[owner]), int(self.offsets[owner + 1]))
 
+    def slots(self, owners: Array) -> Ints:
+        """Where the lists of these owners [n] stand in `items`, one list after the other."""
+        return ranges(self.offsets[owners], self.offsets[owners + 1])
+
     def take(self, owners: Array) -> Lists:
         """The lists of these owners [n], in that order; an owner may be named twice."""
-        begin, end = self.offsets[owners], self.offsets[owners + 1]
-        return Lists(offsets_of(end - begin), self.items[ranges(begin, end)])
+        lengths = self.offsets[owners + 1] - self.offsets[owners]
+        return Lists(offsets_of(lengths), self.items[self.slots(owners)])
 
     def pairs(self) -> tuple[Ints, Array]:
         """(owner [S], item [S]) of everything listed."""

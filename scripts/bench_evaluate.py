@@ -33,9 +33,10 @@ import pyarrow.parquet as pq
 
 import amzrec.commands.evaluate
 from amzrec.answers.recommender import Recommender
-from amzrec.commands.evaluate import answer, evaluate
+from amzrec.commands.evaluate import evaluate
 from amzrec.config import PrepareConfig
-from amzrec.evaluation.testset import ask
+from amzrec.evaluation.systems import RunSystem, rank_system
+from amzrec.evaluation.testset import line_up_run
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
 from amzrec.store.dataset import (
     CUSTOMER_SCHEMA,
@@ -160,10 +161,10 @@ def factorized(run: Run, test: Reviews, candidates: Any, batch: int) -> Callable
 
 def ranks_alone(run: Run, dataset: Dataset) -> Callable[[], list[float]]:
     """What of the evaluation the peers do too."""
-    question = dataclasses.replace(ask(run, dataset), scale=None)
+    testset = line_up_run(run, dataset)
 
     def ranks() -> list[float]:
-        found = answer(Recommender(run.vectors), question).ranks
+        found = rank_system(testset, RunSystem(Recommender(run.vectors)))
         assert found is not None
         return [float((found.above < k).mean()) for k in KS]
 

@@ -18,7 +18,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,10 @@ import pyarrow.compute
 import pyarrow.csv
 
 import amzrec
-from amzrec.answers.ranks import inner_products
 from amzrec.answers.recommender import Recommender
-from amzrec.commands.evaluate import Answers, figures
-from amzrec.evaluation.testset import Question, ask
+from amzrec.evaluation.judge import judge
+from amzrec.evaluation.systems import Peer, System
+from amzrec.evaluation.testset import TestSet, line_up_run
 from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.run import Run, open_run
 
@@ -76,33 +76,36 @@ def measured(run: Run, seconds: float) -> Figures:
 
 def peers(run: Run, dataset: Dataset, slow: bool) -> dict[str, Figures]:
     """Surprise, implicit and EASE, fitted on the rows that the run was fitted on."""
-    question = ask(run, dataset)
-    counts = np.bincount(question.fit.product, minlength=dataset.products.num_rows)[question.candidates]
+    testset = line_up_run(run, dataset)
+    return judged(testset, [*rating_peers(testset, slow), *retrieval_peers(testset)])
+
+
+def judged(testset: TestSet, peers: Iterable[tuple[str, Callable[[], System]]]) -> dict[str, Figures]:
+    """The figures of peers, and the seconds that each took to be fitted and to answer."""
     found = {}
-    systems = [*rating_peers(question, slow), *retrieval_peers(question)]
-    for name, fit in systems:
+    for name, fit in peers:
         start = time.monotonic()
-        answers = fit()
+        system = fit()
         seconds = time.monotonic() - start
-        found[name] = short(figures(question, answers, counts)) | {"seconds": seconds}
+        found[name] = short(judge(testset, system).to_json()) | {"seconds": seconds}
     return found
 
 
-def rating_peers(question: Question, slow: bool) -> Iterator[tuple[str, Callable[[], Answers]]]:
+def rating_peers(testset: TestSet, slow: bool) -> Iterator[tuple[str, Callable[[], System]]]:
     """Surprise's models; the settings of SVD are those published as tuned on ML-100K."""
     import surprise
 
-    low, high = question.scale or (1.0, 5.0)
-    fit = question.fit.take(np.flatnonzero(~np.isnan(question.fit.stars)))
+    low, high = (testset.scale.min, testset.scale.max) if testset.scale else (1.0, 5.0)
+    fit = testset.fit.take(np.flatnonzero(~np.isnan(testset.fit.stars)))
     rows = surprise.Dataset(surprise.Reader(rating_scale=(low, high)))
     triples = zip(fit.customer.tolist(), fit.product.tolist(), fit.stars.tolist(), strict=True)
     rows = rows.construct_trainset([(c, p, s, None) for c, p, s in triples])
 
-    def answers(model: Any) -> Callable[[], Answers]:
-        def stars() -> Answers:
+    def answers(model: Any) -> Callable[[], System]:
+        def stars() -> System:
             model.fit(rows)
-            pairs = zip(question.test.customer.tolist(), question.test.product.tolist(), strict=True)
-            return Answers(np.array([model.predict(c, p, clip=False).est for c, p in pairs]))
+            pairs = zip(testset.reviews.customer.tolist(), testset.reviews.product.tolist(), strict=True)
+            return Peer("peer", rated=np.array([model.predict(c, p, clip=False).est for c, p in pairs]))
 
         return stars
 
@@ -113,56 +116,47 @@ def rating_peers(question: Question, slow: bool) -> Iterator[tuple[str, Callable
         yield "Surprise SVD++", answers(surprise.SVDpp(random_state=1))
 
 
-def retrieval_peers(question: Question) -> Iterator[tuple[str, Callable[[], Answers]]]:
+def retrieval_peers(testset: TestSet) -> Iterator[tuple[str, Callable[[], System]]]:
     """implicit's ALS and BPR, EASE (Steck 2019, eq. 8) and EASE cut to 64 directions, which is two towers."""
     from implicit.als import AlternatingLeastSquares
     from implicit.bpr import BayesianPersonalizedRanking
     from scipy.sparse import csr_matrix
 
-    column = question.place[question.fit.product]
+    column = testset.column[testset.fit.product]
     kept = column >= 0
-    customers = int(max(question.fit.customer.max(), question.customers.max())) + 1
-    shape = (customers, len(question.candidates))
-    seen = csr_matrix((np.ones(kept.sum(), np.float32), (question.fit.customer[kept], column[kept])), shape=shape)
+    customers = int(max(testset.fit.customer.max(), testset.customers.max())) + 1
+    shape = (customers, len(testset.candidates))
+    seen = csr_matrix((np.ones(kept.sum(), np.float32), (testset.fit.customer[kept], column[kept])), shape=shape)
 
-    def factors(model: Any) -> Callable[[], Answers]:
-        def ranked() -> Answers:
+    def factors(model: Any) -> Callable[[], System]:
+        def ranked() -> System:
             model.fit(seen, show_progress=False)
-            return by_product(question, model.user_factors[question.customers], model.item_factors)
+            return Peer("peer", customers=model.user_factors[testset.customers], candidates=model.item_factors)
 
         return ranked
 
-    def ease(rank: int = 0) -> Callable[[], Answers]:
-        def ranked() -> Answers:
+    def ease(rank: int = 0) -> Callable[[], System]:
+        def ranked() -> System:
             gram = np.asarray((seen.T @ seen).todense(), np.float64)
             gram[np.diag_indices_from(gram)] += EASE_L2
             inverse = np.linalg.inv(gram)
             weights = -inverse / np.diag(inverse)
             np.fill_diagonal(weights, 0.0)
-            query = np.asarray(seen[question.customers].todense(), np.float32)
+            query = np.asarray(seen[testset.customers].todense(), np.float32)
             if not rank:
-                return by_product(question, query, weights.T)
+                return Peer("peer", customers=query, candidates=weights.T.astype(np.float32))
             left, size, right = np.linalg.svd(weights)
-            return by_product(question, query @ (left[:, :rank] * size[:rank]), right[:rank].T)
+            queries = query @ (left[:, :rank] * size[:rank])
+            return Peer("peer", customers=queries, candidates=right[:rank].T.astype(np.float32))
 
         return ranked
 
     als = AlternatingLeastSquares(ALS_FACTORS, regularization=0.05, alpha=1.0, iterations=15, random_state=1)
     yield "implicit ALS, 64", factors(als)
     yield "implicit BPR, 64", factors(BayesianPersonalizedRanking(WIDTH, random_state=1))
-    if len(question.candidates) < 10_000:  # it inverts products x products
+    if len(testset.candidates) < 10_000:  # it inverts products x products
         yield "EASE", ease()
         yield "EASE, rank 64", ease(WIDTH)
-
-
-def by_product(question: Question, queries: Any, candidates: Any) -> Answers:
-    """Ranks by inner product: queries [G, d] of the tested customers, candidates [M, d]."""
-    from amzrec.evaluation.testset import by_time
-
-    asked = by_time(question)
-    vectors = np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(candidates, np.float32)
-    scores = inner_products(*vectors)
-    return Answers(ranks=asked.ranks(scores, len(queries), len(candidates), asked.owner))
 
 
 # --- what is measured
@@ -201,12 +195,8 @@ def ml_1m_stars(data: Path, folder: Path) -> Figures:
     """ML-1M, 90:10 at random."""
     run, seconds = trained(data / "ml-1m", folder, {"test": 0.1, "valid": 0.05})
     found = measured(run, seconds)
-    question = ask(run, open_dataset(folder / "dataset"))
-    for name, fit in rating_peers(question, slow=True):
-        start = time.monotonic()
-        answers = fit()
-        none = np.zeros(len(question.candidates), np.int64)
-        found["systems"][name] = short(figures(question, answers, none)) | {"seconds": time.monotonic() - start}
+    testset = line_up_run(run, open_dataset(folder / "dataset"))
+    found["systems"] |= judged(testset, rating_peers(testset, slow=True))
     return found
 
 

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from amzrec.evaluation import baselines
-from amzrec.evaluation.baselines import DAY
-from amzrec.store.dataset import NO_TIME
+from amzrec.evaluation.baselines import DatedBaseline, DatedPopularity, choose_half_life
+from amzrec.evaluation.testset import line_up
+from amzrec.store.dataset import Reviews
+from amzrec.store.times import DAY, NO_TIME
+from fits import dataset_of, reviews_of
 
 
 def test_biases_are_shrunk_means_products_first_then_customers() -> None:
@@ -62,14 +65,26 @@ def test_dated_popularity_halves_per_half_life_and_knows_only_the_days_before() 
     product, times = np.array([1, 0, 0]), (np.array([10.9, 0, 0.5]) * DAY).astype(np.int64)
     days = np.array([0, 1, 10, 11, 21])
     expected = np.array([[0, 0], [2 * 0.5**0.1, 0], [1, 0], [2 * 0.5**1.1, 0.5**0.1], [2 * 0.5**2.1, 0.5**1.1]])
-    fill = baselines.dated_popularity(product, times, 10, 2, days)
+    popular = DatedPopularity(product, times, 10, 2, days)
+    assert popular.shape == (5, 2)
     for start, stop in ((0, 5), (0, 1), (2, 4), (3, 5)):
         scores = np.empty((stop - start, 2), np.float32)
-        fill(start, stop, scores)
+        popular.fill(start, stop, scores)
         assert scores == pytest.approx(expected[start:stop], rel=1e-6)
 
 
 def test_after_the_last_review_every_day_is_the_same_day() -> None:
-    fitted = np.array([0, 5 * DAY + 7], np.int64)
-    asked = np.array([-1, 5 * DAY, 6 * DAY, 900 * DAY, NO_TIME], np.int64)
-    assert baselines.asked_days(fitted, asked).tolist() == [-1, 5, 6, 6, 6]
+    train = reviews_of([(1, 1, 5.0), (2, 2, 5.0)], [0.0, 5.1])
+    times = np.array([-1, 5 * DAY, 6 * DAY, 900 * DAY, NO_TIME], np.int64)
+    held_out = Reviews(np.arange(1, 6, dtype=np.int32), np.ones(5, np.int32), np.ones(5, np.float32), times)
+    testset = line_up(dataset_of(train), held_out, train, train, np.array([1, 2]), np.random.default_rng(0))
+    assert DatedBaseline("dated_popularity", 30).moments(testset).tolist() == [-1, 5, 6, 6, 6]
+
+
+def test_the_half_life_of_the_largest_worth_is_chosen() -> None:
+    assert choose_half_life([7, 30, 90], {7: 0.1, 30: 0.3, 90: 0.2}.__getitem__) == 30
+
+
+def test_of_equally_good_half_lives_the_longest_is_chosen_and_all_time_is_longer_than_any() -> None:
+    assert choose_half_life([7, 90, 30], lambda days: 1.0) == 90
+    assert choose_half_life([None, 30.0, 90.0], lambda days: 1.0) is None

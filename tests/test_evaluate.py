@@ -331,34 +331,6 @@ def test_unwritable_metrics_are_one_clear_error(checkerboard: Path, tmp_path: Pa
         evaluate(run)
 
 
-@pytest.mark.slow
-def test_factorized_top_k_by_ids_gives_the_same_shares_where_there_are_no_ties(tmp_path: Path) -> None:
-    import tensorflow as tf
-    import tensorflow_recommenders as tfrs
-
-    import amzrec.model.keras2  # noqa: F401
-
-    dataset = random_dataset(tmp_path / "dataset", 11)
-    vectors = random_vectors(dataset, np.random.default_rng(11))
-    ks = (1, 5, 10)
-    found = evaluate(write_run(tmp_path / "run", dataset, vectors))["model"]["retrieval"]
-    rows = vectors.candidates
-    table = tf.data.Dataset.from_tensor_slices((rows, vectors.retrieval_candidate[rows])).batch(7)
-    metric = tfrs.metrics.FactorizedTopK(
-        candidates=tfrs.layers.factorized_top_k.Streaming(k=10).index_from_dataset(table), ks=ks
-    )
-    test = dataset.test
-    shares = metric.update_state(
-        vectors.retrieval_query[test.customer],
-        vectors.retrieval_candidate[test.product],
-        true_candidate_ids=tf.constant(test.product),
-    )
-    del shares
-    known = [float(value) for value in metric.result()]
-    # a product that is no candidate never stands among the best, so both count it as a miss
-    assert [found[f"top_{k}"] for k in ks] == pytest.approx(known, abs=1e-6)
-
-
 @pytest.mark.parametrize("dated", [False, True])
 def test_with_a_context_every_row_is_ranked_among_the_products_that_share_it(tmp_path: Path, dated: bool) -> None:
     dataset = random_dataset(tmp_path / "dataset", 4)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amzrec.features.popularity import BACKOFF, UNSEEN, Popularity, period_of
+from amzrec.features.popularity import BACKOFF, UNSEEN, Popularity
+from amzrec.store.times import period_of
 from amzrec.store.dataset import NO_TIME
 from fits import DAY
 

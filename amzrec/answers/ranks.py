@@ -1,91 +1,113 @@
-"""Exact ranks of known products among all candidates, in blocks of scores, and the best of each block."""
+"""Exact ranks of known products among all candidates, and the best candidates, from scores made block by block."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import threading
-from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
-from amzrec.arrays import Array, Floats, Ints, Lists, ranges
+from amzrec.arrays import Array, Floats, Ints, Lists
 from amzrec.parallel import ahead
 
 CUT = 10  # the k of the ranking metrics
 MISS = int(np.iinfo(np.int64).max)  # the rank of a product that is no candidate
-BLOCK_BYTES = 32 << 20  # of scores held at once by each thread
-MANY = 24  # positives of one query from which sorting its scores once beats counting for each
-PAIRS = 1_000_000  # cells of customers times products that are looked at together
+BLOCK_BYTES = 32 << 20  # of scores that each thread holds at once
+MANY = 24  # positives of one row of scores from which sorting the row once beats counting for each
+PAIRS = 1_000_000  # pairs of a positive and a seen product that are compared at once
 GROUP = 32  # columns whose maximum is looked at first
-TIED = 8  # times k groups of a line that reach its bound: more are ties
+TIED = 8  # times k groups of a row that reach its bound: more than that are ties
 LOWEST = np.finfo(np.float32).min
 
-Scores = Callable[[int, int, Floats], None]  # writes the scores [b, M] of queries start .. start + b
+
+class Scores(Protocol):
+    """Scores of U queries against M candidates, of which a block of rows is made at a time."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(U, M)."""
+
+    def fill(self, start: int, stop: int, out: Floats) -> None:
+        """Write the scores of the queries start .. stop into out [stop - start, M]."""
+
+
+class InnerProducts:
+    """queries [U, d] · candidates [M, d], plus table[period[u]] for query u where there is a `table` [T, M]."""
+
+    def __init__(
+        self, queries: Floats, candidates: Floats, table: Floats | None = None, period: Array | None = None
+    ) -> None:
+        self.queries = queries
+        self.columns = np.ascontiguousarray(candidates.T)
+        self.table = None if table is None else np.ascontiguousarray(table)  # columns of a table are far apart
+        self.period = np.zeros(len(queries), np.int64) if period is None else period
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(U, M)."""
+        return len(self.queries), self.columns.shape[1]
+
+    def fill(self, start: int, stop: int, out: Floats) -> None:
+        """See Scores.fill."""
+        np.matmul(self.queries[start:stop], self.columns, out=out)
+        if self.table is not None:
+            for line, period in enumerate(self.period[start:stop]):
+                out[line] += self.table[period]
 
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """How many candidates stand at or above each positive, ties counted against it, itself not counted."""
+    """Where the positives [S] and the best products of G customers stand; equal scores count against a positive."""
 
-    above: Ints  # [T] among all candidates; MISS where the product is none
-    above_unseen: Ints  # [T] among those that the customer has not seen
-    top: Ints  # [G, k] positions of the best unseen candidates of each customer, -1 where there are fewer
+    above: Ints  # [S] other candidates that score at least as much; MISS where the product is no candidate
+    above_unseen: Ints  # [S] those of them that the customer has not seen
+    top: Ints  # [G, k] columns of the best unseen candidates of each customer, -1 where there are fewer
 
 
-def best(scores: Floats, k: int) -> Ints:
-    """Columns [b, k] of the largest scores [b, M], best first, ties by ascending column, -1 for -inf and NaN.
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """Some rows of scores, and the customers who are answered from them."""
 
-    Columns are pooled into groups. The k-th largest of the maxima of the groups is a lower bound of the k-th largest
-    score, so only the few groups that reach it are looked into: one pass over the block.
+    scores: Floats  # [b, M]
+    customers: Ints  # [n]
+    line: Ints  # [n] the row of each customer, ascending
+
+
+def rank_scores(scores: Scores, row_of: Array, positives: Lists, seen: Lists, k: int = CUT) -> Ranks:
+    """Rank exactly, as if the scores of all G customers had been kept and sorted.
+
+    `row_of` [G] is the row of `scores` that answers each customer; customers may share one. `positives` and `seen` hold
+    G lists of columns: the products whose ranks are wanted (-1: no candidate), and those that the customer knows
+    already, which are removed for `above_unseen` and `top`. k = 0 makes no lists of the best. Each thread holds at most
+    BLOCK_BYTES of scores.
     """
-    lines, width = scores.shape
-    top = np.full((lines, k), -1, np.int64)
-    groups = max(4 * k, 256, min(width // GROUP, 4096))
-    if not lines or not width or not k:
-        return top
-    if width < 4 * groups:
-        kept = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        top[:, : kept.shape[1]] = np.where(np.take_along_axis(scores, kept, axis=1) > -np.inf, kept, -1)
-        return top
-    depth = width // groups  # group g holds the columns g, g + groups, g + 2 groups …
-    whole = groups * depth
-    maxima = np.fmax.reduce(scores[:, :whole].reshape(lines, depth, groups), axis=1, initial=LOWEST)
-    np.fmax(maxima[:, : width - whole], scores[:, whole:], out=maxima[:, : width - whole])
-    bound = np.partition(maxima, groups - k, axis=1)[:, groups - k]
-    line, group = np.divmod(np.flatnonzero(maxima >= bound[:, None]), groups)
-    if len(line) > TIED * k * lines:
-        for number, row in enumerate(scores):  # many equal scores: a line at a time, so that memory stays bounded
-            column = np.flatnonzero(row >= bound[number])
-            ordered = column[np.argsort(-row[column], kind="stable")[:k]]
-            top[number, : len(ordered)] = ordered
-        return top
-    columns = group[:, None] + groups * np.arange(depth + 1)
-    inside = columns < width
-    values = scores[line[:, None], np.where(inside, columns, 0)]
-    which, place = np.nonzero(inside & (values >= bound[line, None]))
-    line, column = line[which], columns[which, place]
-    order = np.lexsort((column, -values[which, place], line))
-    line, column = line[order], column[order]
-    place = np.arange(len(line)) - np.searchsorted(line, np.arange(lines))[line]
-    first = place < k
-    top[line[first], place[first]] = column[first]
-    return top
+    rows, width = scores.shape
+    found = Ranks(
+        np.full(len(positives.items), MISS),
+        np.full(len(positives.items), MISS),
+        np.full((len(row_of), k), -1, np.int64),
+    )
+    customers = Lists.of(row_of, np.arange(len(row_of)), rows)
+    step = min(max(1, BLOCK_BYTES // (4 * max(1, width))), max(1, rows))
+    kept = threading.local()  # the memory of a block, which each thread uses again
 
+    def work(start: int) -> None:
+        stop = min(start + step, rows)
+        if not hasattr(kept, "scores"):
+            kept.scores = np.empty((step, width), np.float32)
+        part = kept.scores[: stop - start]
+        scores.fill(start, stop, part)
+        owner, mine = customers.take(np.arange(start, stop)).pairs()
+        block = Block(part, mine, owner)
+        place_positives(block, positives, seen, found)
+        if k:
+            list_best(block, seen, found)
 
-def inner_products(queries: Floats, candidates: Floats, prior: Floats | None = None, period: Any = None) -> Scores:
-    """queries [U, d] · candidates [M, d]; with `prior` [T, M] and `period` [U] plus prior[period[u]] for query u."""
-    columns = np.ascontiguousarray(candidates.T)
-    prior = None if prior is None else np.ascontiguousarray(prior)  # table[:, rows] comes with its columns together
-
-    def fill(start: int, stop: int, scores: Floats) -> None:
-        np.matmul(queries[start:stop], columns, out=scores)
-        if prior is not None:
-            for line, row in enumerate(period[start:stop]):
-                scores[line] += prior[row]
-
-    return fill
+    for _ in ahead(work, range(0, rows, step)):
+        pass
+    return found
 
 
 def rank(
@@ -98,110 +120,156 @@ def rank(
     prior: Floats | None = None,
     period: Array | None = None,
 ) -> Ranks:
-    """`rank_scores` of `inner_products`."""
-    scores = inner_products(queries, candidates, prior, period)
-    return rank_scores(scores, len(queries), len(candidates), query_of, positives, seen, k)
+    """Rank by inner products: `rank_scores` of `InnerProducts`, whose arguments these are."""
+    return rank_scores(InnerProducts(queries, candidates, prior, period), query_of, positives, seen, k)
 
 
-def rank_scores(
-    scores: Scores, asked: int, width: int, query_of: Array, positives: Lists, seen: Lists, k: int = CUT
-) -> Ranks:
-    """Exact ranks and the k best for G customers over M unique candidates, as if [G, M] scores had been sorted.
+# --- ranks
 
-    `scores` answers `asked` queries over `width` candidates, `query_of` [G] is the query of each customer (several may
-    share one), `positives` their test products as positions, -1 for a product that is no candidate; `seen` what is
-    removed for `above_unseen` and `top`. Each thread holds at most BLOCK_BYTES of scores.
+
+def place_positives(block: Block, positives: Lists, seen: Lists, found: Ranks) -> None:
+    """Fill the ranks of the positives of the customers of a block.
+
+    1. Line up the positives of all these customers, and their own scores.
+    2. `above`: how many other scores of the same row are at least as high.
+    3. `above_unseen`: that, less the products among them that the customer has seen.
     """
-    found = Ranks(
-        np.full(len(positives.items), MISS),
-        np.full(len(positives.items), MISS),
-        np.full((len(query_of), k), -1, np.int64),
-    )
-    by_query = np.argsort(query_of, kind="stable")
-    first = np.searchsorted(query_of[by_query], np.arange(asked + 1))
-    step = min(max(1, BLOCK_BYTES // (4 * max(1, width))), max(1, asked))
-    own = threading.local()
-
-    def block(start: int) -> None:
-        stop = min(start + step, asked)
-        if not hasattr(own, "scores"):
-            own.scores = np.empty((step, width), np.float32)
-        part = own.scores[: stop - start]
-        scores(start, stop, part)
-        customers = by_query[first[start] : first[stop]]
-        line = np.repeat(np.arange(stop - start), np.diff(first[start : stop + 1]))
-        _place(part, customers, line, positives, seen, found)
-        if k:
-            _recommend(part, customers, line, seen, found)
-
-    for _ in ahead(block, range(0, asked, step)):
-        pass
-    return found
+    slots = positives.slots(block.customers)
+    owner = positives.take(block.customers).owners
+    columns, line = positives.items[slots], block.line[owner]
+    own = block.scores[line, columns]  # of a product that is no candidate: any score
+    above = reaching(block.scores, line, own)
+    unseen = above - seen_reaching(block, line, own, block.customers[owner], seen)
+    found.above[slots] = np.where(columns < 0, MISS, above)
+    found.above_unseen[slots] = np.where(columns < 0, MISS, np.maximum(unseen, 0))  # a seen positive counts itself
 
 
-def _place(scores: Floats, customers: Ints, line: Ints, positives: Lists, seen: Lists, found: Ranks) -> None:
-    """Fill the ranks of the customers [n], whose scores stand in the lines [n] of a block."""
-    begin, end = positives.offsets[customers], positives.offsets[customers + 1]
-    slots, owner = ranges(begin, end), np.repeat(np.arange(len(customers)), end - begin)
-    lines, items = line[owner], positives.items[slots]
-    wanted = scores[lines, items]
-    above = _reached(scores, lines, wanted)
-    found.above[slots] = np.where(items < 0, MISS, above)
-    begin, end = (seen.offsets[customers[owner] + i] for i in (0, 1))
-    ends = np.cumsum(end - begin)
-    edges = np.unique(np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, PAIRS)))
-    for low, high in itertools.pairwise([*edges, len(owner)]):
-        pair = np.repeat(np.arange(low, high), (end - begin)[low:high])
-        gone = scores[lines[pair], seen.items[ranges(begin[low:high], end[low:high])]]
-        above[low:high] -= np.bincount(pair - low, ~(gone < wanted[pair]), high - low).astype(np.int64)
-    found.above_unseen[slots] = np.where(items < 0, MISS, np.maximum(above, 0))
-
-
-def _reached(scores: Floats, line: Ints, wanted: Floats) -> Ints:
-    """How many other scores of its `line` [S], which ascend, reach each wanted one: all of them where that is NaN."""
-    lower = np.empty(len(wanted), np.int64)
+def reaching(scores: Floats, line: Ints, own: Floats) -> Ints:
+    """Count the other scores that reach each of `own` [S] in its row `line` [S], ascending; all where that is NaN."""
+    lower = np.empty(len(own), np.int64)
     begin = np.searchsorted(line, np.arange(len(scores) + 1))
     for row, low, high in zip(scores, begin, begin[1:], strict=False):
         if high - low > MANY:
-            sorted_in = np.searchsorted(np.sort(row), wanted[low:high], side="left")
-            lower[low:high] = np.where(np.isnan(wanted[low:high]), 0, sorted_in)
+            below = np.searchsorted(np.sort(row), own[low:high], side="left")
+            lower[low:high] = np.where(np.isnan(own[low:high]), 0, below)
         else:
-            lower[low:high] = [np.count_nonzero(row < score) for score in wanted[low:high]]
-    found: Ints = scores.shape[1] - 1 - lower
-    return found
+            lower[low:high] = [np.count_nonzero(row < score) for score in own[low:high]]
+    counts: Ints = scores.shape[1] - 1 - lower
+    return counts
 
 
-def _recommend(scores: Floats, customers: Ints, line: Ints, seen: Lists, found: Ranks) -> None:
-    """Fill the k best unseen of the customers [n]; overwrites scores."""
-    many, sizes = np.bincount(line, minlength=len(scores)) > 1, np.diff(seen.offsets)[customers]
-    crossed = many & (np.bincount(line, sizes, len(scores)) > 0)  # lines that customers share who saw different things
-    alone = ~crossed[line]
-    if alone.any():
-        owner, gone = seen.take(customers[alone]).pairs()
-        scores[line[alone][owner], gone] = -np.inf
-        lines, line_of = np.unique(line[alone], return_inverse=True)
-        top = best(scores if len(lines) == len(scores) else scores[lines], found.top.shape[1])
-        found.top[customers[alone]] = top[line_of]
+def seen_reaching(block: Block, line: Ints, own: Floats, customer: Ints, seen: Lists) -> Ints:
+    """Count the products that customer[s] has seen whose scores in row `line` [S] reach `own` [S]; PAIRS at a time."""
+    counts = np.zeros(len(own), np.int64)
+    ends = np.cumsum(seen.offsets[customer + 1] - seen.offsets[customer])
+    starts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, PAIRS)))
+    for low, high in itertools.pairwise([*starts, len(own)]):
+        some = seen.take(customer[low:high])
+        pair = some.owners
+        scores = block.scores[line[low:high][pair], some.items]
+        counts[low:high] = np.bincount(pair, ~(scores < own[low:high][pair]), high - low).astype(np.int64)
+    return counts
+
+
+# --- the best
+
+
+def best(scores: Floats, k: int) -> Ints:
+    """Return the columns [b, k] of the largest scores [b, M], best first, ties by ascending column.
+
+    -1 stands where fewer than k scores are above -inf; NaN is never among the best.
+    """
+    lines, width = scores.shape
+    if not lines or not width or not k:
+        return np.full((lines, k), -1, np.int64)
+    groups = max(4 * k, 256, min(width // GROUP, 4096))
+    if width >= 4 * groups:
+        return _best_by_groups(scores, k, groups)
+    top = np.full((lines, k), -1, np.int64)
+    kept = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    top[:, : kept.shape[1]] = np.where(np.take_along_axis(scores, kept, axis=1) > -np.inf, kept, -1)
+    return top
+
+
+def _best_by_groups(scores: Floats, k: int, groups: int) -> Ints:
+    """Find the best without sorting a whole row, in one pass over the scores.
+
+    1. Group g holds the columns g, g + groups, g + 2 groups …; take the maximum of each group.
+    2. The k-th largest maximum is a lower bound of the k-th largest score: k scores reach it, one in each of k groups.
+    3. Only the few groups whose maximum reaches the bound are looked into.
+
+    Example: scores 5 1 4 3 2 0, k = 2, groups = 3: the maxima are max(5, 3), max(1, 2), max(4, 0) = 5 2 4, the bound
+    is 4, and groups 0 and 2 are looked into: of 5, 3, 4, 0 the best two are 5 (column 0) and 4 (column 2).
+    """
+    lines, width = scores.shape
+    depth = width // groups
+    whole = groups * depth
+    maxima = np.fmax.reduce(scores[:, :whole].reshape(lines, depth, groups), axis=1, initial=LOWEST)
+    np.fmax(maxima[:, : width - whole], scores[:, whole:], out=maxima[:, : width - whole])
+    bound = np.partition(maxima, groups - k, axis=1)[:, groups - k]
+    line, group = np.divmod(np.flatnonzero(maxima >= bound[:, None]), groups)
+    if len(line) > TIED * k * lines:
+        return _best_of_ties(scores, k, bound)
+    columns = group[:, None] + groups * np.arange(depth + 1)
+    inside = columns < width
+    values = scores[line[:, None], np.where(inside, columns, 0)]
+    which, member = np.nonzero(inside & (values >= bound[line, None]))
+    line, column, value = line[which], columns[which, member], values[which, member]
+    order = np.lexsort((column, -value, line))
+    line, column = line[order], column[order]
+    rank = np.arange(len(line)) - np.searchsorted(line, np.arange(lines))[line]
+    first = rank < k
+    top = np.full((lines, k), -1, np.int64)
+    top[line[first], rank[first]] = column[first]
+    return top
+
+
+def _best_of_ties(scores: Floats, k: int, bound: Floats) -> Ints:
+    """Find the best a row at a time, so that memory stays bounded where many scores are equal to the bound [b]."""
+    top = np.full((len(scores), k), -1, np.int64)
+    for line, row in enumerate(scores):
+        column = np.flatnonzero(row >= bound[line])
+        ordered = column[np.argsort(-row[column], kind="stable")[:k]]
+        top[line, : len(ordered)] = ordered
+    return top
+
+
+def list_best(block: Block, seen: Lists, found: Ranks) -> None:
+    """Fill the best unseen products of the customers of a block; overwrites its scores."""
+    k, scores, line = found.top.shape[1], block.scores, block.line
+    shared = np.bincount(line, minlength=len(scores)) > 1
+    sizes = seen.offsets[block.customers + 1] - seen.offsets[block.customers]
+    crossed = shared & (np.bincount(line, sizes, len(scores)) > 0)  # rows of customers who have seen different things
+    simple = ~crossed[line]
+    if simple.any():
+        customers = block.customers[simple]
+        owner, columns = seen.take(customers).pairs()
+        scores[line[simple][owner], columns] = -np.inf
+        lines, line_of = np.unique(line[simple], return_inverse=True)
+        top = best(scores if len(lines) == len(scores) else scores[lines], k)
+        found.top[customers] = top[line_of]
     for number in np.flatnonzero(crossed):
-        together = customers[line == number]
-        found.top[together] = _best_unseen(scores[number], together, seen, found.top.shape[1])
+        together = block.customers[line == number]
+        found.top[together] = _best_unseen(scores[number], seen.take(together), k)
 
 
-def _best_unseen(row: Floats, customers: Ints, seen: Lists, k: int) -> Ints:
-    """The k best [n, k] for customers that share the scores `row` [M]: one deep list, crossed out for each."""
-    sizes = np.diff(seen.offsets)[customers]
-    deep = best(row[None, :], min(k + int(sizes.max()), len(row)))[0]
+def _best_unseen(row: Floats, seen: Lists, k: int) -> Ints:
+    """List the k best [n, k] for customers who share the scores `row` [M] and have seen different columns (n lists).
+
+    One list is made that is deep enough for all, and what each of them has seen is crossed out of it.
+    """
+    deep = best(row[None, :], min(k + int(seen.lengths.max()), len(row)))[0]
     deep = deep[deep >= 0]
-    place = np.full(len(row), -1, np.int64)
-    place[deep] = np.arange(len(deep))
-    top = np.full((len(customers), k), -1, np.int64)
+    rank_of = np.full(len(row), -1, np.int64)
+    rank_of[deep] = np.arange(len(deep))
+    top = np.full((len(seen), k), -1, np.int64)
     step = max(1, PAIRS // max(1, len(deep)))
-    for start in range(0, len(customers), step):
-        part = customers[start : start + step]
-        line, gone = seen.take(part).pairs()
-        crossed = place[gone]
-        left = np.ones((len(part), len(deep)), np.bool_)
-        left[line[crossed >= 0], crossed[crossed >= 0]] = False
+    for start in range(0, len(seen), step):
+        stop = min(start + step, len(seen))
+        owner, columns = seen.take(np.arange(start, stop)).pairs()
+        rank = rank_of[columns]
+        left = np.ones((stop - start, len(deep)), np.bool_)
+        left[owner[rank >= 0], rank[rank >= 0]] = False
         rank_left = np.cumsum(left, axis=1)
         line, column = np.nonzero(left & (rank_left <= k))
         top[start + line, rank_left[line, column] - 1] = deep[column]

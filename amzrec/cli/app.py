@@ -161,6 +161,10 @@ def evaluate(
             metavar="FEATURE", help="Feature of the wanted product that is known when asking, such as category."
         ),
     ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC", help="Also measure with TensorFlow Recommenders' own metric: factorized-top-k."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a run on its test reviews.
@@ -171,7 +175,7 @@ def evaluate(
     from amzrec.commands.evaluate import evaluate as verb
 
     with speaking() as voice:
-        document = verb(run, dataset, context=context, progress=voice)
+        document = verb(run, dataset, context=context, metric=metric, progress=voice)
     show(document, json, lambda: tables.evaluation(document))
 
 

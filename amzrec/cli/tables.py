@@ -64,7 +64,10 @@ def evaluation(document: Figures, name: str = "model") -> str:
     """metrics.json: the protocol, the model beside its baselines, the slices, and what the intervals say."""
     untrained = document["untrained"]
     model = metrics.learned(document["model"], untrained)
-    systems = {name: model, **{plain(key): value for key, value in document["baselines"].items()}}
+    systems = {name: model}
+    if "factorized_top_k" in model:
+        systems["FactorizedTopK"] = {"retrieval": model["factorized_top_k"]}
+    systems |= {plain(key): value for key, value in document["baselines"].items()}
     parts = [protocol(document["protocol"]), systems_table(systems), note({name: untrained})]
     return "\n\n".join(part for part in [*parts, slices(model.get("slices") or {}), verdicts(document)] if part)
 

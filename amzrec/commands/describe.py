@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amzrec.commands.evaluate import choose_half_life
 from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, Progress
-from amzrec.evaluation import baselines, metrics
+from amzrec.evaluation.baselines import DatedBaseline, PopularityBaseline, all_baselines, popularity
+from amzrec.evaluation.judge import groups_of, judge
+from amzrec.evaluation.testset import line_up_test
 from amzrec.store.dataset import NO_TIME, PARTS, Dataset, Reviews
 from amzrec.store.documents import plain
 from amzrec.store.folders import whole_file
@@ -162,42 +163,17 @@ def cold(dataset: Dataset) -> Figures | None:
 
 
 def baseline_figures(dataset: Dataset) -> dict[str, Figures]:
-    """RMSE of the means and biases, top_k of popularity and recent popularity, as `evaluate` counts them."""
-    test, fit = dataset.test, Reviews.concat([dataset.train, dataset.valid])
-    products, scale = dataset.products.num_rows, dataset.info.stars
+    """Judge the baselines as `evaluate` does, fitted on train and valid; none where there are no test reviews."""
+    if not len(dataset.test):
+        return {}
+    counts = popularity(np.concatenate([dataset.train.product, dataset.valid.product]), dataset.products.num_rows)
+    testset = line_up_test(dataset, ("train", "valid"), dataset.candidates(counts))
     found: dict[str, Figures] = {}
-    rated = ~np.isnan(test.stars)
-    if scale and rated.any():
-        biases = baselines.fit_biases(fit.customer, fit.product, fit.stars, dataset.customers.num_rows, products)
-        by_product, by_customer = biases.product[test.product], biases.customer[test.customer]
-        zero = np.zeros(len(test))
-        guesses = {
-            "global_mean": zero,
-            "product_bias": by_product,
-            "customer_product_bias": by_product + by_customer,
-        }
-        for name, guess in guesses.items():
-            stars = np.clip(biases.mean + guess[rated], scale.min, scale.max)
-            found[name] = {"rating": metrics.rating_errors(test.stars[rated], stars)}
-    if not len(test):
-        return found
-    counts = baselines.popularity(fit.product, products)
-    candidates = dataset.candidates(counts)
-    found["popularity"] = {"retrieval": top_k(counts, candidates, test.product)}
-    if dataset.has_time:
-        days = choose_half_life(dataset)
-        recent = baselines.recent_popularity(fit.product, fit.timestamp, days, products)
-        found["recent_popularity"] = {"retrieval": top_k(recent, candidates, test.product), "half_life_days": days}
-    return found
-
-
-def top_k(score: Array, candidates: Array, wanted: Array) -> dict[str, float]:
-    """Share of the `wanted` products [T] among the k candidates with the highest score [N + 1], ties against them."""
-    score = score.astype(np.float32)
-    standing = np.zeros(len(score), np.bool_)
-    standing[candidates] = True
-    above = len(candidates) - 1 - np.searchsorted(np.sort(score[candidates]), score[wanted])
-    return metrics.top_k(np.where(standing[wanted], above, metrics.MISS))
+    for system in all_baselines(dataset, testset):
+        found[system.name] = dict(groups_of(judge(testset, system)))
+        if isinstance(system, PopularityBaseline | DatedBaseline) and system.half_life:
+            found[system.name]["half_life_days"] = system.half_life
+    return {name: figures for name, figures in found.items() if figures}
 
 
 def draw(document: Figures, file: Path) -> None:

@@ -15,13 +15,13 @@ from amzrec.config import DataFacts
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
 from amzrec.store.protocol import DataProtocol
+from amzrec.store.times import NO_TIME as NO_TIME
 
 PARTS = ("train", "valid", "test")
 INFO = "dataset.json"
 CUSTOMERS = "customers.parquet"
 PRODUCTS = "products.parquet"
 REJECTS = "rejects.parquet"
-NO_TIME = int(np.iinfo(np.int64).min)  # stands for a null timestamp in arrays
 
 REVIEW_SCHEMA = pa.schema(
     [("customer", pa.int32()), ("product", pa.int32()), ("stars", pa.float32()), ("timestamp", pa.int64())]

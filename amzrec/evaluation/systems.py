@@ -1,0 +1,142 @@
+"""What can be judged: anything that predicts stars or scores products, such as the model of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+
+from amzrec.answers.ranks import CUT, InnerProducts, Scores, rank_scores
+from amzrec.answers.recommender import Recommender
+from amzrec.arrays import Array, Doubles, Floats, Ints
+from amzrec.evaluation.testset import Queries, TestSet
+from amzrec.store.times import period_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """The scores of all candidates for the queries of a test set; queries that ask the same share a row."""
+
+    scores: Scores  # [U, M]
+    row_of: Ints  # [Q] which row answers each query
+
+
+class System(Protocol):
+    """A model, a baseline, a model in training, or a peer in a benchmark."""
+
+    @property
+    def name(self) -> str:
+        """The key of its figures in metrics.json."""
+
+    def stars(self, testset: TestSet) -> Doubles | None:
+        """Predict the stars of each review [T], not clipped to the scale; None where the system does not rate."""
+
+    def moments(self, testset: TestSet) -> Array | None:
+        """Number the moments [T] of the reviews that its scores differ by; None where they do not depend on time."""
+
+    def scores(self, testset: TestSet, queries: Queries) -> Scored | None:
+        """Score all candidates for each query; None where the system does not retrieve."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """How a system ranks the product of each review of a test set, and what it recommends to each customer.
+
+    Ranks count the other candidates that score at least as much; MISS where the product is no candidate.
+    """
+
+    above: Ints  # [T] among all candidates, at the moment of the review
+    above_unseen: Ints  # [T] among those that the customer has not seen, at the moment of the review
+    in_list: Ints  # [T] among those unseen ones, at the moment of the customer's first review: one list per customer
+    top: Ints  # [G, k] columns of the best unseen candidates at that moment, -1 where there are fewer
+
+
+def rank_system(testset: TestSet, system: System, lists: bool = True) -> Ranked | None:
+    """Rank the products of a test set by the scores of a system; None where the system does not retrieve.
+
+    Without `lists` no list per customer is made: `in_list` is `above_unseen`, and `top` is empty.
+    """
+    queries = testset.queries(system.moments(testset), together=lists)
+    scored = system.scores(testset, queries)
+    if scored is None:
+        return None
+    scores, row_of = scored.scores, scored.row_of
+    if testset.context is not None:
+        scores, row_of = testset.context.mask(scores, row_of, queries.value)
+    found = rank_scores(scores, row_of, queries.positives, queries.seen, CUT if lists else 0)
+    own = found.above_unseen[queries.slot]
+    in_list = own if queries.first_slot is None else found.above_unseen[queries.first_slot]
+    return Ranked(found.above[queries.slot], own, in_list, found.top[queries.first])
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSystem:
+    """The model of a run, which answers as of the date of each review where it learned from dates."""
+
+    recommender: Recommender
+    name: str = "model"
+
+    def stars(self, testset: TestSet) -> Doubles | None:
+        """See System.stars."""
+        if not testset.scale:
+            return None
+        vectors, reviews = self.recommender.vectors, testset.reviews
+        queries = vectors.rating_query[reviews.customer]  # [T, K + 2], a copy
+        if vectors.rating_context is not None:
+            queries[:, -1] += vectors.rating_context[self.periods(testset)]
+        return self.recommender.rate(queries, reviews.product, clip=False).astype(np.float64)
+
+    def moments(self, testset: TestSet) -> Array | None:
+        """See System.moments."""
+        return None if self.recommender.vectors.context is None else self.periods(testset)
+
+    def scores(self, testset: TestSet, queries: Queries) -> Scored:
+        """See System.scores; customers without a history share one row for each period."""
+        vectors = self.recommender.vectors
+        table = None if vectors.context is None else vectors.context[:, testset.candidates]  # [T, M]
+        customers = vectors.retrieval_query[testset.customers]  # [G, Dr + 1]
+        return by_vectors(customers, self.recommender.candidate_vectors, queries, table)
+
+    def periods(self, testset: TestSet) -> Array:
+        """The period [T] of each review."""
+        edges, times = self.recommender.vectors.context_edges, testset.reviews.timestamp
+        return np.zeros(len(times), np.int32) if edges is None else period_of(edges, times)
+
+
+def by_vectors(customers: Floats, candidates: Floats, queries: Queries, table: Floats | None = None) -> Scored:
+    """Score by inner product: vectors [G, d] of the test set's customers, [M, d] of its candidates.
+
+    table[moment] [M] is added where there is a table. Customers with the same vector at the same moment share a row.
+    """
+    vectors = np.ascontiguousarray(customers, np.float32)
+    if len(queries) > len(vectors):  # with one query each they are in order
+        vectors = vectors[queries.owner]  # [Q, d]
+    key = np.concatenate([vectors.view(np.int32), queries.moment[:, None].astype(np.int32)], axis=1)
+    whole = key.view(np.dtype((np.void, key.shape[1] * key.itemsize)))[:, 0]
+    _, unique, row_of = np.unique(whole, return_index=True, return_inverse=True)
+    return Scored(InnerProducts(vectors[unique], candidates, table, queries.moment[unique]), row_of)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A system of another library, given by what it answered for one test set."""
+
+    name: str
+    rated: Doubles | None = None  # [T] stars of the reviews, not clipped
+    customers: Floats | None = None  # [G, d] vectors of the test set's customers
+    candidates: Floats | None = None  # [M, d] vectors of its candidates
+
+    def stars(self, testset: TestSet) -> Doubles | None:
+        """See System.stars."""
+        return self.rated
+
+    def moments(self, testset: TestSet) -> Array | None:
+        """See System.moments."""
+        return None
+
+    def scores(self, testset: TestSet, queries: Queries) -> Scored | None:
+        """See System.scores."""
+        if self.customers is None or self.candidates is None:
+            return None
+        return by_vectors(self.customers, self.candidates, queries)

@@ -1,0 +1,19 @@
+"""When reviews were: unix seconds, days of 86,400 seconds, and periods between edges."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amzrec.arrays import Array, Rows
+
+DAY = 86_400.0  # seconds
+NO_TIME = int(np.iinfo(np.int64).min)  # stands for a null timestamp in arrays
+
+
+def period_of(edges: Array, timestamp: Array) -> Rows:
+    """Return the period [n] of unix seconds [n]: period t lasts from edges[t - 1] until before edges[t].
+
+    `edges` [T - 1] ascend. NO_TIME means now, which is the last period, T - 1.
+    """
+    found = np.searchsorted(edges, timestamp, side="right")
+    return np.where(timestamp == NO_TIME, len(edges), found).astype(np.int32)
