@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from amzrec.features.popularity import BACKOFF, UNSEEN, Popularity
-from amzrec.store.times import period_of
 from amzrec.store.dataset import NO_TIME
+from amzrec.store.times import period_of
 from fits import DAY
 
 

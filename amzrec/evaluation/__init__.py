@@ -1,1 +1,1 @@
-"""What answers are worth: metrics, baselines, the test set, pictures."""
+"""What answers are worth: a test set, the systems judged on it, metrics, baselines, intervals, pictures."""

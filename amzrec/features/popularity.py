@@ -73,3 +73,24 @@ class Popularity:
     def period_days(self) -> float:
         """How long a period is, in days."""
         return float(self.edges[1] - self.edges[0]) / DAY if len(self.edges) > 1 else 1.0
+
+
+def time_kernel(periods: int, days: float, half_life: float) -> np.ndarray:
+    """Weights [T, T] of what happened in each period as seen from each other one: half per `half_life` days apart."""
+    apart = np.abs(np.subtract.outer(np.arange(periods), np.arange(periods)))
+    weights: np.ndarray = 0.5 ** (apart * (days / half_life))
+    return weights
+
+
+def _counts(product: Array, size: int) -> tuple[np.ndarray, float]:
+    """Reviews of each product [N + 1], and of all with UNSEEN added to each product."""
+    return np.bincount(product, minlength=size).astype(np.float64), len(product) + UNSEEN * size
+
+
+def _periods(timestamp: Array, size: int) -> tuple[Ints, float]:
+    """Where periods of equal length begin, and their length in days: a day at least, and at most PERIODS of them."""
+    start, end = int(timestamp.min()), int(timestamp.max())
+    most = int(np.clip(ENTRIES // size, 1, PERIODS))
+    width = max((end - start) / most, DAY)
+    edges = (start + width * np.arange(1, max(int(np.ceil((end - start) / width)), 1))).astype(np.int64)
+    return edges, width / DAY
