@@ -75,7 +75,7 @@ def test_train_starts_there_where_valid_says_so(parity: Dataset, tmp_path: Path)
 def test_where_popularity_ranks_valid_better_it_trains_as_if_there_were_no_start(
     parity: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Watch, "popularity_figure", lambda watch: 2.0)  # NDCG is at most 1
+    monkeypatch.setattr(Watch, "popularity_figure", lambda watch, fitted: 2.0)  # NDCG is at most 1
     config = TrainConfig(dim=12, epochs=2, rating_weight=0.0)
     run = amzrec.train(parity, tmp_path / "run", config)
     plain = amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False))

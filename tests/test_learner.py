@@ -174,7 +174,7 @@ def test_valid_figures_equal_a_slow_loop() -> None:
     data = dataset()
     learner = learner_of(CONFIG, data)
     fitted, valid = learner.fitted, data.valid
-    figures = Watch(data, fitted, 1).figures(learner)
+    figures = Watch(data, fitted.candidates, 1).figures(learner)
     x, y, errors, gains = learner.queries(CUSTOMERS), learner.candidates(PRODUCTS), [], []
     queries, candidates = learner.retrieval_vectors(x, y, PRODUCTS)
     scores = queries @ candidates.T
@@ -198,7 +198,7 @@ def test_valid_without_stars_has_no_rating_figure() -> None:
     nothing = np.full(len(valid), np.nan, np.float32)
     data.__dict__["valid"] = Reviews(valid.customer, valid.product, nothing, valid.timestamp)
     learner = learner_of(CONFIG, data)
-    assert math.isnan(Watch(data, learner.fitted, 1).figures(learner)["valid_rmse"])
+    assert list(Watch(data, learner.fitted.candidates, 1).figures(learner)) == ["valid_ndcg"]
 
 
 def test_the_popularity_that_is_chosen_on_valid_is_the_one_that_ranks_it_best() -> None:
@@ -206,7 +206,8 @@ def test_the_popularity_that_is_chosen_on_valid_is_the_one_that_ranks_it_best() 
     train = reviews_of([(c, 1 + (c > 5), 3.0) for c in range(1, 11)], [c * 30.0 for c in range(1, 11)])
     late = reviews_of([(11, 2, 3.0), (12, 2, 3.0)], [299.0, 300.0])
     data, fitted = dataset_of(train, late), fitted_of(train)
-    figures = [Watch(data, fitted.with_popularity(train, days), 1).popularity_figure() for days in (None, 30.0)]
+    watch = Watch(data, fitted.candidates, 1)
+    figures = [watch.popularity_figure(fitted.with_popularity(train, days)) for days in (None, 30.0)]
     assert figures[1] == 1.0
     assert figures[0] < 1.0
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from amzrec.arrays import Floats
 from amzrec.config import Recipe
+from amzrec.evaluation.baselines import choose_half_life
 from amzrec.features.fitted import Fitted, fit
 from amzrec.features.popularity import KERNELS
 from amzrec.model.keras2 import graphs_as_written
@@ -41,10 +42,10 @@ def select(session: Session) -> Choices:
     fitted = fit(dataset, dataset.train, recipe)
     if not watched:
         state.choices.best = dict.fromkeys(recipe.tasks, recipe.epochs)
-    elif not state.epoch:
-        choose_time(session, fitted)
+    watch = Watch(dataset, fitted.candidates, recipe.seed) if watched else None
+    if watch and not state.epoch:
+        choose_time(session, fitted, watch)
     fitted = with_time(fitted, dataset.train, state.choices)
-    watch = Watch(dataset, fitted, recipe.seed) if watched else None
     learner = start(session, fitted, watch)
     keep = not recipe.refit
     if not session.resumed(learner):
@@ -84,19 +85,14 @@ def due(recipe: Recipe, choices: Choices, epoch: int) -> list[str]:
     return [task for task in TASKS if choices.best.get(task, untrained) == epoch]
 
 
-def choose_time(session: Session, fitted: Fitted) -> None:
+def choose_time(session: Session, fitted: Fitted, watch: Watch) -> None:
     """Decide on valid the half-life of the popularity that retrieval starts from, and whether stars follow a trend."""
     dataset, recipe, choices = session.dataset, session.recipe, session.state.choices
     if recipe.features == "ids" or not dataset.has_time:
         return
-    half_lives = [None, *KERNELS]
-    figures = {
-        days: Watch(dataset, fitted.with_popularity(dataset.train, days), recipe.seed).popularity_figure()
-        for days in half_lives
-    }
-    choices.half_life = max(half_lives, key=lambda days: figures[days])
-    dated = fitted.with_popularity(dataset.train, choices.half_life)
-    choices.trend = Watch(dataset, dated.with_trend(), recipe.seed).trend_gain() > 0
+    by_half_life = {days: fitted.with_popularity(dataset.train, days) for days in (None, *KERNELS)}
+    choices.half_life = choose_half_life(list(by_half_life), lambda days: watch.popularity_figure(by_half_life[days]))
+    choices.trend = watch.trend_gain(by_half_life[choices.half_life].with_trend()) > 0
 
 
 def with_time(fitted: Fitted, reviews: Reviews, choices: Choices) -> Fitted:
@@ -115,7 +111,7 @@ def start(session: Session, fitted: Fitted, watch: Watch | None) -> Learner:
         vectors = initial_product_vectors(fitted, recipe.retrieval_dims, recipe.own_vector, recipe.seed)
     learner = Learner(recipe, fitted, dataset, vectors)
     if watch is not None and deciding:
-        better = vectors is not None and watch.start_figure(learner) > watch.popularity_figure()
+        better = vectors is not None and watch.start_figure(learner) > watch.popularity_figure(fitted)
         state.choices.svd_start = better
         if vectors is not None and not better:
             learner = Learner(recipe, fitted, dataset)
@@ -127,16 +123,17 @@ def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, f
     """Measure on valid, note which epoch is each task's best, and tell."""
     state, figures = session.state, watch.figures(learner) if watch else {}
     for task in session.recipe.tasks if watch else ():
-        found, known = figure(task, figures), state.figures.get(task, -math.inf)
+        found, known = figure(task, figures, session.recipe.lists > 1), state.figures.get(task, -math.inf)
         if found > known or found == known == -math.inf:  # what valid cannot judge is kept as it is at the end
             state.choices.best[task], state.figures[task] = epoch, found
     if epoch:
         session.tell(facts, figures)
 
 
-def figure(task: str, figures: dict[str, float]) -> float:
+def figure(task: str, figures: dict[str, float], lists: bool) -> float:
     """What a task is judged by on valid, the higher the better; −∞ where valid cannot judge it."""
-    found = figures["valid_ndcg"] if task == "retrieval" else figures.get("valid_ndcg@5", -figures["valid_rmse"])
+    name = "valid_ndcg" if task == "retrieval" else "valid_ndcg@5" if lists else "valid_rmse"
+    found = figures.get(name, math.nan) * (-1 if name == "valid_rmse" else 1)
     return found if math.isfinite(found) else -math.inf
 
 
