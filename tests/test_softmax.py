@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from amzrec.features.candidates import InBatch
+from amzrec.features.columns import PerQuery
 from amzrec.model import softmax
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
-from amzrec.model.losses import candidate_bias
-from amzrec.model.softmax import Logits, PerQuery, RetrievalBatch, softmax_loss
+from amzrec.model.softmax import Logits, RetrievalBatch, softmax_loss
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
@@ -26,14 +28,13 @@ def numbers(values: Any) -> Any:
 def listed(lists: list[list[int]]) -> PerQuery:
     """Candidates listed for each query."""
     query = [number for number, mine in enumerate(lists) for _ in mine]
-    splits = np.cumsum([0, *map(len, lists)])
     place = [each for mine in lists for each in mine]
-    return PerQuery(tf.constant(splits, tf.int32), tf.constant(query, tf.int64), tf.constant(place, tf.int64))
+    return PerQuery(*map(tf.constant, PerQuery.of(np.array(query, int), np.array(place, int), len(lists))))
 
 
-def asked(logits: list[float], place: list[int], **more: Any) -> RetrievalBatch:
+def asked(logits: Any, place: Any, **more: Any) -> RetrievalBatch:
     """One positive for each query: its logit and which candidate it is."""
-    return RetrievalBatch(PerQuery.one_each(tf.constant(place)), numbers(logits), **more)
+    return RetrievalBatch(listed([[int(each)] for each in place]), numbers(logits), **more)
 
 
 def drawn(queries: int, candidates: int = 7, dims: int = 3, periods: int = 0, most: int = 1, hidden: int = 0) -> Case:
@@ -239,7 +240,7 @@ def test_unique_candidates_with_log_counts_are_the_batch_with_repeats() -> None:
         own = query[i] @ table[product[i]]
         negatives = [query[i] @ table[product[j]] for j in range(6) if product[j] != product[i]]
         known.append(np.log(np.exp(own) + np.exp(negatives).sum()) - own)
-    bias = candidate_bias(tf.zeros(3), None, numbers(np.bincount(product)))
+    bias = numbers(np.log(np.bincount(product)))
     own = (query * table[product]).sum(1)
     # the original masks accidental hits, so the positive counts once: its log count is in `bias`, not in `own`
     loss = softmax_loss(Logits(numbers(query), numbers(table), bias), asked(own, product))
@@ -254,7 +255,7 @@ def test_the_sum_of_tfrs_divided_by_the_batch_is_our_mean_where_the_original_is_
     batch = tf.gather(table, product)  # TFRS takes the candidates of the batch, repeats and all
     original = tfrs.tasks.Retrieval(remove_accidental_hits=repeats)(query, batch, candidate_ids=tf.constant(product))
     rows, place, counts = tf.unique_with_counts(tf.constant(product))
-    bias = candidate_bias(tf.zeros(len(rows)), None, tf.cast(counts, tf.float32))
+    bias = tf.math.log(tf.cast(counts, tf.float32))
     mean = softmax_loss(Logits(query, tf.gather(table, rows), bias), asked(tf.reduce_sum(query * batch, 1), place))
     assert float(mean) == pytest.approx(float(original) / 5, abs=1e-5)
 
@@ -264,7 +265,7 @@ def test_with_log_counts_in_the_positive_too_it_is_tfrs_with_repeats_but_for_a_c
     product = np.array([1, 3, 1, 0, 1])
     query, table = numbers(rng.normal(size=(5, 3))), tf.Variable(numbers(rng.normal(size=(4, 3))))
     rows, place, counts = tf.unique_with_counts(tf.constant(product))
-    bias = candidate_bias(tf.zeros(len(rows)), None, tf.cast(counts, tf.float32))
+    bias = tf.math.log(tf.cast(counts, tf.float32))
     found = []
     for ours in (False, True):
         with tf.GradientTape() as tape:
@@ -284,20 +285,21 @@ def test_with_log_counts_in_the_positive_too_it_is_tfrs_with_repeats_but_for_a_c
 def test_trap_2_the_same_rows_twice_do_not_double_the_retrieval_loss() -> None:
     logits, batch = drawn(6)
     twice = logits._replace(query=tf.concat([logits.query] * 2, 0))
-    places = PerQuery.one_each(tf.concat([batch.positives.place] * 2, 0))
-    doubled = softmax_loss(twice, RetrievalBatch(places, tf.concat([batch.logit] * 2, 0)))
+    doubled = softmax_loss(twice, asked(tf.concat([batch.logit] * 2, 0), [*batch.positives.place.numpy()] * 2))
     assert float(doubled) == pytest.approx(float(softmax_loss(logits, batch)), rel=1e-6)
 
 
 def test_trap_3_rare_products_each_have_a_correction_of_their_own() -> None:
-    log_q = tf.math.log(tf.constant([1e-9, 1e-8, 1e-6, 1e-2]))  # TFRS clips at 1e-6: the first three would be equal
-    bias = candidate_bias(tf.zeros(4), log_q, tf.ones(4)).numpy()
+    class Reviews:  # a billion of them, of four products
+        products = SimpleNamespace(counts=np.array([1, 10, 1000, 10_000_000]))
+
+        def __len__(self) -> int:
+            return 1_000_000_000
+
+    fitted: Any = Reviews()
+    bias = InBatch(fitted, log_q=True).of(np.arange(4, dtype=np.int32)).bias
     np.testing.assert_allclose(bias, [20.7232658, 18.4206807, 13.8155106, 4.6051702], rtol=1e-6)
-    clipped = tfrs.layers.loss.SamplingProbablityCorrection()(tf.zeros([1, 4]), tf.exp(log_q)).numpy()[0]
+    share = tf.constant([1e-9, 1e-8, 1e-6, 1e-2])
+    clipped = tfrs.layers.loss.SamplingProbablityCorrection()(tf.zeros([1, 4]), share).numpy()[0]
     assert clipped[0] == clipped[1] == clipped[2]  # the trap, still there
     assert clipped[3] == pytest.approx(bias[3], abs=1e-4)
-
-
-def test_the_whole_catalogue_needs_no_correction() -> None:
-    popularity = tf.constant([0.5, -1.0])
-    np.testing.assert_array_equal(candidate_bias(popularity, tf.constant([-3.0, -4.0])), popularity)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from amzrec.features.columns import PerQuery
 from amzrec.model.keras2 import import_tensorflow
 
 tf: Any = import_tensorflow()
@@ -26,25 +27,6 @@ class Logits(NamedTuple):
     period: Tensor | None = None  # [Q] rows of the prior
 
 
-class PerQuery(NamedTuple):
-    """Candidates that are listed for each query; those of query q stand from splits[q] to splits[q + 1]."""
-
-    splits: Tensor  # [Q + 1] int32, which a GPU leaves with the host, where slices are cut
-    query: Tensor  # [E] int64, which query each one is listed for, ascending
-    place: Tensor  # [E] int64, which candidate it is
-
-    @classmethod
-    def one_each(cls, place: Tensor) -> PerQuery:
-        """List one candidate for each query: place [Q]."""
-        number = tf.size(place)
-        return cls(tf.range(number + 1), tf.range(tf.cast(number, tf.int64)), tf.cast(place, tf.int64))
-
-    def part(self, start: Tensor, end: Tensor) -> tuple[slice, Tensor]:
-        """Which slice of E is listed for queries start .. end, and the query (from 0) and candidate of each, [e, 2]."""
-        listed = slice(self.splits[start], self.splits[end])
-        return listed, tf.stack([self.query[listed] - tf.cast(start, tf.int64), self.place[listed]], axis=1)
-
-
 class RetrievalBatch(NamedTuple):
     """What a batch asks of the softmax: each positive against the candidates that its query does not leave out."""
 
@@ -63,7 +45,7 @@ def softmax_loss(logits: Logits, batch: RetrievalBatch, hardest: int | None = No
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     if logits.prior is not None and logits.prior.shape[0] == 1:
-        logits = logits._replace(bias=logits.bias + logits.prior[0], prior=None)
+        logits = logits._replace(bias=logits.bias + logits.prior[0], prior=None, period=None)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def loss(query: Tensor, candidate: Tensor, bias: Tensor, positive: Tensor) -> tuple[Tensor, Callable[..., Any]]:
@@ -156,11 +138,11 @@ class BlockedSoftmax:
     def take(self, number: Tensor) -> Block:
         """Cut a block out of what the batch asks."""
         start, end = number * self.rows, tf.minimum((number + 1) * self.rows, self.queries)
-        positives, left_out = self.batch.positives.part(start, end)
+        positives, left_out = cut(self.batch.positives, start, end)
         owner = left_out[:, 0]
         if self.batch.hidden is not None:
-            left_out = tf.concat([left_out, self.batch.hidden.part(start, end)[1]], 0)
-        period = None if self.logits.prior is None else self.logits.period[start:end]
+            left_out = tf.concat([left_out, cut(self.batch.hidden, start, end)[1]], 0)
+        period = None if self.logits.period is None else self.logits.period[start:end]
         return Block(self.logits.query[start:end], period, self.bound[start:end], positives, owner, left_out)
 
     def add(
@@ -208,3 +190,9 @@ class BlockedSoftmax:
             least = tf.math.top_k(logits, tf.minimum(self.hardest, self.width)).values[:, -1:]
             logits = tf.where(logits >= least, logits, NOTHING)
         return logits
+
+
+def cut(listed: PerQuery, start: Tensor, end: Tensor) -> tuple[slice, Tensor]:
+    """The slice of what is listed for queries start .. end, and query (from 0) and candidate of each, [e, 2]."""
+    mine = slice(listed.splits[start], listed.splits[end])
+    return mine, tf.stack([listed.query[mine] - tf.cast(start, tf.int64), listed.place[mine]], axis=1)

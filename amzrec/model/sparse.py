@@ -10,16 +10,6 @@ from amzrec.model.keras2 import import_tensorflow
 tf: Any = import_tensorflow()
 
 
-def row_of_each_entry(lengths: Any) -> Any:
-    """0 as often as lengths[0] [n] says, 1 as often as lengths[1], …: whose each entry is, [Σ lengths].
-
-    tf.repeat makes a mask of n times the longest for it: ten times slower where one list is much longer than others.
-    """
-    ends = tf.cumsum(lengths)
-    marks = tf.math.unsorted_segment_sum(tf.ones_like(ends), ends, tf.reduce_sum(lengths) + 1)
-    return tf.cumsum(marks[:-1])
-
-
 def overlapping_columns(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
     """matrix[:, :first] and matrix[:, last:] of [n, D], which share columns: last ≤ first.
 
