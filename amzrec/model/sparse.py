@@ -8,6 +8,7 @@ from amzrec.features.sparse import SparseMatrix
 from amzrec.model.keras2 import import_tensorflow
 
 tf: Any = import_tensorflow()
+from tensorflow.python.eager import tape  # noqa: E402 (after TensorFlow is imported as it must be)
 
 
 def overlapping_columns(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
@@ -57,17 +58,17 @@ def _product(matrix: Any, table: Any) -> Any:
 def take(variable: Any, rows: Any) -> Any:
     """The rows [n] of a variable [R, D] whose rows an optimizer updates one by one: [n, D].
 
-    tf.gather computes the shape of its gradient on the device, ten operations each time; the shape is known here.
+    tf.gather computes the shape of its gradient on the device, ten operations each time; the shape is known here. The
+    gradient is that of the variable's handle: a custom gradient of the variable itself would copy all of it each time.
     """
+    tape.variable_accessed(variable)  # lets gradient tapes watch it, as its own methods do
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def rows_of() -> Any:
-        def grad(upstream: Any, variables: Any = None) -> Any:
-            return [], [tf.IndexedSlices(upstream, rows, variable.shape.as_list())]
+    def rows_of(handle: Any) -> Any:
+        taken = tf.raw_ops.ResourceGather(resource=handle, indices=rows, dtype=variable.dtype)
+        return taken, lambda upstream: tf.IndexedSlices(upstream, rows, tf.constant(variable.shape))
 
-        return variable.sparse_read(rows), grad
-
-    return rows_of()
+    return rows_of(variable.handle)
 
 
 def squares(table: Any, weight: Any) -> Any:
