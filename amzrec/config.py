@@ -79,17 +79,22 @@ class PrepareConfig(Config):
         return {key: value for key, value in self.to_json().items() if key in keys}
 
 
-PRESETS: dict[str, dict[str, Any]] = {  # what --preset sets together; a flag that is given wins over it
+PRESETS: dict[str, dict[str, Any]] = {  # where each --preset differs from the defaults; None: the data decide
     "full": {},
     "ids": {  # the towers of the TensorFlow Recommenders tutorials
         "features": "ids",
         "dim": 32,
+        "own_vector": 1,
+        "svd_start": False,
+        "equal_customers": None,
         "optimizer": "adagrad",
-        "negatives": "batch",
-        "log_q": False,
+        "learning_rate": None,
         "refit": False,
+        "negatives": "batch",
+        "mask_positives": None,
+        "log_q": False,
     },
-    "sequence": {"features": "full", "history": "sequence", "mask_positives": False},
+    "sequence": {"history": "sequence", "mask_positives": False},
     "clicks": {"rating_weight": 0.0, "retrieval_weight": 1.0},
 }
 

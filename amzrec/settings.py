@@ -154,7 +154,7 @@ class Config:
     """Settings that check themselves when they are made, and go to JSON and back; an unknown key is an error."""
 
     SETTINGS: ClassVar[dict[str, Setting]]
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name → the settings that a `preset` fills in
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name → where a `preset` differs from the defaults
 
     def __post_init__(self) -> None:
         for name, setting in settings_of(type(self)).items():
@@ -179,7 +179,7 @@ class Config:
         for field in dataclasses.fields(cls):
             if not field.init and field.name in values:
                 known[field.name].check(values[field.name])
-        values = {**cls.PRESETS.get(values.get("preset", ""), {}), **values}
+        values = cls.filled_in(values.get("preset")) | values
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         recorded = {f.name: values.pop(f.name) for f in dataclasses.fields(cls) if not f.init and f.name in values}
         config = cls(**values)
@@ -189,4 +189,15 @@ class Config:
 
     def replace(self, **values: Any) -> Self:
         """Give the same settings with some changed; a `preset` among them changes all that it fills in."""
-        return type(self).of(**{**dataclasses.asdict(self), **self.PRESETS.get(values.get("preset", ""), {}), **values})
+        return type(self).of(**dataclasses.asdict(self) | self.filled_in(values.get("preset")) | values)
+
+    @classmethod
+    def filled_in(cls, preset: str | None) -> dict[str, Any]:
+        """Give what a preset fills in: every setting that any preset changes, as this one has it; nothing without one.
+
+        Presets stand instead of each other, so one that follows another leaves nothing of it behind.
+        """
+        if preset is None or preset not in cls.PRESETS:
+            return {}
+        names = [name for values in cls.PRESETS.values() for name in values]
+        return {name: settings_of(cls)[name].default for name in names} | dict(cls.PRESETS[preset])

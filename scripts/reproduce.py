@@ -1,4 +1,4 @@
-"""Reproduce a reference system with amzrec's own settings, and print its row beside the published one.
+"""Reproduce a reference system with `--preset ids`, and print its row beside the published one.
 
     python scripts/reproduce.py basic-retrieval ml-100k
     python scripts/reproduce.py amazon saved_ratings
@@ -19,14 +19,6 @@ import amzrec
 from amzrec.cli.tables import table
 from amzrec.store.run import Run
 
-TOWERS: dict[str, Any] = {
-    "features": "ids",
-    "dim": 32,
-    "optimizer": "adagrad",
-    "refit": False,
-    "negatives": "batch",
-    "log_q": False,
-}
 SPLIT = {"split": "random", "test": 0.2, "valid": 0.0, "seed": 42}
 # the references add up the retrieval loss of a batch, ours is a mean: their weight 1 is the size of the batch here
 BOTH = ((1, 0, "rating only"), (0, 1, "retrieval only"), (1, 1, "joint"))
@@ -34,7 +26,7 @@ BOTH = ((1, 0, "rating only"), (0, 1, "retrieval only"), (1, 1, "joint"))
 
 def train(source: str, split: dict[str, Any], folder: str, **settings: Any) -> Run:
     """One training with the reference's towers."""
-    config = amzrec.TrainConfig(**(TOWERS | settings))
+    config = amzrec.TrainConfig.of(preset="ids", **settings)
     return amzrec.train(source, Path(folder) / "run", config, prepare=amzrec.PrepareConfig(**split))
 
 

@@ -29,7 +29,7 @@ def presets() -> list[str]:
     """One row per preset: the flags that it stands for."""
     rows = ["| preset | stands for |", "|---|---|"]
     for name, settings in PRESETS.items():
-        words = [spelled(key, value) for key, value in settings.items()]
+        words = [spelled(key, value) for key, value in settings.items() if value is not None]
         rows.append(f"| `--preset {name}` | {'`' + ' '.join(words) + '`' if words else 'the defaults'} |")
     return rows
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,29 @@ REAL_DATA = "AMZREC_REAL_DATA"  # names the folder of real ratings; default: sha
 SIDE = 20  # customers and products of the checkerboard
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files with the most slow tests first, so that no worker is left alone with a long one at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing that a test prepares lands in the user's cache."""
     os.environ["AMZREC_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """Let a test's trainings run without a graph: for a few steps, tracing it takes longer than they do."""
+    from amzrec.model.keras2 import import_tensorflow
+
+    run_eagerly = import_tensorflow().config.run_functions_eagerly
+    run_eagerly(True)
+    yield
+    run_eagerly(False)
 
 
 @pytest.fixture(scope="session")

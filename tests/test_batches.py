@@ -129,7 +129,7 @@ def test_a_customer_asks_once_for_each_period_in_which_it_reviewed() -> None:
     asked = questions(fitted)
     known = {(int(c), int(p)) for c, p in zip(fitted.customer, fitted.period, strict=True)}
     assert len(asked["whose"]) == len(known) > len(set(fitted.customer.tolist()))
-    order, splits = asked["order"], asked["splits"]
+    order, splits = asked["order"], asked["positives"].splits
     for query in range(len(asked["whose"])):
         mine = order[splits[query] : splits[query + 1]]
         assert len(set(zip(fitted.customer[mine].tolist(), fitted.period[mine].tolist(), strict=True))) == 1
@@ -142,10 +142,10 @@ def test_what_a_customer_reviewed_is_hidden_from_its_negatives(negatives: str) -
     asked = questions(fitted, negatives=negatives)
     customers = np.unique(fitted.customer, return_index=True)[0]
     for query, customer in enumerate(dict.fromkeys(fitted.customer.tolist())):
-        hidden = asked["hidden"][asked["hidden_splits"][query] : asked["hidden_splits"][query + 1]]
+        hidden = asked["hidden"].place[asked["hidden"].splits[query] : asked["hidden"].splits[query + 1]]
         assert sorted(asked["rows"][hidden]) == sorted(fitted.product[fitted.customer == customer])
     assert len(customers) == len(asked["whose"])
-    assert not len(questions(fitted, mask_positives=False)["hidden"])
+    assert not len(questions(fitted, mask_positives=False)["hidden"].place)
 
 
 def test_in_batch_candidates_are_corrected_for_being_drawn_and_a_whole_catalogue_is_not() -> None:

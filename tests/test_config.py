@@ -167,6 +167,12 @@ def test_a_preset_among_changes_changes_what_it_fills_in() -> None:
     assert (config.epochs, config.dim, config.features) == (3, 32, "ids")
 
 
+def test_a_preset_leaves_nothing_of_the_one_before() -> None:
+    for before in PRESETS:
+        for after in PRESETS:
+            assert TrainConfig.of(preset=before).replace(preset=after) == TrainConfig.of(preset=after)
+
+
 def test_other_changes_leave_what_the_preset_filled_in() -> None:
     config = TrainConfig.of(preset="clicks").replace(epochs=3)
     assert (config.preset, config.rating_weight, config.epochs) == ("clicks", 0, 3)

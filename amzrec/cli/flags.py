@@ -87,8 +87,7 @@ class Flags:
             if value is not None:
                 setting = dataclasses.replace(setting, name=self.spelled(name))
                 typed[name] = setting.parse(value) if isinstance(value, str) else value
-        preset = self.config.PRESETS.get(typed.get("preset", ""), {})
-        settings = {**(base or {}), **preset, **typed}
+        settings = {**(base or {}), **self.config.filled_in(typed.get("preset")), **typed}
         return self.config.of(**settings) if settings else None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from amzrec.arrays import Bools, Floats, Ints, Rows
+import numpy as np
+
+from amzrec.arrays import Bools, Floats, Ints, Rows, offsets_of
 from amzrec.features.sparse import SparseMatrix
 
 
@@ -68,18 +70,31 @@ class RecentColumns(NamedTuple):
     there: Bools  # [B, LAST]
 
 
+class PerQuery(NamedTuple):
+    """Candidates that are listed for each query; those of query q stand from splits[q] to splits[q + 1]."""
+
+    splits: Rows  # [Q + 1] int32, which TensorFlow leaves with the host on a GPU: there slices are cut
+    query: Ints  # [E] which query each one is listed for, ascending
+    place: Ints  # [E] which candidate it is
+
+    @classmethod
+    def of(cls, query: Ints, place: Ints, queries: int) -> PerQuery:
+        """List candidates `place` [E] for queries `query` [E], ascending; there are so many queries."""
+        splits = offsets_of(np.bincount(query, minlength=queries)).astype(np.int32)
+        return cls(splits, query.astype(np.int64), place.astype(np.int64))
+
+
 class RetrievalColumns(NamedTuple):
-    """What the retrieval loss asks. The positives of query q are the reviews order[splits[q] : splits[q + 1]]."""
+    """What the retrieval loss asks."""
 
     own_query: SparseMatrix  # [B, V] takes the query vector of each review, of V
     whose: Ints  # [Q] which of the query vectors is asked
     period: Rows  # [Q] period that it is asked in
-    splits: Ints  # [Q + 1]
-    order: Ints  # [B] the reviews, query by query
+    order: Ints  # [B] the reviews, query by query: the order of `positives`
+    positives: PerQuery  # [B] in all: the products that a query should find
     place: Ints  # [B] where each review's product stands among the candidates
     own_log_share: Floats  # [B] log share of the product in its period, the review left out
     weight: Floats  # [B] what each review counts in the mean
     rows: Rows  # [M] the candidates
     bias: Floats  # [M] what the draw of the candidates adds to their logits
-    hidden_splits: Ints  # [Q + 1] candidates that are no negatives of a query, such as its other positives
-    hidden: Ints  # [E]
+    hidden: PerQuery  # [E] in all: candidates that are no negatives of a query, such as its other positives

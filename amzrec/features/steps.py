@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from amzrec.arrays import Floats, Ints, Rows, offsets_of
+from amzrec.arrays import Floats, Ints, Rows
 from amzrec.config import Recipe
 from amzrec.features.attributes import Attributes
 from amzrec.features.candidates import Candidates, negatives_of
@@ -15,6 +15,7 @@ from amzrec.features.columns import (
     HistoryColumns,
     HistorySums,
     IdColumns,
+    PerQuery,
     RecentColumns,
     RetrievalColumns,
     ReviewColumns,
@@ -87,34 +88,32 @@ class Steps:
         """What the retrieval loss asks: each query vector once for each period in which its reviews were written."""
         fitted, periods = self.fitted, self.fitted.popularity.periods
         key, query = first_seen(asked.which * periods + fitted.period[drawn])
-        whose = key // periods
-        hidden_splits, hidden = self.hidden(asked.customer[whose], candidates.rows)
+        whose, order = key // periods, np.argsort(query, kind="stable")
         return RetrievalColumns(
             own_query=SparseMatrix.selection(asked.which, len(asked.customer)),
             whose=whose,
             period=(key % periods).astype(np.int32),
-            splits=offsets_of(np.bincount(query, minlength=len(key))),
-            order=np.argsort(query, kind="stable"),
+            order=order,
+            positives=PerQuery.of(query[order], candidates.place[order], len(key)),
             place=candidates.place,
             own_log_share=fitted.own_log_share[drawn],
             weight=self.customer_weight[fitted.customer[drawn]],
             rows=candidates.rows,
             bias=candidates.bias,
-            hidden_splits=hidden_splits,
-            hidden=hidden,
+            hidden=self.hidden(asked.customer[whose], candidates.rows),
         )
 
-    def hidden(self, customer: Rows, candidates: Rows) -> tuple[Ints, Ints]:
-        """Splits [Q + 1] and places [E] among the candidates of the products that each customer [Q] reviewed."""
+    def hidden(self, customer: Rows, candidates: Rows) -> PerQuery:
+        """Which of the candidates each customer [Q] reviewed."""
         if not self.recipe.mask_positives:
-            return np.zeros(len(customer) + 1, np.int64), np.zeros(0, np.int64)
+            return PerQuery.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(customer))
         partners = self.fitted.customers.histories.partners
         owner, slot = listed(partners, customer)
         self.candidate_place[candidates] = np.arange(len(candidates))
         place = self.candidate_place[partners.items[slot]]
         self.candidate_place[candidates] = -1
         there = place >= 0
-        return offsets_of(np.bincount(owner[there], minlength=len(customer))), place[there]
+        return PerQuery.of(owner[there], place[there], len(customer))
 
 
 class IdSteps(Steps):

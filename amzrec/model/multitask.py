@@ -13,7 +13,8 @@ from amzrec.features.fitted import Fitted
 from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, SequenceEncoder
 from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.keras2 import import_tfrs
-from amzrec.model.losses import list_loss, softmax_loss
+from amzrec.model.losses import list_loss
+from amzrec.model.softmax import Logits, RetrievalBatch, softmax_loss
 from amzrec.model.sparse import multiply, take
 from amzrec.model.towers import Tensor, tf, tf_keras
 
@@ -59,9 +60,9 @@ class SoftmaxRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
     Equal to the original (divided by the batch size) where that is right: in-batch candidates, no correction.
     """
 
-    def call(self, *arguments: Any) -> Any:
-        """The arguments of `losses.softmax_loss`."""
-        return softmax_loss(*arguments)
+    def call(self, logits: Logits, batch: RetrievalBatch, hardest: int | None, half: bool) -> Tensor:
+        """See `softmax.softmax_loss`."""
+        return softmax_loss(logits, batch, hardest, half)
 
 
 class Retrieval:
@@ -93,20 +94,10 @@ class Retrieval:
         own = multiply(asked.own_query, queries)
         positive = tf.reduce_sum(own * encoded.positives, 1) + tf.gather(bias, asked.place) + asked.own_log_share
         prior = tf.gather(self.log_share, asked.rows, axis=1) if self.catalogue_share is None else self.catalogue_share
-        return self.task(
-            tf.gather(queries, asked.whose),
-            encoded.candidates,
-            bias,
-            tf.gather(positive, asked.order),
-            tf.gather(asked.place, asked.order),
-            prior,
-            asked.period,
-            (asked.hidden_splits, asked.hidden),
-            self.recipe.hard_negatives or None,
-            asked.splits,
-            tf.gather(asked.weight, asked.order),
-            self.recipe.precision == "bfloat16",
-        )
+        logits = Logits(tf.gather(queries, asked.whose), encoded.candidates, bias, prior, asked.period)
+        logit, weight = tf.gather(positive, asked.order), tf.gather(asked.weight, asked.order)
+        batch = RetrievalBatch(asked.positives, logit, weight, asked.hidden)
+        return self.task(logits, batch, self.recipe.hard_negatives or None, self.recipe.precision == "bfloat16")
 
     def dot_loss(self, reviews: ReviewColumns, encoded: Encoded) -> Tensor:
         """Mean squared error of q · v against the stars as 0 to 1, over the rated reviews."""

@@ -80,7 +80,6 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         super().__init__(name="LazyAdam", weight_decay=None, jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.average, self.beta_1, self.beta_2, self.epsilon = average, beta_1, beta_2, 1e-7
-        self._swapped: Any = None
 
     def build(self, var_list: Any) -> None:
         """Make the slots of these variables: two moments each, and the trail where weights are averaged."""
@@ -181,15 +180,6 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         finally:
             for variable, weights in kept:
                 variable.assign(weights)
-
-    def swap(self, variables: Any) -> None:
-        """Enter the block of `averaged`, and leave it at the next call; gone when the training uses `averaged`."""
-        if self._swapped:
-            self._swapped.__exit__(None, None, None)
-            self._swapped = None
-        else:
-            self._swapped = self._no_dependency(self.averaged(variables))
-            self._swapped.__enter__()
 
     def get_config(self) -> dict[str, Any]:
         """The settings, for Keras."""

@@ -8,16 +8,7 @@ from amzrec.features.sparse import SparseMatrix
 from amzrec.model.keras2 import import_tensorflow
 
 tf: Any = import_tensorflow()
-
-
-def row_of_each_entry(lengths: Any) -> Any:
-    """0 as often as lengths[0] [n] says, 1 as often as lengths[1], …: whose each entry is, [Σ lengths].
-
-    tf.repeat makes a mask of n times the longest for it: ten times slower where one list is much longer than others.
-    """
-    ends = tf.cumsum(lengths)
-    marks = tf.math.unsorted_segment_sum(tf.ones_like(ends), ends, tf.reduce_sum(lengths) + 1)
-    return tf.cumsum(marks[:-1])
+from tensorflow.python.eager import tape  # noqa: E402 (after TensorFlow is imported as it must be)
 
 
 def overlapping_columns(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
@@ -67,17 +58,17 @@ def _product(matrix: Any, table: Any) -> Any:
 def take(variable: Any, rows: Any) -> Any:
     """The rows [n] of a variable [R, D] whose rows an optimizer updates one by one: [n, D].
 
-    tf.gather computes the shape of its gradient on the device, ten operations each time; the shape is known here.
+    tf.gather computes the shape of its gradient on the device, ten operations each time; the shape is known here. The
+    gradient is that of the variable's handle: a custom gradient of the variable itself would copy all of it each time.
     """
+    tape.variable_accessed(variable)  # lets gradient tapes watch it, as its own methods do
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def rows_of() -> Any:
-        def grad(upstream: Any, variables: Any = None) -> Any:
-            return [], [tf.IndexedSlices(upstream, rows, variable.shape.as_list())]
+    def rows_of(handle: Any) -> Any:
+        taken = tf.raw_ops.ResourceGather(resource=handle, indices=rows, dtype=variable.dtype)
+        return taken, lambda upstream: tf.IndexedSlices(upstream, rows, tf.constant(variable.shape))
 
-        return variable.sparse_read(rows), grad
-
-    return rows_of()
+    return rows_of(variable.handle)
 
 
 def squares(table: Any, weight: Any) -> Any:

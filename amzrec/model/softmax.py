@@ -1,0 +1,198 @@
+"""The retrieval loss: softmax of each review's product against the candidates, a block of queries at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from amzrec.features.columns import PerQuery
+from amzrec.model.keras2 import import_tensorflow
+
+tf: Any = import_tensorflow()
+Tensor = Any
+
+LOGITS = 1 << 24  # in memory at a time: blocks of LOGITS / M queries instead of all [Q, M]
+TINY = 1e-26  # a mass below it, of shares against a bound instead of the peak, has lost digits
+NOTHING = -1e30  # the logit of a candidate that is left out: its share is exactly 0
+
+
+class Logits(NamedTuple):
+    """How the logits [Q, M] of queries and candidates are made: query · candidate + bias + prior[period]."""
+
+    query: Tensor  # [Q, D]
+    candidate: Tensor  # [M, D]
+    bias: Tensor  # [M] popularity, log count, −log q
+    prior: Tensor | None = None  # [T, M] of each period, without a gradient; None: nothing
+    period: Tensor | None = None  # [Q] rows of the prior
+
+
+class RetrievalBatch(NamedTuple):
+    """What a batch asks of the softmax: each positive against the candidates that its query does not leave out."""
+
+    positives: PerQuery  # B in all, at least one for each query; none of them is a negative of its query
+    logit: Tensor  # [B] of each positive; given apart, because its vector leaves the target review out
+    weight: Tensor | None = None  # [B] what each positive counts in the mean; None: all equal
+    hidden: PerQuery | None = None  # candidates that are no negatives of a query, such as its other products
+
+
+def softmax_loss(logits: Logits, batch: RetrievalBatch, hardest: int | None = None, half: bool = False) -> Tensor:
+    """Compute the mean of log(1 + Σ exp(negative) / exp(positive)) over the positives of a batch, a scalar.
+
+    The negatives of a query are all candidates but its positives and those hidden from it; `hardest` keeps only that
+    many of them, those that score highest. With `half` the products of matrices read bfloat16, while what is summed up
+    stays float32: value and gradients are right to a few percent.
+    Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
+    """
+    if logits.prior is not None and logits.prior.shape[0] == 1:
+        logits = logits._replace(bias=logits.bias + logits.prior[0], prior=None, period=None)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def loss(query: Tensor, candidate: Tensor, bias: Tensor, positive: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        mine = logits._replace(query=query, candidate=candidate, bias=bias)
+        return BlockedSoftmax(mine, batch._replace(logit=positive), hardest, Products(half)).run()
+
+    return loss(logits.query, logits.candidate, logits.bias, batch.logit)
+
+
+@dataclasses.dataclass(frozen=True)
+class Products:
+    """Products of float32 matrices; with `half` their factors are rounded to bfloat16, which keeps 8 binary digits."""
+
+    half: bool
+
+    def rounded(self, matrix: Tensor) -> Tensor:
+        """Round a factor; one that is used in several products is rounded once."""
+        return tf.cast(matrix, tf.bfloat16) if self.half else matrix
+
+    def of(self, a: Tensor, b: Tensor, **transposed: bool) -> Tensor:
+        """Multiply a and b, in float32."""
+        return tf.cast(tf.matmul(self.rounded(a), self.rounded(b), **transposed), tf.float32)
+
+    def columns(self, values: Tensor) -> list[Tensor]:
+        """Split values [n] into columns [n, 1] that add up to them and lose little by rounding: one, or two of half."""
+        first = tf.cast(self.rounded(values), tf.float32)
+        return [first[:, None], (values - first)[:, None]] if self.half else [values[:, None]]
+
+
+class Block(NamedTuple):
+    """What one block of b queries reads."""
+
+    query: Tensor  # [b, D]
+    period: Tensor | None  # [b]
+    bound: Tensor  # [b] at least the highest logit
+    positives: slice  # e of the B
+    owner: Tensor  # [e] the query of each positive, 0 .. b
+    left_out: Tensor  # [n, 2] query and candidate of what is no negative
+
+
+class BlockedSoftmax:
+    """The value of the softmax loss and its gradients in one pass over blocks of b queries; no [Q, M] matrix is kept.
+
+    1. Make the logits [b, M] less a bound of each row, without positives and without what is hidden.
+    2. Take their exponentials, which are shares of the softmax but for a factor per row; their sum is the row's mass.
+    3. Where the bound was so far above the logits that digits are lost, do so again less the row's highest logit.
+    4. The loss of a positive is softplus(log mass − positive), and 1 − its share is the sigmoid of that difference.
+    5. The factor that makes gradients of the exponentials, the row's pull, is the sum of 1 − share, over the mass.
+    6. Add up the gradients: pull · shares @ candidates for the queries, sharesᵀ @ (pull · queries) for the candidates.
+
+    For example, a query whose negatives have the logits 0 and log 3, and whose positive has log 4:
+        mass = 1 + 3 = 4,  loss = softplus(log 4 − log 4) = log 2,  1 − share = 1/2,  pull = 1/2 / 4 = 1/8
+        gradients of the logits: 1/8 and 3/8 of the negatives, −1/2 of the positive
+
+    On a CPU each pass over a block costs as much as half a product. So bias, bound, mass and the gradient of the bias
+    are columns of the three products, and the positives are never written into the block.
+    """
+
+    def __init__(self, logits: Logits, batch: RetrievalBatch, hardest: int | None, products: Products) -> None:
+        self.logits, self.batch, self.hardest, self.products = logits, batch, hardest, products
+        query, candidate, bias = logits.query, logits.candidate, logits.bias
+        self.queries, self.width = tf.shape(query)[0], tf.shape(candidate)[0]
+        self.rows = tf.maximum(LOGITS // self.width, 1)
+        self.blocks = (self.queries + self.rows - 1) // self.rows
+        self.weight = tf.ones_like(batch.logit) if batch.weight is None else batch.weight
+        added = products.columns(bias)
+        one = tf.ones_like(added[0])
+        self.columns = products.rounded(tf.concat([candidate, *added, *[one] * len(added)], axis=1))  # [M, D + 2]
+        self.summed = products.rounded(tf.concat([candidate, one], axis=1))  # [M, D + 1]
+        # Cauchy-Schwarz; cheaper than the highest logit of each row, which is another pass
+        self.bound = tf.norm(query, axis=1) * tf.reduce_max(tf.norm(candidate, axis=1)) + tf.reduce_max(bias)
+        if logits.prior is not None:
+            self.bound += tf.gather(tf.reduce_max(logits.prior, axis=1), logits.period)
+
+    def run(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        """Return the loss, and what makes the gradients by query, candidate, bias and logit of the positives of it."""
+        shapes: Any = ([None, None], [None])
+        arrays = [tf.TensorArray(tf.float32, size=self.blocks, infer_shape=False, element_shape=s) for s in shapes]
+        d_columns = tf.zeros([tf.shape(self.logits.candidate)[1] + 1, self.width])
+        _, total, d_query, d_columns, d_logit = tf.while_loop(
+            lambda number, *_: number < self.blocks,
+            self.add,
+            (0, 0.0, arrays[0], d_columns, arrays[1]),
+            parallel_iterations=1,
+        )
+        scale = 1.0 / tf.reduce_sum(self.weight)
+        parts = (d_query.concat(), tf.transpose(d_columns[:-1]), d_columns[-1], d_logit.concat())
+        return total * scale, lambda upstream: tuple(part * (upstream * scale) for part in parts)
+
+    def take(self, number: Tensor) -> Block:
+        """Cut a block out of what the batch asks."""
+        start, end = number * self.rows, tf.minimum((number + 1) * self.rows, self.queries)
+        positives, left_out = cut(self.batch.positives, start, end)
+        owner = left_out[:, 0]
+        if self.batch.hidden is not None:
+            left_out = tf.concat([left_out, cut(self.batch.hidden, start, end)[1]], 0)
+        period = None if self.logits.period is None else self.logits.period[start:end]
+        return Block(self.logits.query[start:end], period, self.bound[start:end], positives, owner, left_out)
+
+    def add(
+        self, number: Tensor, total: Tensor, d_query: Tensor, d_columns: Tensor, d_logit: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Add the loss and the gradients of one block to those of the blocks before it."""
+        block = self.take(number)
+        share, sums, mass, peak = self.shares(block, block.bound)  # mass: 0 where no candidate is left
+        share, sums, mass, peak = tf.cond(
+            tf.reduce_min(mass) > TINY,
+            lambda: (share, sums, mass, peak),
+            lambda: self.shares(block, tf.reduce_max(self.negatives(block, tf.zeros_like(peak)), axis=1)),
+        )
+        excess = tf.gather(tf.math.log(mass) + peak, block.owner) - self.batch.logit[block.positives]
+        weight = self.weight[block.positives]
+        missed = weight * tf.sigmoid(excess)
+        pull = tf.math.divide_no_nan(tf.math.segment_sum(missed, block.owner), mass)[:, None]
+        rows = tf.concat([block.query, tf.ones_like(pull)], axis=1)
+        return (
+            number + 1,
+            total + tf.reduce_sum(weight * tf.nn.softplus(excess)),
+            d_query.write(number, sums[:, :-1] * pull),
+            d_columns + self.products.of(rows * pull, share, transpose_a=True),  # [D + 1, M]
+            d_logit.write(number, -missed),
+        )
+
+    def shares(self, block: Block, peak: Tensor) -> tuple[Tensor, ...]:
+        """Exponentials [b, M] of the negatives less `peak` [b], their sums [b, D + 1] and mass [b], and the peak."""
+        share = tf.exp(self.negatives(block, peak))
+        rounded = self.products.rounded(share)
+        sums = self.products.of(rounded, self.summed)
+        return rounded, sums, tf.reduce_sum(share, axis=1) if self.products.half else sums[:, -1], peak
+
+    def negatives(self, block: Block, peak: Tensor) -> Tensor:
+        """Logits [b, M] less `peak` [b]; NOTHING for what is no negative."""
+        less = self.products.columns(-peak)
+        rows = tf.concat([block.query, *[tf.ones_like(less[0])] * len(less), *less], axis=1)  # [b, D + 2]
+        logits = self.products.of(rows, self.columns, transpose_b=True)
+        if self.logits.prior is not None:
+            logits += tf.gather(self.logits.prior, block.period)
+        # in place, unlike tf.tensor_scatter_nd_update, which copies the block first: a sixth of the loss
+        nothing = tf.fill([tf.shape(block.left_out)[0]], NOTHING)
+        logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.left_out, updates=nothing)
+        if self.hardest is not None:
+            least = tf.math.top_k(logits, tf.minimum(self.hardest, self.width)).values[:, -1:]
+            logits = tf.where(logits >= least, logits, NOTHING)
+        return logits
+
+
+def cut(listed: PerQuery, start: Tensor, end: Tensor) -> tuple[slice, Tensor]:
+    """The slice of what is listed for queries start .. end, and query (from 0) and candidate of each, [e, 2]."""
+    mine = slice(listed.splits[start], listed.splits[end])
+    return mine, tf.stack([listed.query[mine] - tf.cast(start, tf.int64), listed.place[mine]], axis=1)
