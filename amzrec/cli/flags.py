@@ -60,7 +60,7 @@ class Flags:
         return self.renamed.get(field, field)
 
     def parameters(self) -> list[inspect.Parameter]:
-        """Give the fields as parameters that Typer reads; None where a flag is not given, so defaults stay in one place."""
+        """Give the fields as parameters that Typer reads; None stands for a flag that is not given."""
         texts = help_texts(self.config)
         return [
             keyword(self.spelled(name), self.option(setting, texts.get(name, "")))
