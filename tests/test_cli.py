@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import amzrec
-from amzrec.cli import flags, tables, terminal
+from amzrec.cli import flags, reports, tables, terminal
 from amzrec.cli.app import app
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError
@@ -366,7 +366,7 @@ def test_a_long_title_is_cut_with_an_ellipsis() -> None:
 
 
 def test_columns_that_no_system_has_are_left_out() -> None:
-    lines = tables.systems_table({"a": {"rating": {"rmse": 1.0}}, "b": {}}).splitlines()
+    lines = reports.systems_table({"a": {"rating": {"rmse": 1.0}}, "b": {}}).splitlines()
     assert lines[0].split() == ["RMSE"]
     assert lines[2].split() == ["a", "1.0000"]
     assert lines[3].split() == ["b", "-"]

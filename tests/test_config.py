@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from amzrec.config import PRESETS, PrepareConfig, TrainConfig
+from amzrec.config import PRESETS, DataFacts, PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError
 from amzrec.settings import SHOWN, Config, Group, above, at_least, at_most, below, settings_of
 
@@ -186,3 +186,72 @@ def test_the_constructor_does_not_take_a_preset_that_it_would_not_fill_in() -> N
 def test_an_unknown_preset_says_which_there_are() -> None:
     with pytest.raises(AmzrecError, match=r"--preset is 'id'; allowed: full \| ids \| sequence \| clicks"):
         TrainConfig.of(preset="id")
+
+
+# --- what the data decide
+
+FACTS = DataFacts(fitted=50_000, candidates=1_000, rated=True, dated=True, valid=True)
+
+
+@pytest.mark.parametrize(
+    ("reviews", "batch_size", "learning_rate"),
+    [(1, 8192, 0.005), (204_799, 8192, 0.005), (400_000, 16_000, 0.003), (5_000_000, 65_536, 0.003)],
+)
+def test_steps_grow_with_the_reviews_and_large_steps_are_smaller(
+    reviews: int, batch_size: int, learning_rate: float
+) -> None:
+    recipe = TrainConfig().resolve(FACTS._replace(fitted=reviews))
+    assert (recipe.batch_size, recipe.learning_rate) == (batch_size, learning_rate)
+
+
+def test_the_softmax_reads_the_whole_catalogue_while_it_is_small() -> None:
+    assert TrainConfig().resolve(FACTS._replace(candidates=8_192)).negatives == "full"
+    assert TrainConfig().resolve(FACTS._replace(candidates=8_193)).negatives == "batch"
+
+
+@pytest.mark.parametrize(
+    ("settings", "masked", "power", "rate"),
+    [
+        ({}, True, 0.25, 0.005),
+        ({"history": "sequence"}, False, 0.25, 0.005),
+        ({"features": "ids", "optimizer": "adagrad"}, False, 0.0, 0.1),
+    ],
+)
+def test_what_is_left_open_is_decided_by_the_other_settings(
+    settings: dict[str, Any], masked: bool, power: float, rate: float
+) -> None:
+    recipe = TrainConfig(**settings).resolve(FACTS)
+    assert (recipe.mask_positives, recipe.equal_customers, recipe.learning_rate) == (masked, power, rate)
+
+
+def test_what_was_set_is_not_decided_again() -> None:
+    settings = {"batch_size": 100, "learning_rate": 0.02, "negatives": "batch", "mask_positives": False}
+    recipe = TrainConfig(**settings, equal_customers=1.0).resolve(FACTS)  # type: ignore[arg-type]
+    assert {name: getattr(recipe, name) for name in settings} == settings
+    assert recipe.equal_customers == 1
+
+
+def test_reviews_without_stars_train_retrieval_alone_and_without_valid_nothing_is_refitted() -> None:
+    recipe = TrainConfig().resolve(FACTS._replace(rated=False, valid=False))
+    assert (recipe.tasks, recipe.refit) == (("retrieval",), False)
+
+
+def test_settings_that_the_data_cannot_serve_are_refused() -> None:
+    with pytest.raises(AmzrecError, match=r"no stars: a rating cannot be learned. Set --retrieval-weight 1"):
+        TrainConfig(retrieval_weight=0).resolve(FACTS._replace(rated=False))
+    with pytest.raises(AmzrecError, match="--history sequence needs the time of every review"):
+        TrainConfig(history="sequence").resolve(FACTS._replace(dated=False))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_resolved_recipe_read_as_settings_resolves_to_itself(name: str) -> None:
+    recipe = TrainConfig.of(preset=name).resolve(FACTS)
+    again = TrainConfig.of(**recipe.to_json())
+    assert again.resolve(FACTS) == recipe
+
+
+@pytest.mark.parametrize("after", PRESETS)
+def test_a_preset_after_a_resolved_recipe_leaves_nothing_of_its_preset(after: str) -> None:
+    for before in PRESETS:
+        repeated = TrainConfig.of(**TrainConfig.of(preset=before).resolve(FACTS).to_json())
+        assert repeated.replace(preset=after).resolve(FACTS) == TrainConfig.of(preset=after).resolve(FACTS)

@@ -83,13 +83,13 @@ def prepare(
     json: Json = False,
 ) -> None:
     """Clean, split and encode reviews into a folder."""
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.prepare import prepare as verb
 
     with speaking() as voice:
         dataset = verb(source, out, prepare, overwrite=overwrite, progress=voice)
     info = dataset.info.to_json()
-    show(info, json, lambda: f"{tables.prepared(info)}\n\nNext:  amzrec train {out}")
+    show(info, json, lambda: f"{reports.prepared(info['counts'])}\n\nNext:  amzrec train {out}")
 
 
 @app.command(cls=Command)
@@ -106,12 +106,12 @@ def describe(
     Counts rows, customers, products, stars and time, the test reviews of unknown customers and products, and says what
     the baselines reach.
     """
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.describe import describe as verb
 
     with speaking() as voice:
         document = verb(source, prepare, out=out, progress=voice)
-    show(document, json, lambda: tables.description(document))
+    show(document, json, lambda: reports.description(document))
 
 
 @app.command(cls=Command)
@@ -136,7 +136,7 @@ def train(
 
     Trains on reviews or on a dataset folder, writes a run folder, and measures it on the test reviews.
     """
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.evaluate import evaluate
     from amzrec.commands.train import train as verb
 
@@ -144,7 +144,7 @@ def train(
     with speaking() as voice:
         trained = verb(source, run, config, prepare=prepare, progress=voice, **choices)
         document = evaluate(trained, progress=voice)
-    show(document, json, lambda: f"\n{tables.evaluation(document, trained.path.name)}\n\n{tables.what_next(trained)}")
+    show(document, json, lambda: f"\n{reports.evaluation(document, trained.path.name)}\n\n{reports.what_next(trained)}")
 
 
 @app.command(cls=Command)
@@ -171,12 +171,12 @@ def evaluate(
 
     Prints the model beside the baselines; writes metrics.json and plots/ into the run folder.
     """
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.evaluate import evaluate as verb
 
     with speaking() as voice:
         document = verb(run, dataset, context=context, metric=metric, progress=voice)
-    show(document, json, lambda: tables.evaluation(document))
+    show(document, json, lambda: reports.evaluation(document))
 
 
 @app.command(cls=Command)
@@ -196,12 +196,12 @@ def compare(
 
     Prints the three models beside the baselines and draws the picture.
     """
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.compare import compare as verb
 
     with speaking() as voice:
         document = verb(source, config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
-    show(document, json, lambda: tables.comparison(document))
+    show(document, json, lambda: reports.comparison(document))
 
 
 @app.command(cls=Command)
@@ -242,7 +242,7 @@ def recommend(
     json: Json = False,
 ) -> None:
     """List the best products for a customer."""
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.recommend import recommend as verb
     from amzrec.commands.recommend import recommend_all
 
@@ -260,7 +260,7 @@ def recommend(
     if customer_id is None:
         raise AmzrecError("whom to recommend to? amzrec recommend CUSTOMER_ID, or --all --out FILE")
     document = verb(customer_id, run, liked=tuple(liked or ()), exclude=tuple(exclude or ()), **choices)
-    show(document, json, lambda: tables.recommendations(document, width()))
+    show(document, json, lambda: reports.recommendations(document, width()))
 
 
 @app.command(cls=Command)
@@ -272,11 +272,11 @@ def rate(
     json: Json = False,
 ) -> None:
     """Predict the stars a customer would give, best first."""
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.recommend import rate as verb
 
     document = verb(customer_id, products, run)
-    show(document, json, lambda: tables.products(document["ratings"], width()))
+    show(document, json, lambda: reports.products(document["ratings"], width()))
 
 
 @app.command(cls=Command)
@@ -288,11 +288,11 @@ def similar(
     json: Json = False,
 ) -> None:
     """List the products most like one."""
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.recommend import similar as verb
 
     document = verb(product, run, k=k)
-    show(document, json, lambda: tables.products(document["similar"], width()))
+    show(document, json, lambda: reports.products(document["similar"], width()))
 
 
 @app.command(cls=Command)
@@ -316,12 +316,12 @@ def export(
 @app.command(cls=Command)
 def doctor(json: Json = False) -> None:
     """Check this installation, with remedies."""
-    from amzrec.cli import tables
+    from amzrec.cli import reports
     from amzrec.commands.doctor import doctor as verb
 
-    checks = verb()
-    show([dataclasses.asdict(check) for check in checks], json, lambda: tables.checks(checks))
-    if not all(check.ok for check in checks):
+    document = [dataclasses.asdict(check) for check in verb()]
+    show(document, json, lambda: reports.checks(document))
+    if not all(check["ok"] for check in document):
         raise typer.Exit(1)
 
 

@@ -20,7 +20,7 @@ from amzrec.errors import AmzrecError
 from amzrec.settings import Setting, flag, settings_of
 
 METAVARS = {int: "N", float: "NUMBER", str: "TEXT", tuple: "N,N"}
-Recipe = Annotated[
+RecipeOption = Annotated[
     Path | None,
     typer.Option(
         "--recipe",
@@ -37,14 +37,14 @@ def module_of(file: Path) -> ast.Module:
 
 
 def help_texts(config: type[Config]) -> dict[str, str]:
-    """{field: the text below it} in the source of a class; Python itself does not keep such texts."""
+    """Read {field: the text below it} from the source of a class; Python itself does not keep such texts."""
     tree = module_of(Path(inspect.getfile(config)))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == config.__name__)
-    found = {}
-    for field, text in itertools.pairwise(body):
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
-    return found
+    texts = {}
+    for field, below in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            texts[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+    return texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Flags:
         return self.renamed.get(field, field)
 
     def parameters(self) -> list[inspect.Parameter]:
-        """The fields as parameters that Typer reads; None where a flag is not given, so defaults stay in one place."""
+        """Give the fields as parameters that Typer reads; None stands for a flag that is not given."""
         texts = help_texts(self.config)
         return [
             keyword(self.spelled(name), self.option(setting, texts.get(name, "")))
@@ -91,26 +91,27 @@ class Flags:
         return self.config.of(**settings) if settings else None
 
 
-def shared_out(recipe: Path, flags: Mapping[str, Flags], source: object) -> dict[str, dict[str, Any]]:
-    """Read a recipe: {parameter: the fields that it gives}; a dataset folder keeps the split that it was made with."""
+def fields_of_recipe(recipe: Path, flags: Mapping[str, Flags], source: object) -> dict[str, dict[str, Any]]:
+    """Read a recipe: {parameter: the fields that it sets}; a dataset folder keeps the split that it was made with."""
     from amzrec.store.dataset import is_dataset
     from amzrec.store.recipe import read_recipe
 
-    found = read_recipe(recipe)
-    given = {name: dict[str, Any]() for name in flags}
-    places = {each.spelled(field): (name, field) for name, each in flags.items() for field in settings_of(each.config)}
+    repeated = read_recipe(recipe)
+    fields = {name: dict[str, Any]() for name in flags}
     for name, each in flags.items():
-        split = each.config is PrepareConfig
-        if not (split and source is not None and is_dataset(Path(str(source)))):
-            given[name].update(found.prepare if split else found.train)
-    for key, value in found.flags.items():
+        if each.config is not PrepareConfig:
+            fields[name].update(repeated.train)
+        elif source is None or not is_dataset(Path(str(source))):
+            fields[name].update(repeated.prepare)
+    places = {each.spelled(field): (name, field) for name, each in flags.items() for field in settings_of(each.config)}
+    for key, value in repeated.flags.items():
         if key not in places:
             near = difflib.get_close_matches(key, places, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise AmzrecError(f"{recipe} has the unknown setting {key!r}{hint} (allowed: {', '.join(places)})")
         name, field = places[key]
-        given[name][field] = value
-    return given
+        fields[name][field] = value
+    return fields
 
 
 def with_settings(
@@ -121,10 +122,8 @@ def with_settings(
     The command receives each built config, or None where no flag of it was given. `renamed` gives fields of the first
     class other names, where two classes have a field of one name; `shown` adds to what the short help shows.
     """
-    flags = {
-        name: Flags(kind, shown, renamed or {} if first else {})
-        for first, (name, kind) in zip((True, False, False), settings.items(), strict=False)
-    }
+    first = next(iter(settings))
+    flags = {name: Flags(kind, shown, (renamed or {}) if name == first else {}) for name, kind in settings.items()}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters
@@ -132,12 +131,12 @@ def with_settings(
         for name, parameter in own.items():
             parameters += flags[name].parameters() if name in flags else [parameter]
             if name == list(flags)[-1]:
-                parameters.append(keyword("recipe", Recipe))
+                parameters.append(keyword("recipe", RecipeOption))
         parameters.append(keyword("help_all", HelpAll, False))
 
         def run(**values: Any) -> None:
             recipe = values["recipe"]
-            base = shared_out(recipe, flags, values.get("source")) if recipe is not None else {}
+            base = fields_of_recipe(recipe, flags, values.get("source")) if recipe is not None else {}
             built = {name: each.build(values, base.get(name)) for name, each in flags.items()}
             command(**{name: values[name] for name in own if name not in flags}, **built)
 

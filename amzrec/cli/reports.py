@@ -1,0 +1,223 @@
+"""The documents of the commands as text for people; with --json the same documents go out whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+from amzrec.cli.tables import cut, span, table, used_columns
+from amzrec.evaluation import metrics
+from amzrec.store.run import Run
+
+Document = dict[str, Any]  # what a command gives for --json, or a part of it
+COLUMNS = {  # heading → (group, metric) of the figures of a system
+    "RMSE": ("rating", "rmse"),
+    "MAE": ("rating", "mae"),
+    "top-1": ("retrieval", "top_1"),
+    "top-5": ("retrieval", "top_5"),
+    "top-10": ("retrieval", "top_10"),
+    "top-50": ("retrieval", "top_50"),
+    "top-100": ("retrieval", "top_100"),
+    "recall@10": ("ranking", "recall@10"),
+    "NDCG@10": ("ranking", "ndcg@10"),
+}
+COMPARED = ("RMSE", "top-100", "recall@10")  # whose gaps to the baselines are shown with intervals
+MODELS = {"rating": "rating only", "retrieval": "retrieval only", "joint": "joint"}
+LOST = {"duplicates": "exact duplicates", "repeats": "same customer and product", "filtered": "under --min-reviews"}
+
+
+# --- evaluate, train, compare
+
+
+def evaluation(document: Document, name: str = "model") -> str:
+    """Write metrics.json: the protocol, the model beside its baselines, its slices, and its gaps to the baselines."""
+    untrained = document["untrained"]
+    model = metrics.learned(document["model"], untrained)
+    systems = {name: model}
+    if "factorized_top_k" in model:
+        systems["FactorizedTopK"] = {"retrieval": model["factorized_top_k"]}
+    systems |= {plain(key): figures for key, figures in document["baselines"].items()}
+    parts = [protocol(document["protocol"]), systems_table(systems), note({name: untrained})]
+    return paragraphs(*parts, slices(model.get("slices") or {}), gaps_table(document["differences"], untrained))
+
+
+def comparison(document: Document) -> str:
+    """Write what `compare` found: the three models and the baselines, the joint model's gaps, and the picture."""
+    untrained = {MODELS.get(name, name): tasks for name, tasks in document["untrained"].items()}
+    models = {MODELS.get(name, name): figures for name, figures in document["models"].items()}
+    systems = {name: metrics.learned(figures, untrained[name]) for name, figures in models.items()}
+    systems |= {plain(key): figures for key, figures in document["baselines"].items()}
+    gaps = gaps_table(document["differences"]["joint"], document["untrained"]["joint"])
+    parts = [protocol(document["protocol"]), systems_table(systems), note(untrained)]
+    return paragraphs(*parts, f"The joint model:\n{gaps}" if gaps else "", f"picture: {document['picture']}")
+
+
+def paragraphs(*parts: str) -> str:
+    """Join the parts that are not empty, with an empty line between them."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def note(untrained: dict[str, list[str]]) -> str:
+    """Say why figures of a model are missing, where some are."""
+    missing = ", ".join(f"{name}: {' and '.join(tasks)}" for name, tasks in untrained.items() if tasks)
+    return f"Not trained, so not shown ({missing}); the JSON has what the untrained start does." if missing else ""
+
+
+def systems_table(systems: dict[str, Document]) -> str:
+    """Set one row per system; a column that no system has is left out."""
+    rows = [[name, *(figure(figures, *place) for place in COLUMNS.values())] for name, figures in systems.items()]
+    return used_columns(["", *COLUMNS], rows)
+
+
+def figure(figures: Document, group: str, metric: str) -> str | None:
+    """Write one figure with four decimals, None where a system has none."""
+    value = (figures.get(group) or {}).get(metric)
+    return None if value is None else f"{value:.4f}"
+
+
+def slices(parts: dict[str, Document | None]) -> str:
+    """Set the model's figures on parts of the test reviews, one row per part that is not empty."""
+    named = {f"{plain(name)} ({part.get('rows', 0):,} rows)": part for name, part in parts.items() if part}
+    return systems_table(named) if named else ""
+
+
+def protocol(facts: Document) -> str:
+    """Say in one line what the figures were measured on."""
+    split = f"{facts.get('split')} split, seed {facts.get('seed')}, product key {facts.get('product_key')}"
+    rows = f"{facts.get('fit_rows', 0):,} reviews fitted, {facts.get('test_rows', 0):,} tested"
+    known = " and ".join(name for name in facts.get("query_context", []) if name != "date")
+    context = f"; asked with the {known} of the wanted product, another task than without" if known else ""
+    return f"{split}: {rows}, {facts.get('candidates', 0):,} products to retrieve from{context}"
+
+
+def gaps_table(differences: Document, untrained: list[str]) -> str:
+    """Set the model's gap to each baseline in the main metrics, with its paired 95 % interval."""
+    rows = []
+    for baseline, gaps in differences.items():
+        groups = metrics.learned(gaps, untrained)
+        main = [groups.get(group, {}).get(metric) for group, metric in (COLUMNS[name] for name in COMPARED)]
+        if any(main):
+            rows.append([plain(baseline), *(interval(gap) if gap else None for gap in main)])
+    return used_columns(["difference to (95 % interval)", *COMPARED], rows) if rows else ""
+
+
+def interval(gap: dict[str, float]) -> str:
+    """Write a gap and its ends: `-0.0120 (-0.0200 to -0.0040)`."""
+    return f"{gap['difference']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f})"
+
+
+def plain(name: str) -> str:
+    """Read a key of the JSON as words."""
+    return name.replace("_", " ")
+
+
+def what_next(run: Run) -> str:
+    """Say what to type after a training."""
+    customers = run.vectors.customer_ids
+    customer = customers[1] if len(customers) > 1 else "CUSTOMER_ID"
+    return (
+        f"Next:  amzrec recommend {customer} --run {run.path}\n"
+        f"       amzrec evaluate {run.path} --json\n"
+        f"       amzrec export {run.path} --out export"
+    )
+
+
+# --- recommend, rate, similar
+
+
+def recommendations(document: Document, width: int) -> str:
+    """Say whom a list is for, or what it is made from, and set the list."""
+    customer = document["customer_id"]
+    origin = {
+        "liked": f"{customer} is not known to this run: answered from --liked",
+        "popularity": f"{customer} is not known to this run: the most popular products; add --liked PRODUCT",
+    }.get(document["answered_from"], f"for {customer}")
+    return f"{origin}\n\n{products(document['recommendations'], width)}"
+
+
+def products(rows: list[Document], width: int = 100) -> str:
+    """Set a ranked list of products; titles are cut so that a line fits `width` characters."""
+    order = ("rank", "title", "stars", "score", "similarity", "product_id")
+    names = [name for name in order if any(name in row for row in rows)]
+    longest = max((len(str(row.get("product_id", ""))) for row in rows), default=10)
+    room = max(20, width - longest - 26)  # 26 characters: the other columns and the gaps
+    cells = [[cut(row.get(name), room) if name == "title" else row.get(name) for name in names] for row in rows]
+    return table([{"product_id": "product"}.get(name, name) for name in names], cells)
+
+
+# --- prepare, describe, doctor
+
+
+def prepared(counts: Document) -> str:
+    """Set the counts of dataset.json: every row that was read, and where it went."""
+    rows: list[Sequence[Any]] = [("read", counts["read"])]
+    rows += [(f"rejected: {reason}", number) for reason, number in counts["rejected"].items()]
+    rows += [(label, counts[key]) for key, label in LOST.items() if counts.get(key)]
+    rows += [(name, counts[name]) for name in ("kept", "train", "valid", "test", "customers", "products")]
+    return table(["reviews", "number"], rows)
+
+
+def description(document: Document) -> str:
+    """Write what `describe` found: rows, reviews of each customer and product, single figures, stars, baselines."""
+    counts = document["rows"] | {name: document[name] for name in ("customers", "products")}
+    baselines = {plain(name): figures for name, figures in document["baselines"].items()}
+    return paragraphs(
+        prepared(counts),
+        review_counts(document),
+        facts(document),
+        stars(document["stars"]["histogram"]) if document["stars"] else "",
+        systems_table(baselines) if baselines else "",
+        f"picture: {document['picture']}" if document["picture"] else "",
+    )
+
+
+def review_counts(document: Document) -> str:
+    """Set how many customers and products have how many reviews, a row per bin."""
+    sides = (document[f"reviews_per_{who}"]["histogram"] for who in ("customer", "product"))
+    rows = []
+    for bins in zip_longest(*sides):
+        some = bins[0] or bins[1]
+        counts = [side[key] if side else 0 for side in bins for key in ("count", "reviews")]
+        rows.append([span(some["from"], some["to"]), *counts])
+    return table(["reviews each", "customers", "their reviews", "products", "their reviews"], rows)
+
+
+def stars(bins: list[Document]) -> str:
+    """Set how many reviews have how many stars, and their share in percent."""
+    total = sum(part["reviews"] for part in bins)
+    rows = [
+        [span(float(part["from"]), float(part["to"])), part["reviews"], f"{100 * part['reviews'] / total:.1f}"]
+        for part in bins
+    ]
+    return table(["stars", "reviews", "%"], rows)
+
+
+def facts(document: Document) -> str:
+    """Write the single figures of `describe`, a line each."""
+    lines = [f"density: {100 * document['density']:.3g} % of all pairs of a customer and a product"]
+    for who in ("customer", "product"):
+        per = document[f"reviews_per_{who}"]
+        lines.append(f"reviews per {who}: mean {per['mean']:.2f}, median {per['median']:g}, most {per['most']:,}")
+    if document["stars"]:
+        lines.append(f"stars: mean {document['stars']['mean']:.3f}, deviation {document['stars']['deviation']:.3f}")
+    if document["time"]:
+        lines.append(f"time: {document['time']['first']} to {document['time']['last']}")
+    if document["cold"]:
+        unknown = {name: f"{100 * share:.1f} %" for name, share in document["cold"].items()}
+        lines.append(
+            f"cold under the {document['protocol']['split']} split, of the test reviews: {unknown['customer']} have an "
+            f"unknown customer, {unknown['product']} an unknown product, {unknown['either']} either"
+        )
+    lines.append(f"titles: {document['titled_products']:,} products have one")
+    return "\n".join([*lines, *document["warnings"]])
+
+
+def checks(document: list[Document]) -> str:
+    """Write the checks of `doctor`, each problem followed by its remedy."""
+    lines = []
+    for check in document:
+        lines.append(f"{'ok     ' if check['ok'] else 'PROBLEM'}  {check['name']}: {check['found']}")
+        if not check["ok"] and check["remedy"]:
+            lines.append(f"         → {check['remedy']}")
+    return "\n".join(lines)
