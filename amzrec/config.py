@@ -28,6 +28,7 @@ DATA, MODEL, LOSSES = Group("Data"), Group("Model"), Group("Losses")
 NEGATIVES, REGULARISATION, OPTIMISER = Group("Negatives"), Group("Regularisation"), Group("Optimiser")
 Share = Annotated[float, at_least(0), below(1)]
 BATCH, MOST = 8192, 65_536  # reviews per step that fit any data, and at most
+SMALL_BATCH, FULL_IN_ORDER = 2048, 20_000  # reviews per step, and candidates of a full softmax, where order is read
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
 
 
@@ -119,8 +120,9 @@ class TrainConfig(Config):
     """Numbers in a vector. With full, the first 2/3 retrieve and the last 2/3 rate; with ids, all do both."""
     head: Annotated[tuple[int, ...], MODEL, at_least(1)] = (64,)
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
-    history: Annotated[Literal["bag", "sequence"], MODEL] = "bag"
-    """How a customer's products are read: as a bag, or with the last ones in their order as well (a GRU)."""
+    history: Annotated[Literal["bag", "recent", "sequence"], MODEL] = "bag"
+    """How a customer's products are read: as a bag; for retrieval the last ones alone, each weighing by how many came
+    after it (recent); or with the last ones in their order as well, through a GRU (sequence)."""
     own_vector: Annotated[int, MODEL, at_least(0)] = 5
     """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
     svd_start: Annotated[bool, MODEL] = True
@@ -186,8 +188,8 @@ class TrainConfig(Config):
         super().__post_init__()
         if self.rating_weight == 0 and self.retrieval_weight == 0:
             raise AmzrecError("--rating-weight and --retrieval-weight are both 0: nothing to learn. Set one above 0")
-        if self.history == "sequence" and self.features == "ids":
-            raise AmzrecError("--history sequence needs --features full: with ids a customer has no history")
+        if self.history != "bag" and self.features == "ids":
+            raise AmzrecError(f"--history {self.history} needs --features full: with ids a customer has no history")
 
     def resolve(self, facts: DataFacts) -> Recipe:
         """Decide every setting that was left open, for the data that will be trained on.
@@ -197,11 +199,14 @@ class TrainConfig(Config):
         plain = self.features == "ids"
         if self.rating_weight > 0 and self.retrieval_weight == 0 and not facts.rated:
             raise AmzrecError("the reviews have no stars: a rating cannot be learned. Set --retrieval-weight 1")
-        if self.history == "sequence" and not facts.dated:
-            raise AmzrecError("--history sequence needs the time of every review, which is missing here: leave it out")
-        batch_size = self.batch_size or min(max(facts.fitted // LARGE_STEPS, BATCH), MOST)
+        if self.history != "bag" and not facts.dated:
+            raise AmzrecError(
+                f"--history {self.history} needs the time of every review, which is missing here: leave it out"
+            )
+        by_data = min(max(facts.fitted // LARGE_STEPS, BATCH), MOST)
+        batch_size = self.batch_size or (SMALL_BATCH if self.history == "recent" else by_data)
         by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= BATCH else 0.003
-        few = facts.candidates <= BATCH
+        few = facts.candidates <= (FULL_IN_ORDER if self.history == "recent" else BATCH)
         settings = {
             "rating_weight": self.rating_weight if facts.rated else 0.0,
             "own_vector": 1 if plain else max(self.own_vector, 1),

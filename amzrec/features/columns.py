@@ -66,8 +66,9 @@ class IdColumns(NamedTuple):
 class RecentColumns(NamedTuple):
     """The last products of each review's customer before the review, in order."""
 
-    products: Ints  # [B, LAST]
-    there: Bools  # [B, LAST]
+    products: Ints  # [B, L]
+    there: Bools  # [B, L] False beyond the last one
+    age: Ints  # [B, L] how many came after each product, before the review
 
 
 class PerQuery(NamedTuple):

@@ -27,7 +27,7 @@ from amzrec.features.profiles import Profiles
 from amzrec.features.sparse import SparseMatrix, first_seen, listed
 
 SEEDS = 1_000_003  # between the seeds of the steps of two trainings with neighbouring seeds
-LAST = 10  # products that an encoder of the order reads
+LAST = {"sequence": 10, "recent": 20}  # products that an encoder of the order reads
 
 
 class Draws(Protocol):
@@ -158,9 +158,9 @@ class HistorySteps(Steps):
         right = StepSide(fitted.products, candidates.rows, candidates.place, slots[1], seed + 1, recipe.history_dropout)
         towers = self.towers(drawn, left, right)
         found: dict[str, Any] = {"reviews": self.reviews(drawn), "towers": towers}
-        if recipe.history == "sequence":
+        if recipe.history != "bag":
             known = self.masking.base(self.draws(seed, 1, len(drawn)), which, len(rows))[1]
-            found["recent"] = recent_columns(fitted, customer, fitted.order_slot[drawn], known)
+            found["recent"] = recent_columns(fitted, customer, fitted.order_slot[drawn], known, LAST[recipe.history])
         if recipe.retrieval_weight > 0:
             asked = Asked(rows, which) if self.one_query else Asked(customer, np.arange(len(drawn)))
             found["retrieval"] = self.retrieval(drawn, candidates, asked)
@@ -176,7 +176,10 @@ class HistorySteps(Steps):
         base, known = self.masking.base(self.draws(left.seed or 0, 1, len(drawn)), left.which, u)
         x = query.reviews(base, known)
         queries = x
-        if self.one_query:
+        if self.recipe.history == "recent":
+            by_history = self.masking.base(np.full(len(drawn), 1.0, np.float32), left.which, u)[0] + u
+            queries = SparseMatrix.of_rows(by_history[:, None], np.ones((len(drawn), 1), np.float32), query.width)
+        elif self.one_query:
             queries = query.rows(*self.masking.base(self.draws(left.seed or 0, 2, u), np.arange(u), u))
         sides = [row_columns(side.profiles, side.rows) for side in (left, right)]
         penalty = [self.row_penalty(side, number) for number, side in enumerate((left, right))]
@@ -249,12 +252,13 @@ def scarcity(side: Profiles, ridge: float) -> Floats:
     return (ridge / np.maximum(reviews, 1)).astype(np.float32)
 
 
-def recent_columns(fitted: Fitted, customer: Rows, end: Ints, known: Floats) -> RecentColumns:
+def recent_columns(fitted: Fitted, customer: Rows, end: Ints, known: Floats, last: int) -> RecentColumns:
     """The last products of customers [B] that stand in their order before `end` [B]; none of an unknown customer."""
-    place = np.maximum(fitted.order.offsets[customer], end - LAST)[:, None] + np.arange(LAST)
+    place = np.maximum(fitted.order.offsets[customer], end - last)[:, None] + np.arange(last)
     there = (place < end[:, None]) & (known > 0)[:, None]
     items = fitted.order.items
-    return RecentColumns(items[np.where(there, place, 0)].astype(np.int64), there)
+    age = np.where(there, end[:, None] - 1 - place, 0)
+    return RecentColumns(items[np.where(there, place, 0)].astype(np.int64), there, age)
 
 
 def whole_histories(side: Profiles, rows: Rows) -> tuple[HistorySums, SparseMatrix]:

@@ -10,9 +10,9 @@ from amzrec.arrays import Rows
 from amzrec.config import Recipe
 from amzrec.features.columns import HistoryColumns, IdColumns
 from amzrec.features.fitted import Fitted
-from amzrec.features.steps import recent_columns
+from amzrec.features.steps import LAST, recent_columns, row_columns
 from amzrec.model.head import Pairs
-from amzrec.model.sequence import RecentEncoder
+from amzrec.model.sequence import RecentBag, RecentEncoder
 from amzrec.model.sparse import multiply, overlapping_columns, squares
 from amzrec.model.towers import HistoryTower, IdTower, Tensor, tf
 
@@ -32,6 +32,7 @@ class IdEncoder(tf.Module):  # type: ignore[misc]
 
     def __init__(self, fitted: Fitted, recipe: Recipe, customer_ids: Any, product_ids: Any) -> None:
         super().__init__()
+        self.split = recipe.retrieval_dims, recipe.rating_start
         self.query_tower = IdTower(fitted.customers, customer_ids, recipe, "query")
         self.candidate_tower = IdTower(fitted.products, product_ids, recipe, "candidate")
 
@@ -46,6 +47,10 @@ class IdEncoder(tf.Module):  # type: ignore[misc]
     def queries(self, rows: Rows) -> Tensor:
         """Customer vectors [n, D] of rows [n], as they are answered from."""
         return self.query_tower.vectors(rows, self.candidate_tower)
+
+    def retrieval_queries(self, rows: Rows) -> Tensor:
+        """Customer vectors [n, Dr] of rows [n] for retrieval, as they are answered from."""
+        return self.queries(rows)[:, : self.split[0]]
 
     def candidates(self, rows: Rows) -> Tensor:
         """Product vectors [n, D] of rows [n], as they are answered from."""
@@ -98,7 +103,7 @@ class SequenceEncoder(HistoryEncoder):
 
     def __init__(self, fitted: Fitted, recipe: Recipe, customer_ids: Any, product_ids: Any) -> None:
         super().__init__(fitted, recipe, customer_ids, product_ids)
-        self.fitted, self.recent = fitted, RecentEncoder(recipe)
+        self.fitted, self.recent, self.last = fitted, RecentEncoder(recipe), LAST[recipe.history]
 
     def encode(self, columns: dict[str, Any]) -> Encoded:
         """Add what the last products before each review say."""
@@ -107,8 +112,36 @@ class SequenceEncoder(HistoryEncoder):
         pairs = encoded.pairs._replace(x=encoded.pairs.x + rating)
         return encoded._replace(queries=encoded.queries + retrieval, pairs=pairs)
 
+    def latest(self, rows: Rows) -> Tensor:
+        """What the last products of all say of customers [n], [n, D]."""
+        end, known = self.fitted.order.offsets[rows + 1], np.ones(len(rows), np.float32)
+        columns = recent_columns(self.fitted, rows, end, known, self.last)
+        return self.recent(columns, self.candidate_tower.bag)
+
     def queries(self, rows: Rows) -> Tensor:
         """See IdEncoder.queries: the last products of all."""
-        end = self.fitted.order.offsets[rows + 1]
-        columns = recent_columns(self.fitted, rows, end, np.ones(len(rows), np.float32))
-        return super().queries(rows) + self.recent(columns, self.candidate_tower.bag)
+        return super().queries(rows) + self.latest(rows)
+
+
+class RecentBagEncoder(SequenceEncoder):
+    """Towers whose retrieval reads the last products of a customer alone, and whose rating reads all of them."""
+
+    def __init__(self, fitted: Fitted, recipe: Recipe, customer_ids: Any, product_ids: Any) -> None:
+        super().__init__(fitted, recipe, customer_ids, product_ids)
+        self.recent = RecentBag(recipe)
+
+    def encode(self, columns: dict[str, Any]) -> Encoded:
+        """Let the last products before each review ask for it."""
+        encoded = HistoryEncoder.encode(self, columns)
+        recent = self.recent(columns["recent"], self.candidate_tower.bag)
+        return encoded._replace(queries=encoded.queries + recent[:, : self.split[0]])
+
+    def queries(self, rows: Rows) -> Tensor:
+        """See IdEncoder.queries; the rating reads whole histories."""
+        return HistoryEncoder.queries(self, rows)
+
+    def retrieval_queries(self, rows: Rows) -> Tensor:
+        """See IdEncoder.retrieval_queries; retrieval reads attributes and the last products."""
+        tower = self.query_tower
+        attributes = tower.words(row_columns(tower.profiles, rows)) + tower.embedding[:1]
+        return (attributes + self.latest(rows))[:, : self.split[0]]

@@ -10,7 +10,7 @@ from amzrec.arrays import Floats
 from amzrec.config import Recipe
 from amzrec.features.columns import RetrievalColumns, ReviewColumns
 from amzrec.features.fitted import Fitted
-from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, SequenceEncoder
+from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, RecentBagEncoder, SequenceEncoder
 from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.keras2 import import_tfrs
 from amzrec.model.losses import list_loss
@@ -121,7 +121,8 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         if recipe.features == "ids":
             self.encoder, self.rating_head = IdEncoder(*parts), PlainHead(recipe)
         else:
-            kind = SequenceEncoder if recipe.history == "sequence" else HistoryEncoder
+            kinds = {"bag": HistoryEncoder, "recent": RecentBagEncoder, "sequence": SequenceEncoder}
+            kind = kinds[recipe.history]
             self.encoder, self.rating_head = kind(*parts), BiasedHead(recipe, fitted.bias_scale())
         self.rating, self.retrieval = Rating(recipe, self.rating_head), Retrieval(self, recipe, fitted)
         self.tasks = [getattr(self, task) for task in recipe.tasks]

@@ -96,6 +96,10 @@ class Learner:
         """Customer vectors [n, D] of rows [n], with their histories."""
         return in_blocks(self.model.encoder.queries, rows, self.recipe.dim)
 
+    def retrieval_queries(self, rows: Rows) -> Floats:
+        """Customer vectors [n, Dr] of rows [n] for retrieval, with their histories."""
+        return in_blocks(self.model.encoder.retrieval_queries, rows, self.recipe.retrieval_dims)
+
     def query_bases(self, rows: Rows) -> Floats:
         """Customer vectors [n, D] of rows [n] before their histories."""
         return in_blocks(self.model.encoder.query_tower.base, rows, self.recipe.dim)

@@ -79,7 +79,7 @@ def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
     with learner.averaged():
         customers, products = all_rows(learner)
         queries, candidates = learner.retrieval_vectors(
-            learner.queries(customers), learner.candidates(products), products
+            learner.retrieval_queries(customers), learner.candidates(products), products
         )
         return RetrievalSnapshot(
             **history_tables(learner, dims),

@@ -44,7 +44,7 @@ class LearnerSystem:
         if "retrieval" not in self.learner.recipe.tasks:
             return None
         learner, rows = self.learner, testset.candidates
-        x, y = learner.queries(testset.customers), learner.candidates(rows)
+        x, y = learner.retrieval_queries(testset.customers), learner.candidates(rows)
         return by_vectors(*learner.retrieval_vectors(x, y, rows), queries, learner.context(rows))
 
 

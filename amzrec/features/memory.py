@@ -1,0 +1,86 @@
+"""What goes with what: memories of pairs of products, from the order of reviews or from what customers share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amzrec.answers.memory import Memory, strongest
+from amzrec.arrays import Floats, Ints, Lists
+from amzrec.features.fitted import Fitted
+
+NEIGHBOURS = 100  # products that one product votes for
+ENTRIES = 25_000_000  # most pairs that are kept: fewer neighbours where there are many products
+WINDOW = 10  # products before and after a product that count as following it
+BACKWARD = 0.5  # what following backwards in time counts, of following forwards
+SHRINK = 40.0  # reviews' worth of belief that two products have nothing to do with each other
+FADE = 0.8  # per product that came after it, of a history in order
+CLOSED_FORM = 6000  # products up to which all pairs are solved for at once
+CUSTOMERS = 4096  # whose reviews are laid out as a dense matrix at a time
+
+
+def neighbours(products: int) -> int:
+    """How many pairs each product keeps."""
+    return max(1, min(NEIGHBOURS, ENTRIES // max(products, 1)))
+
+
+def of_order(order: Lists, size: int) -> Memory:
+    """Remember what followed what: `order` lists the products of each customer in time, `size` is N + 1.
+
+    weight[j, i] = Σ over i within WINDOW after j of 1 / distance, and BACKWARD of that the other way round, over the
+    root of (count of j + SHRINK) · (count of i + SHRINK).
+    """
+    items, owner = order.items.astype(np.int64), order.owners
+    keys, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
+    for distance in range(1, min(WINDOW, len(items) - 1) + 1):
+        same = owner[distance:] == owner[:-distance]
+        before, after = items[:-distance][same], items[distance:][same]
+        keys += [before * size + after, after * size + before]
+        weights += [np.full(len(before), share / distance) for share in (1.0, BACKWARD)]
+    pairs, which = np.unique(np.concatenate(keys), return_inverse=True)
+    voter, product = pairs // size, pairs % size
+    count = np.bincount(items, minlength=size) + SHRINK
+    weight = np.bincount(which, np.concatenate(weights), len(pairs)) / np.sqrt(count[voter] * count[product])
+    return kept(voter, product, weight, size, FADE)
+
+
+def of_customers(fitted: Fitted, ridge: float) -> Memory:
+    """Remember what the same customers have: the item-to-item regression of Steck 2019 (EASE, eq. 8).
+
+    weight = −P / diag(P) without its diagonal, where P is the inverse of (reviewsᵀ · reviews + ridge). Only candidates
+    have pairs. Raises ValueError for more than CLOSED_FORM candidates.
+    """
+    rows = fitted.candidates
+    if len(rows) > CLOSED_FORM:
+        raise ValueError(f"{len(rows)} products are too many to solve for at once")
+    gram = co_reviews(fitted)
+    gram[np.diag_indices(len(rows))] += ridge
+    inverse = np.linalg.inv(gram)
+    weight = -inverse / np.diag(inverse)  # [voter, product]
+    weight[np.diag_indices(len(rows))] = 0
+    keep = min(neighbours(len(rows)), len(rows) - 1)
+    best = np.argpartition(-np.abs(weight), keep - 1, axis=0)[:keep] if keep else np.zeros((0, len(rows)), np.int64)
+    voter, product = best.ravel(), np.tile(np.arange(len(rows)), keep)
+    return Memory.of_pairs(rows[voter], rows[product], weight[voter, product], len(fitted.products))
+
+
+def co_reviews(fitted: Fitted) -> np.ndarray:
+    """Count the customers that two candidates share, [M, M]; on the diagonal, those that one has."""
+    rows = fitted.candidates
+    place = np.full(len(fitted.products), -1)
+    place[rows] = np.arange(len(rows))
+    column, order = place[fitted.product], np.argsort(fitted.customer, kind="stable")
+    order = order[column[order] >= 0]
+    customers, line = np.unique(fitted.customer[order], return_inverse=True)
+    gram = np.zeros((len(rows), len(rows)))
+    for start in range(0, len(customers), CUSTOMERS):
+        low, high = np.searchsorted(line, [start, start + CUSTOMERS])
+        block = np.zeros((min(CUSTOMERS, len(customers) - start), len(rows)), np.float32)
+        block[line[low:high] - start, column[order[low:high]]] = 1
+        gram += block.T @ block
+    return gram
+
+
+def kept(voter: Ints, product: Ints, weight: Floats, size: int, fade: float) -> Memory:
+    """Keep the strongest pairs of each voter."""
+    best = strongest(voter, weight, neighbours(size))
+    return Memory.of_pairs(voter[best], product[best], weight[best], size, fade)
