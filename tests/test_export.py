@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amzrec.answers.index import without_scann
 from amzrec.answers.recommender import Recommender
+from amzrec.answers.scann import without_scann
 from amzrec.commands import export as export_module
 from amzrec.commands.export import export
 from amzrec.errors import AmzrecError

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amzrec.answers.index import BRUTE_UNTIL, ScannIndex, without_scann
 from amzrec.answers.recommender import Recommender
+from amzrec.answers.scann import BRUTE_UNTIL, ScannIndex, without_scann
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.store.folders import whole_folder
 from amzrec.store.run import Run, open_run
