@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amzrec.answers.index import without_scann
 from amzrec.answers.recommender import Recommender
+from amzrec.answers.scann import without_scann
 from amzrec.commands import export as export_module
 from amzrec.commands.export import export
 from amzrec.errors import AmzrecError
+from amzrec.exports import check
 from amzrec.store.dataset import open_dataset
 from amzrec.store.strings import Strings
 from runs import parity_vectors, random_vectors, write_run
@@ -56,7 +57,7 @@ def made(checkerboard, tmp_path_factory):
 def unchecked(monkeypatch):
     """Exports of the exact model alone, compared by the test itself instead of in a clean process (seconds)."""
     monkeypatch.setattr(export_module, "without_scann", lambda: "not needed")
-    monkeypatch.setattr(export_module, "compare", lambda folder, vectors, scann: 0)
+    monkeypatch.setattr(check, "check_export", lambda folder, vectors, scann: 0)
 
 
 @lru_cache(maxsize=4)
@@ -239,8 +240,8 @@ def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(m
 @pytest.fixture(scope="module")
 def interview(made):
     """The questions of the check, and the honest answers of the exported models."""
-    asked = export_module.question(made[0].vectors, scann=False)
-    return asked, export_module.ask(made[1], asked.request)["saved_model"]
+    asked = check.draw_sample(Recommender(made[0].vectors), scann=False)
+    return asked, check.ask(made[1], asked.request)["saved_model"]
 
 
 def swap_ends(answer):
@@ -271,14 +272,14 @@ def test_the_check_notices(made, interview, fault):
     model, wrong = Recommender(made[0].vectors), copy.deepcopy(answer)
     change, reason = FAULTS[fault]
     change(wrong)
-    assert export_module.differs(answer, asked, model, exact=True) is None
-    assert reason in export_module.differs(wrong, asked, model, exact=True)
+    assert list(check.faults(answer, asked, model, exact=True)) == []
+    assert reason in next(check.faults(wrong, asked, model, exact=True))
 
 
 def test_the_check_wants_four_of_five_exact_answers_from_approximate_search(made, interview):
     asked, answer = interview
     model, none = Recommender(made[0].vectors), dataclasses.replace(asked, top=np.where(asked.top > 0, 999, 0))
-    assert "of the exact answers" in export_module.differs(answer, none, model, exact=False)
+    assert "of the exact answers" in [*check.faults(answer, none, model, exact=False)][-1]
 
 
 def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_never_replaced(made, tmp_path):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from amzrec.answers import index as index_module
-from amzrec.answers.index import ExactIndex, Index, ScannIndex, make_index, without_scann
+from amzrec.answers import scann
+from amzrec.answers.index import ExactIndex, Index
+from amzrec.answers.scann import ScannIndex, without_scann
 from amzrec.errors import AmzrecError
 from bounds import assert_no_near_ties, assert_within, product_bound
 
@@ -163,7 +165,7 @@ class TestScannIndex(Contract):
 
     @pytest.mark.parametrize(("limit", "recall"), [(10**9, 0.9), (0, 0.8)], ids=["hashed", "tree"])
     def test_hashing_and_trees_find_most_of_the_exact_answer(self, monkeypatch, limit, recall):
-        monkeypatch.setattr(index_module, "TREE_FROM", limit)
+        monkeypatch.setattr(scann, "TREE_FROM", limit)
         candidates, rows = vectors(21_000, 16), np.arange(1, 21_001, dtype=np.int32)
         asked = vectors(100, 16, seed=5)
         gone = [np.arange(i, dtype=np.int32) for i in range(100)]
@@ -177,45 +179,10 @@ class TestScannIndex(Contract):
         assert (best <= score + 1e-4).all()
 
 
-class Lines:
-    """A voice that keeps what was said."""
-
-    def __init__(self):
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def step(self, label, done, total, note=""):
-        pass
-
-
-def test_small_catalogues_are_searched_exactly_without_a_word():
-    voice = Lines()
-    assert isinstance(make_index(vectors(50), np.arange(1, 51, dtype=np.int32), progress=voice), ExactIndex)
-    assert voice.lines == []
-
-
-def test_without_scann_a_large_catalogue_is_searched_exactly_and_says_so_once(monkeypatch):
-    monkeypatch.setattr(index_module, "EXACT_UNTIL", 10)
-    monkeypatch.setattr(index_module, "avx2", lambda: False)
-    voice = Lines()
-    assert isinstance(make_index(vectors(50), np.arange(1, 51, dtype=np.int32), progress=voice), ExactIndex)
-    assert len(voice.lines) == 1
-    assert "AVX2" in voice.lines[0]
-
-
-@needs_scann
-def test_a_built_index_is_kept_and_built_anew_when_the_vectors_changed(monkeypatch, tmp_path):
-    monkeypatch.setattr(index_module, "EXACT_UNTIL", 10)
-    rows, voice = np.arange(1, 51, dtype=np.int32), Lines()
-    for candidates, said in ((vectors(50), 1), (vectors(50), 1), (vectors(50, seed=9), 2)):
-        found = make_index(candidates, rows, tmp_path / "index", progress=voice)
-        assert isinstance(found, ScannIndex)
-        assert len(voice.lines) == said
-        np.testing.assert_array_equal(
-            found.search(candidates, 3)[0], ExactIndex(candidates, rows).search(candidates, 3)[0]
-        )
+def test_without_avx2_scann_is_not_imported_and_the_reason_names_it(monkeypatch):
+    monkeypatch.setattr(scann, "avx2", lambda: False)
+    monkeypatch.setattr(scann, "scann_ops", lambda: pytest.fail("imported"))
+    assert "AVX2" in (without_scann() or "")
 
 
 @needs_scann
@@ -223,7 +190,7 @@ def test_scann_answers_without_loading_tensorflow_which_still_loads_afterwards()
     code = """
 import sys
 import numpy as np
-from amzrec.answers.index import ScannIndex
+from amzrec.answers.scann import ScannIndex
 rows = np.arange(1, 21, dtype=np.int32)
 top, _ = ScannIndex.build(np.eye(20, dtype=np.float32), rows).search(np.eye(20, dtype=np.float32), 1)
 assert top[:, 0].tolist() == rows.tolist()

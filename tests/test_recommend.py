@@ -14,7 +14,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from amzrec.commands.recommend import load, rate, recommend, recommend_all, resort, similar
+from amzrec.answers.listing import resort
+from amzrec.commands.load import load
+from amzrec.commands.rate import rate
+from amzrec.commands.recommend import recommend
+from amzrec.commands.recommend_all import recommend_all
+from amzrec.commands.similar import similar
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
@@ -197,7 +202,7 @@ def test_the_model_hands_out_data_frames(parity: Run) -> None:
 def test_the_file_for_everyone_says_what_each_is_told_alone(
     random: Run, tmp_path: Path, suffix: str, sort: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amzrec.commands.recommend.TOGETHER", 7)
+    monkeypatch.setattr("amzrec.commands.recommend_all.TOGETHER", 7)
     out = recommend_all(random, tmp_path / f"all{suffix}", k=4, sort=sort)
     if suffix == ".parquet":
         lines = pq.read_table(out).to_pylist()
@@ -249,7 +254,7 @@ def test_an_interrupted_file_is_absent(parity: Run, tmp_path: Path) -> None:
 
 def test_answers_need_numpy_alone(parity: Run) -> None:
     code = (
-        "import sys; from amzrec.commands.recommend import recommend, rate, similar\n"
+        "import sys; from amzrec import recommend, rate, similar\n"
         f"run = {str(parity.path)!r}\n"
         "recommend('u03', run, liked=['p00']); rate('u03', ['p01'], run); similar('p01', run)\n"
         "heavy = {'tensorflow', 'pandas', 'ibis', 'duckdb', 'matplotlib', 'pyarrow', 'scann', 'tf_keras'}\n"
