@@ -60,7 +60,7 @@ def test_of_a_pair_reviewed_twice_the_latest_then_the_highest_stays(tmp_path: Pa
 
 
 def test_row_0_is_unknown_and_rows_go_by_train_count_then_id(tmp_path: Path) -> None:
-    text = HEAD + "".join(f"{u},{p},5,1,,\n" for u, p in ["bc", "bd", "ac", "ad", "ae", "zc"])
+    text = HEAD + "".join(f"{u},{p},5,1,,\n" for u, p in map(tuple, ["bc", "bd", "ac", "ad", "ae", "zc"]))
     dataset = prepared(tmp_path, text, **ALL_TRAIN)
     assert dataset.customers["customer_id"].to_pylist() == ["", "a", "b", "z"]
     assert dataset.customers["count"].to_pylist() == [0, 3, 2, 1]
@@ -270,7 +270,7 @@ def test_the_scale_is_the_layouts_where_it_has_one_and_else_what_the_data_holds(
 
 def test_the_k_core_is_iterated_to_its_fixed_point(tmp_path: Path) -> None:
     # once 4 (1 review) goes, d has 1 review left and goes, then 3, then c: the square of a, b, 1, 2 stays
-    pairs = ["a1", "a2", "b1", "b2", "c2", "c3", "d3", "d4"]
+    pairs = [tuple(pair) for pair in ("a1", "a2", "b1", "b2", "c2", "c3", "d3", "d4")]
     dataset = prepared(tmp_path, "customer,product\n" + "".join(f"{c},{p}\n" for c, p in pairs), min_reviews=2)
     assert {(c, p) for c, p, _, _ in reviews_of_clicks(dataset)} == {("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")}
     assert dataset.info.counts.filtered == 4

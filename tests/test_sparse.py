@@ -35,7 +35,7 @@ def test_taking_rows_never_reads_the_whole_table() -> None:
     """A table whose rows are written one by one is copied when it is read: a second per 4 GB in each step."""
     table = tf.Variable(tf.zeros([3, 2]))
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def step(rows: Any) -> None:
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(tf.square(take(table, rows)))
