@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from amzrec.answers.index import avx2
+from amzrec.answers.scann import avx2
 from amzrec.commands import doctor as doctor_module
 from amzrec.commands.doctor import doctor
 

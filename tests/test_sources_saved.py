@@ -37,7 +37,9 @@ def save(folder: Path, nested: bool, compression: str | None = None) -> Path:
 
 
 def rows_of(engine: Engine, source: Source) -> list[dict[str, Any]]:
-    return engine.fetch(union([checks.checked(source, part, "id") for part in source.parts])).to_pylist()
+    relation = union([checks.checked(source, part, "id") for part in source.parts])
+    rows: list[dict[str, Any]] = engine.fetch(relation).to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize(("nested", "compression"), [(True, None), (False, None), (True, "GZIP")])

@@ -39,7 +39,7 @@ def parts_of(engine: Engine, rows: Rows, split_name: str, **settings: Any) -> di
         ),
         overwrite=True,
     )
-    config = PrepareConfig(split=split_name, **settings)
+    config = PrepareConfig.of(split=split_name, **settings)
     clean = ids.hashed(engine, clean)
     ids.keep_ids(engine, clean, [])
     reviews = clean.mutate(part=split.part_at_once(clean, config)).drop("customer_id", "product_id")
