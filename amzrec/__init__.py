@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from amzrec.commands.doctor import doctor as doctor
     from amzrec.commands.evaluate import evaluate as evaluate
     from amzrec.commands.export import export as export
+    from amzrec.commands.load import Model as Model
+    from amzrec.commands.load import load as load
     from amzrec.commands.prepare import prepare as prepare
-    from amzrec.commands.recommend import Model as Model
-    from amzrec.commands.recommend import load as load
-    from amzrec.commands.recommend import rate as rate
+    from amzrec.commands.rate import rate as rate
     from amzrec.commands.recommend import recommend as recommend
-    from amzrec.commands.recommend import recommend_all as recommend_all
-    from amzrec.commands.recommend import similar as similar
+    from amzrec.commands.recommend_all import recommend_all as recommend_all
+    from amzrec.commands.similar import similar as similar
     from amzrec.commands.train import train as train
     from amzrec.config import PrepareConfig as PrepareConfig
     from amzrec.config import TrainConfig as TrainConfig
@@ -37,11 +37,11 @@ MEMBERS = {  # name → the module that has it
     "evaluate": "commands.evaluate",
     "compare": "commands.compare",
     "recommend": "commands.recommend",
-    "recommend_all": "commands.recommend",
-    "rate": "commands.recommend",
-    "similar": "commands.recommend",
-    "load": "commands.recommend",
-    "Model": "commands.recommend",
+    "recommend_all": "commands.recommend_all",
+    "rate": "commands.rate",
+    "similar": "commands.similar",
+    "load": "commands.load",
+    "Model": "commands.load",
     "export": "commands.export",
     "doctor": "commands.doctor",
     "AmzrecError": "errors",

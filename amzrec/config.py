@@ -60,8 +60,8 @@ class PrepareConfig(Config):
     """File of the test reviews; goes with --split given."""
     catalogue: Annotated[Literal["train", "all"], DATA] = "train"
     """Products that may be recommended: those with a review in train, or all that the source lists, new ones too."""
-    engine: Annotated[Literal["duckdb", "spark"], DATA] = "duckdb"
-    """What reads and joins the reviews: DuckDB in this process, or Spark for text that one machine cannot hold."""
+    engine: Annotated[str, DATA] = "duckdb"
+    """What reads and joins the reviews: duckdb, in this process, or spark, for text that one machine cannot hold."""
     spark_master: Annotated[str | None, DATA] = None
     """Cluster for --engine spark: spark://host:7077, yarn or local[4]; without it, Spark's own settings count."""
     max_rejects: Annotated[float, DATA, at_least(0), at_most(1)] = 0.05

@@ -124,17 +124,15 @@ def generate(path: Path, layout: str, count: int, seed: int) -> None:
 
 def read(file: Path, folder: Path) -> int | None:
     """The first stage of prepare."""
-    from amzrec.commands.prepare import Preparation
     from amzrec.config import PrepareConfig
     from amzrec.errors import SILENT
-    from amzrec.reviews.engines import engine
+    from amzrec.reviews.preparation import Preparation
 
     folder.mkdir()
     work = Preparation(str(file), PrepareConfig(), folder, SILENT)
-    work.con = engine.connect(work.scratch)
-    with engine.working(work.con, str(file), folder):
-        work.open()
-        work.clean()
+    with work.engine.working(str(file), folder):
+        work.open_sources()
+        work.read()
     return None
 
 

@@ -524,7 +524,8 @@ def report(keep: Path) -> str:
     text = [
         "# Quality\n",
         "Made by `scripts/bench_quality.py`; means ± standard errors over the measurements named. Seconds are those of "
-        "one training on 2 cores that other work shared.\n",
+        "one training on 2 cores that other work shared, with the code of the day on which its part was measured: they "
+        "compare the rows of one part; what a training takes alone stands in LOG.md.\n",
     ]
     for part, jobs in JOBS.items():
         found = {

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.commands.recommend import recommend_all
+from amzrec.commands.recommend_all import recommend_all
 from amzrec.store.run import RUN, Run, RunInfo, open_run
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import Head, Vectors, write_vectors

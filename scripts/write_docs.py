@@ -1,4 +1,4 @@
-"""Write what documents take from the code: every flag into docs/flags.md, every file into docs/ARCHITECTURE.md.
+"""Write what documents take from the code: flags into docs/flags.md, files into docs/ARCHITECTURE.md, layouts.
 
 python scripts/write_docs.py
 """
@@ -15,6 +15,7 @@ import typer
 from amzrec.cli.app import app
 from amzrec.cli.program import OPTIONS
 from amzrec.config import PRESETS
+from amzrec.reviews.sources import FORMATS
 from amzrec.settings import flag
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -118,9 +119,17 @@ def first_line(file: Path) -> str:
     return (ast.get_docstring(ast.parse(file.read_text())) or "").splitlines()[0]
 
 
-# --- both
+# --- docs/sources.md
 
-DOCUMENTS: dict[str, Callable[[], list[str]]] = {"flags.md": flags, "ARCHITECTURE.md": rooms}
+
+def layouts() -> list[str]:
+    """A row per layout that --format takes."""
+    return ["| `--format` | |", "|---|---|", *(f"| `{name}` | {cell(about)} |" for name, about in FORMATS.items()), ""]
+
+
+# --- all
+
+DOCUMENTS: dict[str, Callable[[], list[str]]] = {"flags.md": flags, "ARCHITECTURE.md": rooms, "sources.md": layouts}
 
 
 def written(name: str) -> str:

@@ -120,7 +120,7 @@ def write_checkerboard(folder: Path, side: int = SIDE) -> Path:
     sizes = {name: len(reviews) for name, reviews in parts.items()}
     kept = sum(sizes.values())
     protocol = {"split": "given", "test": 0.2, "valid": 0.1, "seed": 42, "product_key": "id", "min_reviews": 0}
-    info = {
+    info: dict[str, Any] = {
         "source": "checkerboard",
         "fingerprint": f"checkerboard-{side}",
         "format": "checkerboard",

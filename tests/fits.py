@@ -49,7 +49,7 @@ def dataset_of(
         "features": described[: PRODUCTS + 1],
         "tokens": [[], *([100, 200 + row // 4] for row in range(1, PRODUCTS + 1))],
     }
-    protocol = DataProtocol(**PrepareConfig(catalogue=catalogue).protocol())
+    protocol = DataProtocol(**PrepareConfig.of(catalogue=catalogue).protocol())
     info = DatasetInfo(source="memory", fingerprint=fingerprint, protocol=protocol, stars=scale)
     tables = (
         pa.table({name: list(column) for name, column in table.items()}, schema)

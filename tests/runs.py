@@ -51,7 +51,7 @@ def random_vectors(
         mine = fit.take(fit.customer == c)
         stars = [s for s in mine.stars if not np.isnan(s)]
         bias = sum(s - mean for s in stars) / (len(stars) + 10)
-        total = sum((bag[p] for p in mine.product), np.zeros(dims))
+        total = np.sum([np.zeros(dims), *(bag[p] for p in mine.product)], axis=0)
         for p, s in zip(mine.product, mine.stars, strict=True):
             if not np.isnan(s):
                 total = total + (s - mean - product_bias[p] - bias) * by_residual[p]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -117,7 +119,7 @@ def test_a_review_outside_the_history_is_never_kept() -> None:
 # --- the columns of the retrieval loss
 
 
-def questions(fitted: Fitted, **settings: object) -> dict[str, object]:
+def questions(fitted: Fitted, **settings: object) -> dict[str, Any]:
     """The retrieval columns of all reviews, as a dict."""
     recipe = recipe_of(dataset_of(random_reviews()), own_vector=1, **settings)
     return step_of(fitted, recipe)["retrieval"]._asdict()  # type: ignore[no-any-return]

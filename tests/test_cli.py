@@ -138,7 +138,7 @@ def test_an_unexpected_os_error_is_one_line_too(monkeypatch: pytest.MonkeyPatch)
     def broken(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "/some/where")
 
-    monkeypatch.setattr("amzrec.commands.recommend.similar", broken)
+    monkeypatch.setattr("amzrec.commands.similar.similar", broken)
     done = run("similar", "p01")
     assert done.exit_code == 1
     assert done.stderr.startswith("amzrec: error: Permission denied: /some/where")
@@ -148,7 +148,7 @@ def test_an_interrupt_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch) -> 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("amzrec.commands.recommend.similar", stopped)
+    monkeypatch.setattr("amzrec.commands.similar.similar", stopped)
     done = run("similar", "p01")
     assert done.exit_code == 130
     assert "Traceback" not in done.output

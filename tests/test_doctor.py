@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from amzrec.answers.scann import avx2
 from amzrec.commands import doctor as doctor_module
 from amzrec.commands.doctor import doctor
 
@@ -15,10 +18,10 @@ FACTS = {"tensorflow": "2.20.0", "cuda": False, "gpus": [], "tfrs": "v0.7.7", "s
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Checks that need no TensorFlow: a process that found everything in order, changed by the test."""
 
-    def answer(problem="", without=(), **changes):
+    def answer(problem: Any = "", without: Any = (), **changes: Any) -> None:
         facts = {n: v for n, v in (FACTS | changes).items() if n not in without}
         monkeypatch.setattr(doctor_module, "probe", lambda: (facts, problem))
 
@@ -26,17 +29,17 @@ def quick(monkeypatch):
     return answer
 
 
-def named(name):
+def named(name: Any) -> Any:
     found = [check for check in doctor() if check.name == name]
     assert len(found) == 1
     return found[0]
 
 
-def problems():
+def problems() -> Any:
     return {check.name: check for check in doctor() if not check.ok}
 
 
-def test_this_installation_is_well():
+def test_this_installation_is_well() -> None:
     found = doctor()
     assert [check for check in found if not check.ok and check.name != "GPU"] == []
     assert [check.name for check in found] == [
@@ -54,7 +57,9 @@ def test_this_installation_is_well():
     assert "tensorflow 2.20" in found[1].found
 
 
-def test_a_version_that_does_not_fit_is_named_with_the_one_that_does(monkeypatch, quick):
+def test_a_version_that_does_not_fit_is_named_with_the_one_that_does(
+    monkeypatch: pytest.MonkeyPatch, quick: Any
+) -> None:
     installed = importlib.metadata.version
     monkeypatch.setattr(
         importlib.metadata, "version", lambda name: "2.21.0" if name == "tensorflow" else installed(name)
@@ -65,10 +70,10 @@ def test_a_version_that_does_not_fit_is_named_with_the_one_that_does(monkeypatch
     assert found["tensorflow"].remedy == 'pip install "tensorflow~=2.20.0"'
 
 
-def test_a_missing_package_is_named(monkeypatch, quick):
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, quick: Any) -> None:
     installed = importlib.metadata.version
 
-    def version(name):
+    def version(name: Any) -> Any:
         if name == "typer":
             raise importlib.metadata.PackageNotFoundError(name)
         return installed(name)
@@ -77,18 +82,18 @@ def test_a_missing_package_is_named(monkeypatch, quick):
     assert problems()["typer"].found == "not installed"
 
 
-def test_requirements_of_other_platforms_and_extras_do_not_count(monkeypatch, quick):
+def test_requirements_of_other_platforms_and_extras_do_not_count(monkeypatch: pytest.MonkeyPatch, quick: Any) -> None:
     wanted = ["nothing-such>=1; sys_platform == 'win99'", "nothing-such>=1; extra == 'dev'"]
     monkeypatch.setattr(doctor_module, "requirements", lambda: wanted)
     assert problems() == {}
 
 
-def test_an_old_python_is_a_problem(monkeypatch, quick):
+def test_an_old_python_is_a_problem(monkeypatch: pytest.MonkeyPatch, quick: Any) -> None:
     monkeypatch.setattr(doctor_module, "OLDEST", (3, 99))
     assert "3.99" in problems()["Python"].remedy
 
 
-def test_a_crash_at_the_import_of_tensorflow_recommenders_is_a_finding(quick):
+def test_a_crash_at_the_import_of_tensorflow_recommenders_is_a_finding(quick: Any) -> None:
     quick("the process was killed by signal 11 at its import", without=("tfrs", "scann"))
     found = problems()
     assert list(found) == ["TensorFlow Recommenders"]
@@ -96,13 +101,13 @@ def test_a_crash_at_the_import_of_tensorflow_recommenders_is_a_finding(quick):
     assert "constraints.txt" in found["TensorFlow Recommenders"].remedy
 
 
-def test_a_crash_of_the_process_does_not_reach_the_doctor(monkeypatch):
+def test_a_crash_of_the_process_does_not_reach_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     code = 'print(\'{"tensorflow": "9"}\', flush=True)\nimport os, signal\nos.kill(os.getpid(), signal.SIGSEGV)'
     monkeypatch.setattr(doctor_module, "PROBE", code)
     assert doctor_module.probe() == ({"tensorflow": "9"}, "the process was killed by signal 11 at its import")
 
 
-def test_a_process_that_hangs_is_a_finding(monkeypatch):
+def test_a_process_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_module, "PROBE", "import time\ntime.sleep(60)")
     monkeypatch.setattr(doctor_module, "SECONDS", 0.2)
     facts, problem = doctor_module.probe()
@@ -110,7 +115,9 @@ def test_a_process_that_hangs_is_a_finding(monkeypatch):
     assert "not imported within" in problem
 
 
-def test_no_gpu_is_fine_but_one_that_tensorflow_does_not_see_is_a_problem(monkeypatch, quick, tmp_path):
+def test_no_gpu_is_fine_but_one_that_tensorflow_does_not_see_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, quick: Any, tmp_path: Path
+) -> None:
     monkeypatch.setattr(doctor_module, "GPU_FILES", (str(tmp_path / "driver"),))
     assert named("GPU").ok
     (tmp_path / "driver").write_text("1")
@@ -119,39 +126,43 @@ def test_no_gpu_is_fine_but_one_that_tensorflow_does_not_see_is_a_problem(monkey
     assert "Accelerator 9000" in named("GPU").found
 
 
-def test_without_scann_everything_else_works_where_it_cannot_be_had(monkeypatch, quick):
+def test_without_scann_everything_else_works_where_it_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch, quick: Any
+) -> None:
     quick(scann="it needs AVX2")
-    assert list(problems()) == (["ScaNN"] if doctor_module.avx2() else [])
+    assert list(problems()) == (["ScaNN"] if avx2() else [])
     monkeypatch.setattr(doctor_module, "avx2", lambda: False)
     assert named("ScaNN").ok
     assert "exact" in named("ScaNN").found
 
 
-def test_a_missing_sample_is_a_problem(monkeypatch, quick, tmp_path):
+def test_a_missing_sample_is_a_problem(monkeypatch: pytest.MonkeyPatch, quick: Any, tmp_path: Path) -> None:
     monkeypatch.setattr("amzrec.reviews.sources.sample_folder", lambda: tmp_path)
     assert "name a SOURCE" in problems()["sample"].remedy
 
 
-def test_a_file_where_the_cache_should_be_is_a_problem(monkeypatch, quick, tmp_path):
+def test_a_file_where_the_cache_should_be_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, quick: Any, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "file"))
     assert "AMZREC_CACHE" in problems()["cache folder"].remedy
 
 
-def test_looking_for_room_leaves_nothing_behind(monkeypatch, quick, tmp_path):
+def test_looking_for_room_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, quick: Any, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "a" / "b"))
     assert problems() == {}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_too_little_room_is_a_problem(monkeypatch, quick):
+def test_too_little_room_is_a_problem(monkeypatch: pytest.MonkeyPatch, quick: Any) -> None:
     monkeypatch.setattr(doctor_module, "ROOM", 1 << 60)
     assert set(problems()) == {"runs folder", "cache folder"}
 
 
-def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch, quick):
-    def broken():
+def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch, quick: Any) -> None:
+    def broken() -> None:
         raise RuntimeError("no metadata")
 
     monkeypatch.setattr(doctor_module, "requirements", broken)
@@ -159,7 +170,7 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch, quick
     assert named("sample").ok
 
 
-def test_tensorflow_imported_before_without_the_legacy_flag_is_found_and_refused_with_the_remedy():
+def test_tensorflow_imported_before_without_the_legacy_flag_is_found_and_refused_with_the_remedy() -> None:
     code = """
 import os
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
@@ -181,7 +192,7 @@ else:
     assert done.returncode == 0, done.stderr
 
 
-def test_amzrec_sets_the_legacy_flag_itself_and_hides_scann_from_processors_that_it_would_crash():
+def test_amzrec_sets_the_legacy_flag_itself_and_hides_scann_from_processors_that_it_would_crash() -> None:
     code = """
 import os
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
@@ -199,5 +210,5 @@ assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "1"
     assert done.returncode == 0, done.stderr
 
 
-def doctor_home():
-    return doctor_module.Path(doctor_module.__file__).parent.parent
+def doctor_home() -> Any:
+    return Path(doctor_module.__file__).parent.parent

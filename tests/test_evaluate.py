@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def parity(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return write_run(tmp_path_factory.mktemp("parity") / "run", dataset, parity_vectors(dataset))
 
 
-def change(folder: Path, part: str, reviews: list[tuple[int, int, float | None, int | None]]) -> None:
+def change(folder: Path, part: str, reviews: Sequence[tuple[int, int, float | None, int | None]]) -> None:
     """Replace one part of a dataset folder by (customer row, product row, stars, timestamp)."""
     columns = zip(*reviews, strict=True)
     names = ("customer", "product", "stars", "timestamp")
@@ -334,7 +335,7 @@ def test_unwritable_metrics_are_one_clear_error(checkerboard: Path, tmp_path: Pa
 @pytest.mark.parametrize("dated", [False, True])
 def test_with_a_context_every_row_is_ranked_among_the_products_that_share_it(tmp_path: Path, dated: bool) -> None:
     dataset = random_dataset(tmp_path / "dataset", 4)
-    kind = [[]] + [["kind=" + "abc"[p % 3]] for p in range(17)] + [[] for _ in range(3)]
+    kind: list[list[str]] = [[]] + [["kind=" + "abc"[p % 3]] for p in range(17)] + [[] for _ in range(3)]
     add_features(tmp_path / "dataset", kind)
     dataset = open_dataset(tmp_path / "dataset")
     vectors = random_vectors(dataset, np.random.default_rng(4))

@@ -10,17 +10,20 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from amzrec.answers.index import without_scann
 from amzrec.answers.recommender import Recommender
+from amzrec.answers.scann import without_scann
 from amzrec.commands import export as export_module
 from amzrec.commands.export import export
 from amzrec.errors import AmzrecError
+from amzrec.exports import check
 from amzrec.store.dataset import open_dataset
 from amzrec.store.strings import Strings
 from runs import parity_vectors, random_vectors, write_run
@@ -32,18 +35,18 @@ ODD_IDS = {1: "007", 2: "Zoë 🏔", 3: "a\rb", 4: "a\nb", 5: " u04", 6: "U04"} 
 class Lines:
     """A voice that keeps what was said."""
 
-    def __init__(self):
-        self.lines = []
+    def __init__(self) -> None:
+        self.lines: list[str] = []
 
-    def say(self, line):
+    def say(self, line: Any) -> None:
         self.lines.append(line)
 
-    def step(self, label, done, total, note=""):
+    def step(self, label: Any, done: Any, total: Any, note: Any = "") -> None:
         pass
 
 
 @pytest.fixture(scope="module")
-def made(checkerboard, tmp_path_factory):
+def made(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A run with random vectors, its export, and what was said."""
     root = tmp_path_factory.mktemp("export")
     dataset = open_dataset(checkerboard)
@@ -53,20 +56,20 @@ def made(checkerboard, tmp_path_factory):
 
 
 @pytest.fixture
-def unchecked(monkeypatch):
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports of the exact model alone, compared by the test itself instead of in a clean process (seconds)."""
     monkeypatch.setattr(export_module, "without_scann", lambda: "not needed")
-    monkeypatch.setattr(export_module, "compare", lambda folder, vectors, scann: 0)
+    monkeypatch.setattr(check, "check_export", lambda folder, vectors, scann: 0)
 
 
 @lru_cache(maxsize=4)
-def load(folder):
+def load(folder: Path) -> Any:
     import tensorflow as tf
 
     return tf.saved_model.load(str(folder))
 
 
-def recommend(model, customers, k, exclude=None):
+def recommend(model: Any, customers: Any, k: Any, exclude: Any = None) -> Any:
     import tensorflow as tf
 
     exclude = [[] for _ in customers] if exclude is None else exclude
@@ -78,11 +81,13 @@ def recommend(model, customers, k, exclude=None):
     return {name: value.numpy() for name, value in found.items()}
 
 
-def models(folder):
+def models(folder: Path) -> Any:
     return [folder / "saved_model"] + ([folder / "scann" / "saved_model"] if (folder / "scann").exists() else [])
 
 
-def test_the_checkerboard_customer_gets_the_withheld_product_from_the_loaded_model(checkerboard, tmp_path):
+def test_the_checkerboard_customer_gets_the_withheld_product_from_the_loaded_model(
+    checkerboard: Path, tmp_path: Path
+) -> None:
     dataset = open_dataset(checkerboard)
     vectors = parity_vectors(dataset)
     shown = vectors.seen_part != 2  # the withheld diagonal is not among what is hidden here
@@ -98,7 +103,7 @@ def test_the_checkerboard_customer_gets_the_withheld_product_from_the_loaded_mod
         assert found["count"].tolist() == [1] * 20
 
 
-def test_scores_and_stars_are_those_of_the_vectors(made):
+def test_scores_and_stars_are_those_of_the_vectors(made: Any) -> None:
     run, out, _ = made
     model, vectors = Recommender(run.vectors), run.vectors
     for folder in models(out):
@@ -112,7 +117,7 @@ def test_scores_and_stars_are_those_of_the_vectors(made):
             np.testing.assert_allclose(found["stars"][n], stars, rtol=1e-5)
 
 
-def test_rate_predicts_the_stars_of_pairs_and_knows_average_strangers(made):
+def test_rate_predicts_the_stars_of_pairs_and_knows_average_strangers(made: Any) -> None:
     import tensorflow as tf
 
     run, out, _ = made
@@ -123,7 +128,7 @@ def test_rate_predicts_the_stars_of_pairs_and_knows_average_strangers(made):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_reviewed_products_stay_hidden_and_short_lists_are_padded_and_counted(made):
+def test_reviewed_products_stay_hidden_and_short_lists_are_padded_and_counted(made: Any) -> None:
     run, out, _ = made
     reviewed = {run.vectors.product_ids[r] for r in Recommender(run.vectors).seen(1)[0]}
     for folder in models(out):
@@ -138,7 +143,7 @@ def test_reviewed_products_stay_hidden_and_short_lists_are_padded_and_counted(ma
 
 
 @pytest.mark.parametrize("width", [0, 1, 20, 300])
-def test_exclusions_of_any_width_are_exact(made, width):
+def test_exclusions_of_any_width_are_exact(made: Any, width: Any) -> None:
     _, out, _ = made
     names = [f"p{p:02}" for p in range(20)][: width or None]
     exclude = [(names * 20)[:width]]
@@ -149,7 +154,7 @@ def test_exclusions_of_any_width_are_exact(made, width):
         assert not set(exclude[0]) & {p.decode() for p in found["product_id"][0]}
 
 
-def test_k_0_is_refused_and_no_customers_get_no_answers(made):
+def test_k_0_is_refused_and_no_customers_get_no_answers(made: Any) -> None:
     import tensorflow as tf
 
     for folder in models(made[1]):
@@ -159,7 +164,7 @@ def test_k_0_is_refused_and_no_customers_get_no_answers(made):
     assert recommend(load(made[1] / "saved_model"), [], 3)["product_id"].shape == (0, 3)
 
 
-def test_the_signatures_are_those_that_are_promised(made):
+def test_the_signatures_are_those_that_are_promised(made: Any) -> None:
     model = load(made[1] / "saved_model")
     for name in ("recommend", "serving_default"):
         inputs = model.signatures[name].structured_input_signature[1]
@@ -172,7 +177,7 @@ def test_the_signatures_are_those_that_are_promised(made):
     assert set(model.signatures["rate"].structured_input_signature[1]) == {"customer_id", "product_id"}
 
 
-def test_a_copy_answers_in_a_session_as_servers_run_it(made, tmp_path):
+def test_a_copy_answers_in_a_session_as_servers_run_it(made: Any, tmp_path: Path) -> None:
     import tensorflow as tf
 
     copy = shutil.copytree(made[1] / "saved_model", tmp_path / "1")
@@ -186,11 +191,13 @@ def test_a_copy_answers_in_a_session_as_servers_run_it(made, tmp_path):
 
 
 @needs_scann
-def test_a_catalogue_too_small_for_approximate_search_is_said_once(made):
+def test_a_catalogue_too_small_for_approximate_search_is_said_once(made: Any) -> None:
     assert len([line for line in made[2].lines if "ScaNN" in line]) == 1
 
 
-def test_without_scann_everything_else_is_exported_with_one_clear_line(made, tmp_path, unchecked, monkeypatch):
+def test_without_scann_everything_else_is_exported_with_one_clear_line(
+    made: Any, tmp_path: Path, unchecked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(export_module, "without_scann", lambda: "it needs another processor")
     voice = Lines()
     out = export(made[0], tmp_path / "out", progress=voice)
@@ -199,7 +206,7 @@ def test_without_scann_everything_else_is_exported_with_one_clear_line(made, tmp
     assert json.loads((out / "export.json").read_text())["scann"] is None
 
 
-def test_ids_of_any_spelling_are_found_again(checkerboard, tmp_path, unchecked):
+def test_ids_of_any_spelling_are_found_again(checkerboard: Path, tmp_path: Path, unchecked: Any) -> None:
     dataset = open_dataset(checkerboard)
     vectors = random_vectors(dataset, np.random.default_rng(0))
     ids = [ODD_IDS.get(row, vectors.customer_ids[row]) for row in range(21)]
@@ -212,7 +219,7 @@ def test_ids_of_any_spelling_are_found_again(checkerboard, tmp_path, unchecked):
         assert found[row] == pytest.approx(best, rel=1e-5)
 
 
-def test_a_run_without_stars_exports_retrieval_only(checkerboard, tmp_path, unchecked):
+def test_a_run_without_stars_exports_retrieval_only(checkerboard: Path, tmp_path: Path, unchecked: Any) -> None:
     dataset = open_dataset(checkerboard)
     vectors = random_vectors(dataset, np.random.default_rng(0))
     head = dataclasses.replace(vectors.head, mean=None)
@@ -222,11 +229,13 @@ def test_a_run_without_stars_exports_retrieval_only(checkerboard, tmp_path, unch
     assert set(recommend(model, ["u00"], 2)) == {"product_id", "title", "score", "count"}
 
 
-def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(made, tmp_path, monkeypatch):
+def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(
+    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = export_module.save
     monkeypatch.setattr(export_module, "without_scann", lambda: "not needed")
 
-    def wrong(vectors, folder, progress):
+    def wrong(vectors: Any, folder: Path, progress: Any) -> Any:
         changed = np.roll(vectors.seen_product, 1, axis=0)
         return honest(dataclasses.replace(vectors, seen_product=changed), folder, progress)
 
@@ -237,23 +246,23 @@ def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(m
 
 
 @pytest.fixture(scope="module")
-def interview(made):
+def interview(made: Any) -> Any:
     """The questions of the check, and the honest answers of the exported models."""
-    asked = export_module.question(made[0].vectors, scann=False)
-    return asked, export_module.ask(made[1], asked.request)["saved_model"]
+    asked = check.draw_sample(Recommender(made[0].vectors), scann=False)
+    return asked, check.ask(made[1], asked.request)["saved_model"]
 
 
-def swap_ends(answer):
+def swap_ends(answer: Any) -> None:
     for name in ("product_id", "title", "score", "stars"):
         line = answer[name][3]
         line[0], line[1] = line[1], line[0]
 
 
-def forget_a_reviewed_product(answer, seen="p02"):
+def forget_a_reviewed_product(answer: Any, seen: Any = "p02") -> None:
     answer["product_id"][1][0] = seen  # customer u00 reviewed p02
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "one product less": (lambda answer: answer["count"].__setitem__(2, answer["count"][2] - 1), "products and not"),
     "another score": (lambda answer: answer["score"][2].__setitem__(0, 99.0), "scores that are not those"),
     "another order": (swap_ends, "not the best or not in order"),
@@ -266,22 +275,24 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_check_notices(made, interview, fault):
+def test_the_check_notices(made: Any, interview: Any, fault: Any) -> None:
     asked, answer = interview
     model, wrong = Recommender(made[0].vectors), copy.deepcopy(answer)
     change, reason = FAULTS[fault]
     change(wrong)
-    assert export_module.differs(answer, asked, model, exact=True) is None
-    assert reason in export_module.differs(wrong, asked, model, exact=True)
+    assert list(check.faults(answer, asked, model, exact=True)) == []
+    assert reason in next(check.faults(wrong, asked, model, exact=True))
 
 
-def test_the_check_wants_four_of_five_exact_answers_from_approximate_search(made, interview):
+def test_the_check_wants_four_of_five_exact_answers_from_approximate_search(made: Any, interview: Any) -> None:
     asked, answer = interview
     model, none = Recommender(made[0].vectors), dataclasses.replace(asked, top=np.where(asked.top > 0, 999, 0))
-    assert "of the exact answers" in export_module.differs(answer, none, model, exact=False)
+    assert "of the exact answers" in [*check.faults(answer, none, model, exact=False)][-1]
 
 
-def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_never_replaced(made, tmp_path):
+def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_never_replaced(
+    made: Any, tmp_path: Path
+) -> None:
     (tmp_path / "letters").write_text("dear")
     with pytest.raises(AmzrecError, match="--overwrite"):
         export(made[0], tmp_path)
@@ -290,7 +301,7 @@ def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_ne
     assert (tmp_path / "letters").read_text() == "dear"
 
 
-def test_a_damaged_run_is_refused(made, checkerboard, tmp_path):
+def test_a_damaged_run_is_refused(made: Any, checkerboard: Path, tmp_path: Path) -> None:
     dataset = open_dataset(checkerboard)
     run = write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(0)))
     file = tmp_path / "run" / "vectors" / "retrieval_query.npy"
@@ -302,7 +313,7 @@ def test_a_damaged_run_is_refused(made, checkerboard, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_leaves_nothing_and_says_what_to_do(made, tmp_path):
+def test_a_full_disk_leaves_nothing_and_says_what_to_do(made: Any, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
@@ -313,16 +324,16 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(made, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_where_the_folder_should_be_is_one_clear_error(made, tmp_path):
+def test_a_file_where_the_folder_should_be_is_one_clear_error(made: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AmzrecError, match="cannot write export folder"):
         export(made[0], tmp_path / "file" / "out")
 
 
-def test_the_python_of_the_exported_readme_runs_without_amzrec(made):
-    code = re.search(r"```python\n(.*?)```", (made[1] / "README.md").read_text(), re.DOTALL)
+def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (made[1] / "README.md").read_text(), re.DOTALL)
     done = subprocess.run(
-        [sys.executable, "-c", code[1] + "import sys\nassert 'amzrec' not in sys.modules\n"],
+        [sys.executable, "-c", code + "import sys\nassert 'amzrec' not in sys.modules\n"],
         cwd=made[1],
         capture_output=True,
         text=True,
@@ -332,7 +343,7 @@ def test_the_python_of_the_exported_readme_runs_without_amzrec(made):
     assert len(done.stdout.splitlines()) == 10
 
 
-def test_export_holds_no_path_of_the_place_where_it_was_made(made):
+def test_export_holds_no_path_of_the_place_where_it_was_made(made: Any) -> None:
     run, out, _ = made
     for file in out.rglob("*"):
         for path in (run.path.parent, Path(export_module.__file__).parent, Path(sys.prefix)):

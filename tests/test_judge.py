@@ -11,12 +11,11 @@ import pytest
 
 from amzrec.answers.ranks import InnerProducts, Scores
 from amzrec.arrays import Lists
-from amzrec.evaluation import testset as lined_up
 from amzrec.evaluation.baselines import BiasBaseline, Biases, PopularityBaseline
 from amzrec.evaluation.judge import judge, watch
 from amzrec.evaluation.systems import Peer, Scored, System, rank_system
 from amzrec.evaluation.testset import Context, Masked, Queries, line_up, line_up_test
-from amzrec.store.dataset import Reviews
+from amzrec.store.dataset import NO_TIME, Reviews
 from fits import dataset_of, random_reviews, reviews_of
 
 TRAIN = [(1, 1, 5.0), (1, 2, 3.0), (2, 1, 4.0), (3, 3, 1.0)]
@@ -60,7 +59,7 @@ class Seasonal:
 
 def test_reviews_are_lined_up_by_customer_and_time_and_those_without_a_time_come_last() -> None:
     held_out = reviews_of([(2, 4, 1.0), (1, 3, 2.0), (2, 3, 3.0), (2, 2, 4.0)], [5.0, 9.0, 1.0, 0.0])
-    held_out.timestamp[3] = lined_up.NO_TIME
+    held_out.timestamp[3] = NO_TIME
     testset = lined(held_out)
     assert testset.reviews.stars.tolist() == [2, 3, 1, 4]
     assert testset.customers.tolist() == [1, 2]

@@ -69,7 +69,8 @@ def at_module_level(tree: ast.Module) -> ast.Module:
         def visit_If(self, node: ast.If) -> ast.AST | None:
             return None if "TYPE_CHECKING" in ast.dump(node.test) else node
 
-    return ast.fix_missing_locations(Outside().visit(tree))
+    outside: ast.Module = ast.fix_missing_locations(Outside().visit(tree))
+    return outside
 
 
 @pytest.mark.parametrize("file", [f for f in MODULES if f != ROOT / "amzrec" / "__init__.py"], ids=str)

@@ -29,6 +29,7 @@ from amzrec.training.snapshot import (
     rating_snapshot,
     retrieval_snapshot,
 )
+from amzrec.training.state import Choices
 from amzrec.training.watch import Watch
 from fits import dataset_of, fitted_of, random_reviews, reviews_of
 
@@ -121,6 +122,7 @@ def test_the_answers_of_a_run_are_the_models_own(name: str) -> None:
     for period in (0, periods - 1):
         scores = vectors.retrieval_query @ vectors.retrieval_candidate.T
         if periods > 1:
+            assert vectors.context is not None
             scores = scores + vectors.context[period]
         np.testing.assert_allclose(scores, towers + fitted.popularity.log_share[period], atol=1e-4)
         stars = learner.stars(customer, product, x[customer], y[product]) + fitted.trend[period] * fitted.scale.unit
@@ -297,7 +299,7 @@ def test_each_task_is_due_at_its_best_epoch_and_an_untrained_one_as_it_started(
 ) -> None:
     config = CONFIG.replace(features=features, rating_weight=weights[0], retrieval_weight=weights[1])
     recipe = config.resolve(dataset().facts(refit=False))
-    found = {epoch: phases.due(recipe, phases.Choices(best), epoch) for epoch in range(5)}
+    found = {epoch: phases.due(recipe, Choices(best), epoch) for epoch in range(5)}
     assert {epoch: tasks for epoch, tasks in found.items() if tasks} == known
 
 

@@ -41,7 +41,8 @@ class Tables:
         """History sums, then levels [2n, WIDTH]."""
         other = self.sides[1 - side]
         table = np.concatenate([other["bag"][histories.partners], other["residual"][histories.partners]])
-        return dense(histories.sums) @ table
+        summed: np.ndarray = dense(histories.sums) @ table
+        return summed
 
     def whole(self, fitted: Fitted, side: int) -> np.ndarray:
         """Vectors of all rows of a side with their whole histories."""
@@ -49,7 +50,8 @@ class Tables:
         rows = np.arange(len(profiles), dtype=np.int32)
         histories, matrix = whole_histories(profiles, rows)
         columns = row_columns(profiles, rows)
-        return dense(matrix) @ np.concatenate([self.base(side, columns), self.sums(side, histories)])
+        vectors: np.ndarray = dense(matrix) @ np.concatenate([self.base(side, columns), self.sums(side, histories)])
+        return vectors
 
     def batch(self, columns: HistoryColumns) -> dict[str, np.ndarray]:
         """The vectors of a batch, as the encoder makes them."""

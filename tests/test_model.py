@@ -14,7 +14,14 @@ from fits import batch_of, dataset_of, model_of, random_reviews, small
 
 tf: Any = import_tensorflow()
 tfrs: Any = import_tfrs()
-PLAIN = {"l2": 0.0, "l2_history": 0.0, "mask": 0.0, "history_dropout": 0.0, "own_vector": 1, "mask_positives": False}
+PLAIN: dict[str, Any] = {
+    "l2": 0.0,
+    "l2_history": 0.0,
+    "mask": 0.0,
+    "history_dropout": 0.0,
+    "own_vector": 1,
+    "mask_positives": False,
+}
 PLAIN |= {"equal_customers": 0.0, "l2_rare": 0.0}
 EVERY_CUSTOMER, EVERY_PRODUCT = np.arange(13, dtype=np.int32), np.arange(10, dtype=np.int32)
 
@@ -75,8 +82,12 @@ def test_the_joint_gradient_is_the_weighted_sum_of_both() -> None:
         fitted, model = small(**PLAIN, rating_weight=rating, retrieval_weight=retrieval)
         found.append(gradients(model, batch_of(fitted, model)))
     for name, joint in found[2].items():
-        parts = [weight * part[name] for weight, part in zip((2, 3), found, strict=False) if part[name] is not None]
-        np.testing.assert_allclose(joint, sum(parts), atol=2e-5, err_msg=name)
+        parts = [
+            weight * np.asarray(part[name])
+            for weight, part in zip((2, 3), found, strict=False)
+            if part[name] is not None
+        ]
+        np.testing.assert_allclose(np.asarray(joint), sum(parts), atol=2e-5, err_msg=name)
 
 
 def test_the_rating_loss_is_the_mean_squared_error_of_the_rated_rows() -> None:
@@ -116,7 +127,7 @@ def test_a_batch_of_clicks_has_no_rating_loss() -> None:
     assert not any(gradient is not None and gradient.any() for gradient in gradients(model, batch).values())
 
 
-def scores_of(model: Any, fitted: Any, query: np.ndarray, review: int) -> np.ndarray:
+def scores_of(model: Any, fitted: Any, query: np.ndarray, review: Any) -> np.ndarray:
     """Scores of all candidates for a query vector at the time of a review, from the vectors as they are answered."""
     vectors = model.encoder.candidates(fitted.candidates).numpy()[:, : len(query)]
     b = model.retrieval.popularity.numpy()[fitted.candidates, 0]
@@ -228,7 +239,7 @@ def test_trap_2_the_loss_of_two_groups_of_customers_is_the_mean_of_their_losses(
 @pytest.mark.parametrize("features", ["full", "ids"])
 def test_trap_10_the_unknown_customer_is_trained_where_known_ones_are_masked(features: str) -> None:
     for mask, moved in ((0.0, False), (0.5, True)):
-        fitted, model = small(**PLAIN | {"mask": mask, "features": features})
+        fitted, model = small(**{**PLAIN, "mask": mask, "features": features})
         assert (fitted.customers.vector_row[fitted.customer] > 0).all()
         row = gradients(model, batch_of(fitted, model))["query_embedding"]
         assert row is not None

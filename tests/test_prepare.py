@@ -11,18 +11,19 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amzrec.commands.prepare import cached, prepare
+from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews import coded, vocabulary
-from amzrec.reviews.sources import blocks, catalogue
+from amzrec.reviews import titles
+from amzrec.reviews.cache import dataset_of
+from amzrec.reviews.engines import duckdb
+from amzrec.reviews.sources import blocks
 from amzrec.store.dataset import NO_TIME, Dataset, Scale, is_dataset, open_dataset
 from amzrec.store.folders import tidy
 from conftest import ROOT
@@ -59,7 +60,7 @@ def test_of_a_pair_reviewed_twice_the_latest_then_the_highest_stays(tmp_path: Pa
 
 
 def test_row_0_is_unknown_and_rows_go_by_train_count_then_id(tmp_path: Path) -> None:
-    text = HEAD + "".join(f"{u},{p},5,1,,\n" for u, p in ["bc", "bd", "ac", "ad", "ae", "zc"])
+    text = HEAD + "".join(f"{u},{p},5,1,,\n" for u, p in map(tuple, ["bc", "bd", "ac", "ad", "ae", "zc"]))
     dataset = prepared(tmp_path, text, **ALL_TRAIN)
     assert dataset.customers["customer_id"].to_pylist() == ["", "a", "b", "z"]
     assert dataset.customers["count"].to_pylist() == [0, 3, 2, 1]
@@ -269,7 +270,7 @@ def test_the_scale_is_the_layouts_where_it_has_one_and_else_what_the_data_holds(
 
 def test_the_k_core_is_iterated_to_its_fixed_point(tmp_path: Path) -> None:
     # once 4 (1 review) goes, d has 1 review left and goes, then 3, then c: the square of a, b, 1, 2 stays
-    pairs = ["a1", "a2", "b1", "b2", "c2", "c3", "d3", "d4"]
+    pairs = [tuple(pair) for pair in ("a1", "a2", "b1", "b2", "c2", "c3", "d3", "d4")]
     dataset = prepared(tmp_path, "customer,product\n" + "".join(f"{c},{p}\n" for c, p in pairs), min_reviews=2)
     assert {(c, p) for c, p, _, _ in reviews_of_clicks(dataset)} == {("a", "1"), ("a", "2"), ("b", "1"), ("b", "2")}
     assert dataset.info.counts.filtered == 4
@@ -375,19 +376,19 @@ def test_the_cache_is_by_content_and_settings(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "reviews.csv"
     file.write_text("user,item\nu,p\nv,q\n")
-    first = cached(file)
+    first = dataset_of(file)
     assert first.path.parent == tmp_path / "cache"
     written = (first.path / "dataset.json").stat().st_mtime_ns
-    assert (cached(file).path, (first.path / "dataset.json").stat().st_mtime_ns) == (first.path, written)
-    assert cached(file, PrepareConfig(seed=1)).path != first.path
+    assert (dataset_of(file).path, (first.path / "dataset.json").stat().st_mtime_ns) == (first.path, written)
+    assert dataset_of(file, PrepareConfig(seed=1)).path != first.path
     file.write_text("user,item\nu,p\nv,r\n")
-    assert cached(file).path != first.path
+    assert dataset_of(file).path != first.path
 
 
 def test_titles_are_cleaned_for_reading() -> None:
-    assert catalogue.clean_title(" Salt &amp;  Pepper ") == "Salt & Pepper"
-    assert catalogue.clean_title('<span class="a-size-medium') is None
-    assert catalogue.clean_title("NA") == "NA"
+    assert titles.clean_title(" Salt &amp;  Pepper ") == "Salt & Pepper"
+    assert titles.clean_title('<span class="a-size-medium') is None
+    assert titles.clean_title("NA") == "NA"
 
 
 rows = st.lists(
@@ -424,28 +425,27 @@ def test_every_row_read_is_kept_or_accounted_for(tmp_path: Path, rows: Any, k: i
 
 
 def test_tokens_are_the_hashed_words_of_each_title() -> None:
-    titles = [None, "Rope, 5m ROPE", "", "Größe Ülm rope", "a\x00b", None, "_x 9", "rope", "!", "a b", "b", None]
+    texts = [None, "Rope, 5m ROPE", "", "Größe Ülm rope", "a\x00b", None, "_x 9", "rope", "!", "a b", "b", None]
     words = [[], ["rope", "5m", "rope"], [], ["größe", "ülm", "rope"], ["a", "b"], [], ["_x", "9"], ["rope"], [],
              ["a", "b"], ["b"], []]  # fmt: skip
     hashed = [[zlib.crc32(word.encode()) & 0x7FFFFFFF for word in each] for each in words]
-    array = pa.array(titles, pa.string())
-    assert vocabulary.tokens(array).to_pylist() == hashed
-    assert vocabulary.tokens(array[3:]).to_pylist() == hashed[3:]  # a slice of a longer array
-    assert vocabulary.tokens(array[:1]).to_pylist() == [[]]
+    array = pa.array(texts, pa.string())
+    assert titles.tokens(array).to_pylist() == hashed
+    assert titles.tokens(array[3:]).to_pylist() == hashed[3:]  # a slice of a longer array
+    assert titles.tokens(array[:1]).to_pylist() == [[]]
 
 
 def test_titles_are_cleaned_all_at_once_as_one_by_one() -> None:
-    titles = [None, "", " ", "Plain title", "Salt &amp; Pepper", " x ", "a  b", "<span class=x", "<b>", "<img src",
+    texts = [None, "", " ", "Plain title", "Salt &amp; Pepper", " x ", "a  b", "<span class=x", "<b>", "<img src",
               "var aPageStart;", "Amazon.com: y", "Amazonicom: y", "Größe", "a\u00a0 b", "tab\there",
               "variety"]  # fmt: skip
-    found = vocabulary.cleaned(pa.array(titles, pa.string())).to_pylist()
-    assert found == [catalogue.clean_title(title) for title in titles]
+    found = titles.clean_titles(pa.array(texts, pa.string())).to_pylist()
+    assert found == [titles.clean_title(title) for title in texts]
     assert found[3:6] == ["Plain title", "Salt & Pepper", "x"]
 
 
 def test_two_ids_of_one_hash_are_an_error_and_not_one_customer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    length = ibis.udf.scalar.builtin(coded._hash, name="length", signature=(("string",), "int64"))
-    monkeypatch.setitem(coded.HASHES, "duckdb", length)
+    monkeypatch.setattr(duckdb.DuckDB, "hash", lambda engine, text: text.length())
     text = "user_id,parent_asin,rating\n"
     prepared(tmp_path, text + "u,p,5\nuu,p,4\n" * 9, **ALL_TRAIN)
     with pytest.raises(AmzrecError, match=r"4 train reviews were written for 2: two ids .* one hash.*--engine spark"):

@@ -76,7 +76,7 @@ def test_ranks_equal_counting_over_the_whole_matrix(
     history = np.stack([rng.integers(0, customers // 2, 300), rng.integers(0, products, 300)])
     taken = set(zip(*wanted.tolist(), strict=True))
     history = np.array(sorted(set(zip(*history.tolist(), strict=True)) - taken)).T
-    positives, seen = Lists.of(*wanted, customers), Lists.of(*history, customers)
+    positives, seen = (Lists.of(pairs[0], pairs[1], customers) for pairs in (wanted, history))
     found = rank(queries, candidates, query_of, positives, seen, k)
     slot = 0
     for customer in range(customers):
@@ -128,7 +128,14 @@ def test_the_prior_of_the_period_of_a_query_is_added_to_its_scores() -> None:
     queries, candidates = np.array([[1.0], [1.0]], np.float32), np.array([[3.0], [2.0], [1.0]], np.float32)
     prior = np.array([[0, 0, 5], [0, 0, 0]], np.float32)
     found = rank(
-        queries, candidates, np.array([0, 1]), pairs((0, 2), (1, 2), owners=2), pairs(owners=2), 3, prior, [0, 1]
+        queries,
+        candidates,
+        np.array([0, 1]),
+        pairs((0, 2), (1, 2), owners=2),
+        pairs(owners=2),
+        3,
+        prior,
+        np.array([0, 1]),
     )
     assert found.above.tolist() == [0, 2]
     assert found.top.tolist() == [[2, 0, 1], [0, 1, 2]]

@@ -23,7 +23,7 @@ CONFIGS = {
 Predictor = Callable[[Any, Vectors, np.ndarray, np.ndarray], np.ndarray]
 
 
-def specified(vectors: Vectors, customer: int, product: int) -> float:
+def specified(vectors: Vectors, customer: Any, product: Any) -> float:
     """The stars of one pair, word by word as Vectors documents them.
 
     clip(mean + q[K+1] + v[K+1] + Σ w · q[:K] · v[:K] + MLP(concat(q[:K+1], v[:K+1], q[:K] · v[:K])), low, high)
@@ -52,7 +52,8 @@ def trained(learner: Any, _: Vectors, customer: np.ndarray, product: np.ndarray)
     """What the model in training predicts, as of now."""
     x, y, scale = learner.queries(CUSTOMERS), learner.candidates(PRODUCTS), learner.fitted.scale
     stars = learner.stars(customer, product, x[customer], y[product]) + learner.fitted.trend[-1] * scale.unit
-    return np.clip(stars, scale.low, scale.high)
+    clipped: np.ndarray = np.clip(stars, scale.low, scale.high)
+    return clipped
 
 
 def answered(_: Any, vectors: Vectors, customer: np.ndarray, product: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from amzrec.answers.recommender import Recommender, nearest_names
+from amzrec.answers.names import nearest_products
+from amzrec.answers.recommender import Recommender
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
 from amzrec.store.strings import Strings
@@ -141,6 +142,6 @@ def test_the_nearest_of_many_names_come_at_once(parity: Recommender) -> None:
     titles = Strings.of([""] + [f"Trail lamp number {n} for long nights" for n in range(200_000)])
     vectors = dataclasses.replace(parity.vectors, product_ids=titles, titles=titles)
     start = time.perf_counter()
-    found = nearest_names("Trail lmp number 123456 for long nights", vectors)
+    found = nearest_products("Trail lmp number 123456 for long nights", vectors)
     assert time.perf_counter() - start < 3
     assert "Trail lamp number 123456 for long nights" in found

@@ -147,9 +147,9 @@ def test_two_trainings_into_one_folder_are_one_clear_error_and_the_first_goes_on
 ) -> None:
     with alone(unfinished):
         before = left(unfinished.parent)
-        for how in ("resume", "overwrite"):
+        for resume in (True, False):
             with pytest.raises(AmzrecError, match=r"another training is writing .*run now.*--run"):
-                train(data, unfinished, CONFIG, **{how: True})
+                train(data, unfinished, CONFIG, resume=resume, overwrite=not resume)
         assert left(unfinished.parent) == before
     assert same(train(data, unfinished, CONFIG, resume=True), done)
     assert left(unfinished.parent) == ["run"]

@@ -25,7 +25,7 @@ def numbers(values: Any) -> Any:
     return tf.constant(values, tf.float32)
 
 
-def listed(lists: list[list[int]]) -> PerQuery:
+def listed(lists: list[list[int]]) -> Any:
     """Candidates listed for each query."""
     query = [number for number, mine in enumerate(lists) for _ in mine]
     place = [each for mine in lists for each in mine]
@@ -52,7 +52,7 @@ def drawn(queries: int, candidates: int = 7, dims: int = 3, periods: int = 0, mo
     return logits, RetrievalBatch(positives, logit, hidden=out if hidden else None)
 
 
-def plain(logits: Logits, batch: RetrievalBatch, hardest: int | None = None) -> Any:
+def plain(logits: Logits, batch: Any, hardest: int | None = None) -> Any:
     """The formula written out, positive by positive: log(exp(positive) + Σ exp(negatives)) − positive."""
     scores = tf.matmul(logits.query, logits.candidate, transpose_b=True) + logits.bias
     if logits.prior is not None:
@@ -82,8 +82,8 @@ def with_gradients(case: Case, loss: Any, factor: float = 1.0) -> list[Any]:
 
 def assert_equal_to_the_formula(case: Case, hardest: int | None = None, atol: float = 1e-5) -> None:
     """Compare value and gradients with those of the plain formula."""
-    found = with_gradients(case, lambda *parts: softmax_loss(*parts, hardest), 3.0)
-    known = with_gradients(case, lambda *parts: plain(*parts, hardest), 3.0)
+    found = with_gradients(case, lambda logits, batch: softmax_loss(logits, batch, hardest), 3.0)
+    known = with_gradients(case, lambda logits, batch: plain(logits, batch, hardest), 3.0)
     for ours, theirs in zip(found, known, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=atol)
 
@@ -197,7 +197,7 @@ def test_in_bfloat16_value_and_gradients_are_those_of_float32_to_three_percent(q
     # in 8 digits, biases of that size would be 1 or 2 apart from what they are
     case = logits._replace(bias=logits.bias + 300.0), batch._replace(logit=batch.logit + 300.0)
     exact = with_gradients(case, softmax_loss)
-    rounded = with_gradients(case, lambda *parts: softmax_loss(*parts, half=True))
+    rounded = with_gradients(case, lambda logits, batch: softmax_loss(logits, batch, half=True))
     for one, other in zip(exact, rounded, strict=True):
         assert other.dtype == np.float32
         assert np.abs(other - one).max() < 0.03 * np.abs(one).max()
@@ -285,7 +285,7 @@ def test_with_log_counts_in_the_positive_too_it_is_tfrs_with_repeats_but_for_a_c
 def test_trap_2_the_same_rows_twice_do_not_double_the_retrieval_loss() -> None:
     logits, batch = drawn(6)
     twice = logits._replace(query=tf.concat([logits.query] * 2, 0))
-    doubled = softmax_loss(twice, asked(tf.concat([batch.logit] * 2, 0), [*batch.positives.place.numpy()] * 2))
+    doubled = softmax_loss(twice, asked(tf.concat([batch.logit] * 2, 0), [*np.asarray(batch.positives.place)] * 2))
     assert float(doubled) == pytest.approx(float(softmax_loss(logits, batch)), rel=1e-6)
 
 

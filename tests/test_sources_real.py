@@ -32,7 +32,7 @@ def test_every_real_file_is_read_whole(
     real_data: Path, tmp_path: Path, source: str, format: str, read: int, customers: int, products: int
 ) -> None:
     key = "parent" if "2023/Sub" in source else "id"
-    info = prepare(real_data / source, tmp_path / "out", PrepareConfig(product_key=key)).info
+    info = prepare(real_data / source, tmp_path / "out", PrepareConfig.of(product_key=key)).info
     counts = info.counts
     assert (info.format, counts.read, counts.rejected) == (format, read, {})
     assert (counts.customers, counts.products) == (customers, products)

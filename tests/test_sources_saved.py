@@ -11,8 +11,9 @@ import pytest
 from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews import checks, sources
-from amzrec.reviews.engines import engine
+from amzrec.reviews import checks, engines, sources
+from amzrec.reviews.engines.protocol import Engine, union
+from amzrec.reviews.relation import Source
 from amzrec.reviews.sources import saved
 
 FIELDS = {
@@ -35,8 +36,10 @@ def save(folder: Path, nested: bool, compression: str | None = None) -> Path:
     return folder
 
 
-def rows_of(source: sources.Source) -> list[dict[str, Any]]:
-    return engine.union([checks.checked(source, part, "id") for part in source.parts]).to_pyarrow().to_pylist()
+def rows_of(engine: Engine, source: Source) -> list[dict[str, Any]]:
+    relation = union([checks.checked(source, part, "id") for part in source.parts])
+    rows: list[dict[str, Any]] = engine.fetch(relation).to_pylist()
+    return rows
 
 
 @pytest.mark.parametrize(("nested", "compression"), [(True, None), (False, None), (True, "GZIP")])
@@ -44,10 +47,11 @@ def test_a_saved_dataset_reads_nested_or_flat_and_compressed_or_not(
     tmp_path: Path, nested: bool, compression: str | None
 ) -> None:
     folder = save(tmp_path / "saved", nested, compression)
-    con = engine.connect(tmp_path)
-    source = sources.open_source(con, str(folder), PrepareConfig(), tmp_path)
+    engine = engines.connect(tmp_path)
+    source = sources.open_source(engine, str(folder), PrepareConfig(), tmp_path)
     found = {
-        (r["customer_id"], r["product_id"], r["product_title"], r["stars"], r["timestamp"]) for r in rows_of(source)
+        (r["customer_id"], r["product_id"], r["product_title"], r["stars"], r["timestamp"])
+        for r in rows_of(engine, source)
     }
     assert found == {("007", "B1", "Café", 5.0, 1440979200), ("7", "B2", "bad \ufffd byte", 2.0, 86400)}
     assert (source.format, source.scale) == ("tensorflow", (1.0, 5.0))
@@ -58,11 +62,11 @@ def test_a_saved_dataset_with_other_columns_asks_for_columns(tmp_path: Path) -> 
 
     folder = tmp_path / "saved"
     tf.data.Dataset.from_tensor_slices({"a": ["u"], "b": ["p"]}).save(str(folder))
-    con = engine.connect(tmp_path)
+    engine = engines.connect(tmp_path)
     with pytest.raises(AmzrecError, match=r"columns a, b.*--columns customer=a,product=b"):
-        sources.open_source(con, str(folder), PrepareConfig(), tmp_path)
-    source = sources.open_source(con, str(folder), PrepareConfig(columns="customer=a,product=b"), tmp_path)
-    assert [(r["customer_id"], r["product_id"], r["stars"]) for r in rows_of(source)] == [("u", "p", None)]
+        sources.open_source(engine, str(folder), PrepareConfig(), tmp_path)
+    source = sources.open_source(engine, str(folder), PrepareConfig(columns="customer=a,product=b"), tmp_path)
+    assert [(r["customer_id"], r["product_id"], r["stars"]) for r in rows_of(engine, source)] == [("u", "p", None)]
 
 
 def test_the_order_of_columns_does_not_depend_on_the_order_that_tensorflow_loads_them_in() -> None:
@@ -78,12 +82,12 @@ def test_a_damaged_saved_dataset_is_an_error(tmp_path: Path) -> None:
     for file in folder.rglob("*.snapshot"):
         file.write_bytes(b"nonsense" * 10)
     with pytest.raises(AmzrecError, match=r"cannot be read.*Save it again"):
-        sources.open_source(engine.connect(tmp_path), str(folder), PrepareConfig(), tmp_path)
+        sources.open_source(engines.connect(tmp_path), str(folder), PrepareConfig(), tmp_path)
 
 
 def test_an_unknown_tfds_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(AmzrecError, match="tfds:movielens/100k, 1m"):
-        saved.open_tfds(None, "tfds:mnist", tmp_path)
+        saved.open_tfds(engines.connect(tmp_path), "tfds:mnist", tmp_path)
 
 
 @pytest.mark.real

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ibis
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,22 +11,22 @@ from hypothesis import strategies as st
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews import coded, split
+from amzrec.reviews import engines, ids, split
+from amzrec.reviews.engines.protocol import Engine
 
 Rows = list[tuple[str, str, int | None]]  # customer, product, time
 
 
 @pytest.fixture(scope="module")
-def con() -> Any:
-    return ibis.duckdb.connect()
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return engines.connect(tmp_path_factory.mktemp("engine"))
 
 
-def parts_of(con: Any, rows: Rows, split_name: str, **settings: Any) -> dict[tuple[str, str], int]:
+def parts_of(engine: Engine, rows: Rows, split_name: str, **settings: Any) -> dict[tuple[str, str], int]:
     """(customer, product) → part of the split of these reviews."""
-    for table in ("product_told", "customer_ids", "product_ids"):
-        con.drop_table(table, force=True)
+    engine.drop(ids.PRODUCT_FACTS, ids.CUSTOMER_IDS, ids.PRODUCT_IDS)
     columns = list(zip(*rows, strict=True))
-    clean = con.create_table(
+    clean = engine.create_table(
         "clean",
         pa.table(
             {
@@ -35,18 +34,17 @@ def parts_of(con: Any, rows: Rows, split_name: str, **settings: Any) -> dict[tup
                 "product_id": pa.array(columns[1], pa.string()),
                 "timestamp": pa.array(columns[2], pa.int64()),
                 "stars": pa.array([5.0] * len(rows), pa.float32()),
-                "given": pa.array([False] * len(rows)),
+                "is_test": pa.array([False] * len(rows)),
             }
         ),
         overwrite=True,
     )
-    config = PrepareConfig(split=split_name, **settings)
-    clean = coded.hashed(con, clean)
-    coded.keep_ids(con, clean, [])
-    reviews = clean.mutate(part=split.early(clean, config))
-    done = split.parts(con, reviews, config).join(con.table("customer_ids"), "customer")
-    done = done.join(con.table("product_ids"), "product").select("customer_id", "product_id", "part")
-    return {(r["customer_id"], r["product_id"]): r["part"] for r in con.to_pyarrow(done).to_pylist()}
+    config = PrepareConfig.of(split=split_name, **settings)
+    clean = ids.hashed(engine, clean)
+    ids.keep_ids(engine, clean, [])
+    reviews = clean.mutate(part=split.part_at_once(clean, config)).drop("customer_id", "product_id")
+    done = ids.with_ids(engine, split.with_part(engine, reviews, config))
+    return {(r["customer_id"], r["product_id"]): r["part"] for r in engine.fetch(done).to_pylist()}
 
 
 def rows_with(reviews_of: dict[str, int]) -> Rows:
@@ -54,21 +52,21 @@ def rows_with(reviews_of: dict[str, int]) -> Rows:
     return [(c, f"p{i}", i) for c, n in reviews_of.items() for i in range(n)]
 
 
-def test_one_review_trains_two_have_a_test_and_three_also_a_valid_one(con: Any) -> None:
-    found = parts_of(con, rows_with({"one": 1, "two": 2, "three": 3}), "leave-last-out")
+def test_one_review_trains_two_have_a_test_and_three_also_a_valid_one(engine: Engine) -> None:
+    found = parts_of(engine, rows_with({"one": 1, "two": 2, "three": 3}), "leave-last-out")
     assert found[("one", "p0")] == split.TRAIN
     assert [found[("two", f"p{i}")] for i in range(2)] == [split.TRAIN, split.TEST]
     assert [found[("three", f"p{i}")] for i in range(3)] == [split.TRAIN, split.VALID, split.TEST]
 
 
-def test_leave_last_out_without_valid_keeps_the_one_before_the_last_in_train(con: Any) -> None:
-    found = parts_of(con, rows_with({"u": 3}), "leave-last-out", valid=0)
+def test_leave_last_out_without_valid_keeps_the_one_before_the_last_in_train(engine: Engine) -> None:
+    found = parts_of(engine, rows_with({"u": 3}), "leave-last-out", valid=0)
     assert [found[("u", f"p{i}")] for i in range(3)] == [split.TRAIN, split.TRAIN, split.TEST]
 
 
-def test_reviews_of_the_same_time_stay_on_one_side_of_a_temporal_split(con: Any) -> None:
+def test_reviews_of_the_same_time_stay_on_one_side_of_a_temporal_split(engine: Engine) -> None:
     rows: Rows = [("u", f"p{i}", [1, 1, 1, 2, 3, 3, 3, 3, 4, 4][i]) for i in range(10)]
-    found = parts_of(con, rows, "temporal", test=0.3, valid=0.25)
+    found = parts_of(engine, rows, "temporal", test=0.3, valid=0.25)
     # a share of .3 is 3 of 10: the nearest boundary is 2 (time 4), as 6 (times 3 and 4) is further away
     assert {p for p, part in found.items() if part == split.TEST} == {("u", "p8"), ("u", "p9")}
     # .25 of the 8 left is 2: 4 reviews (time 3) is the nearest boundary
@@ -76,42 +74,42 @@ def test_reviews_of_the_same_time_stay_on_one_side_of_a_temporal_split(con: Any)
 
 
 @pytest.mark.parametrize("name", ["temporal", "leave-last-out"])
-def test_a_split_by_time_says_how_many_reviews_have_no_time(con: Any, name: str) -> None:
+def test_a_split_by_time_says_how_many_reviews_have_no_time(engine: Engine, name: str) -> None:
     with pytest.raises(AmzrecError, match=r"1 of 2 have none.*--split random"):
-        parts_of(con, [("u", "p", 1), ("u", "q", None)], name)
+        parts_of(engine, [("u", "p", 1), ("u", "q", None)], name)
 
 
-def test_a_temporal_split_of_one_single_time_is_an_error(con: Any) -> None:
+def test_a_temporal_split_of_one_single_time_is_an_error(engine: Engine) -> None:
     with pytest.raises(AmzrecError, match="all 2 have the same time"):
-        parts_of(con, [("u", "p", 7), ("u", "q", 7)], "temporal")
+        parts_of(engine, [("u", "p", 7), ("u", "q", 7)], "temporal")
 
 
-def test_per_customer_takes_a_rounded_share_of_each_and_never_all(con: Any) -> None:
-    found = parts_of(con, rows_with({"ten": 10, "two": 2, "one": 1}), "per-customer", test=0.2, valid=0.25)
+def test_per_customer_takes_a_rounded_share_of_each_and_never_all(engine: Engine) -> None:
+    found = parts_of(engine, rows_with({"ten": 10, "two": 2, "one": 1}), "per-customer", test=0.2, valid=0.25)
     sizes = {c: sorted(part for (customer, _), part in found.items() if customer == c) for c in ("ten", "two", "one")}
     assert sizes["ten"] == [split.TRAIN] * 6 + [split.VALID] * 2 + [split.TEST] * 2  # 10 · .2 test, 8 · .25 valid
     assert sizes["two"] == [split.TRAIN, split.VALID]  # round(.4) = 0 test, 2 · .25 = .5 rounds to 1 valid
     assert sizes["one"] == [split.TRAIN]
 
 
-def test_random_shares_are_met_within_sampling_error(con: Any) -> None:
-    found = list(parts_of(con, rows_with({f"u{i}": 10 for i in range(400)}), "random", test=0.2, valid=0.1).values())
+def test_random_shares_are_met_within_sampling_error(engine: Engine) -> None:
+    found = list(parts_of(engine, rows_with({f"u{i}": 10 for i in range(400)}), "random", test=0.2, valid=0.1).values())
     # 4,000 draws: standard deviation of the share .0063 (test) and .0048 (valid of the rest)
     assert found.count(split.TEST) / 4000 == pytest.approx(0.2, abs=0.026)
     assert found.count(split.VALID) / 4000 == pytest.approx(0.08, abs=0.02)
 
 
-def test_a_random_split_does_not_depend_on_the_order_of_rows_but_on_the_seed(con: Any) -> None:
+def test_a_random_split_does_not_depend_on_the_order_of_rows_but_on_the_seed(engine: Engine) -> None:
     rows = rows_with({f"u{i}": 5 for i in range(40)})
-    first = parts_of(con, rows, "random")
-    assert parts_of(con, rows[::-1], "random") == first
-    assert parts_of(con, rows, "random", seed=43) != first
+    first = parts_of(engine, rows, "random")
+    assert parts_of(engine, rows[::-1], "random") == first
+    assert parts_of(engine, rows, "random", seed=43) != first
 
 
-def test_a_random_split_is_the_md5_that_anybody_can_compute(con: Any) -> None:
+def test_a_random_split_is_the_md5_that_anybody_can_compute(engine: Engine) -> None:
     import hashlib
 
-    found = parts_of(con, rows_with({f"u{i}": 1 for i in range(50)}), "random", test=0.3, valid=0)
+    found = parts_of(engine, rows_with({f"u{i}": 1 for i in range(50)}), "random", test=0.3, valid=0)
     for (customer, product), part in found.items():
         digest = hashlib.md5(f"{customer}\x1f{product}\x1f42".encode()).hexdigest()
         assert part == (split.TEST if int(digest[:8], 16) < round(0.3 * 2**32) else split.TRAIN)
@@ -125,10 +123,10 @@ reviews = st.dictionaries(
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=reviews, name=st.sampled_from(["random", "per-customer", "temporal", "leave-last-out"]))
 def test_every_kept_review_is_in_exactly_one_part_and_train_is_older_than_test(
-    con: Any, rows: dict[tuple[str, str], int], name: str
+    engine: Engine, rows: dict[tuple[str, str], int], name: str
 ) -> None:
     try:
-        found = parts_of(con, [(c, p, t) for (c, p), t in rows.items()], name)
+        found = parts_of(engine, [(c, p, t) for (c, p), t in rows.items()], name)
     except AmzrecError:
         assert name == "temporal"
         assert len(set(rows.values())) < 3

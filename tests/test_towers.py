@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_a_product_with_a_sparse_matrix_and_its_gradient_equal_the_dense_ones() 
     np.add.at(dense, (segment, column), weight)
     upstream = tf.constant(rng.normal(size=(6, 3)), tf.float32)
     matrix = SparseMatrix(np.stack([segment, column], 1), weight, np.array([6, 4]))
-    products = (
+    products: tuple[Callable[[], Any], ...] = (
         lambda: multiply(matrix, table),
         lambda: sparse_matmul(tf.constant(segment), tf.constant(column), tf.constant(weight), table, 6),
     )

@@ -144,10 +144,11 @@ def test_the_towers_of_the_reference_train_and_answer(board: Dataset, tmp_path: 
 
 
 def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tmp_path: Path) -> None:
-    for name, settings in {
+    ways: dict[str, dict[str, Any]] = {
         "batch": {"negatives": "batch", "hard_negatives": 5},
         "hidden": {"mask_positives": True},
-    }.items():
+    }
+    for name, settings in ways.items():
         run = amzrec.train(no_valid, tmp_path / name, SMALL.replace(rating_weight=0.0, epochs=15, **settings))
         scores = run.vectors.retrieval_query[1:] @ run.vectors.retrieval_candidate[1:].T
         own = (np.arange(20)[:, None] % 2) == (np.arange(20) % 2)

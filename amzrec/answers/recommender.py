@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from amzrec.answers.index import ExactIndex, Index
+from amzrec.answers.names import nearest, nearest_products
 from amzrec.answers.ranks import best
+from amzrec.arrays import Array, Bools, Floats, Rows
 from amzrec.errors import AmzrecError
-from amzrec.store.strings import Strings
 from amzrec.store.vectors import Vectors
 
 RATED_AT_ONCE = 1 << 16  # pairs whose features are held at once
-SHORTLIST = 2000  # names compared letter by letter when a product is not found
-NEIGHBOURS = 100  # names before and after the place where the missing one would stand in order
-
-Floats = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int32]
-Array = npt.NDArray[Any]
+LOOKED_AT = 2001  # rows of the history vectors that tell whether a run has histories at all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,128 +57,146 @@ class Recommender:
         """Whether the run learned from stars at all (clicks alone have none)."""
         return self.vectors.head.mean is not None
 
+    # --- who and what
+
     def customer(self, customer_id: str) -> int:
-        """The row of this customer, 0 for one that the dataset does not have."""
+        """Find the row of a customer; 0 for one that the dataset does not have."""
         return (self.vectors.customer_ids.find(customer_id) or 0) if customer_id else 0
 
     def knows(self, customer: int) -> bool:
-        """Whether the model was fitted on reviews of this customer row."""
+        """Tell whether the model was fitted on reviews of this customer row."""
         return customer > 0 and int(self.vectors.customer_counts[customer]) > 0
 
     def product(self, name: str) -> int:
-        """The row of a product, by id or else by exact title; AmzrecError with the nearest names for an unknown one."""
+        """Find the row of a product by its id, or else by its exact title.
+
+        Raises AmzrecError with the nearest names for an unknown one.
+        """
         row = self.vectors.product_ids.find(name) or self.vectors.titles.find(name) if name else None
         if not row:
-            near = nearest_names(name, self.vectors)
+            near = nearest_products(name, self.vectors)
             hint = f"; the nearest are: {' | '.join(near)}" if near else ""
             raise AmzrecError(f"there is no product {name!r} in this run (neither as id nor as title){hint}")
         return row
 
-    def having(self, wanted: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """[M] which candidates have the features `wanted`, each "name=value": of every name one of its values.
+    def having(self, wanted: Sequence[str]) -> Bools:
+        """Tell which candidates [M] have the features `wanted`, each "name=value": of every name one of its values.
 
-        AmzrecError for a feature that no product has, with the nearest ones.
+        Raises AmzrecError for a feature that no product has, with the nearest ones.
         """
-        v = self.vectors
-        names = [v.features[row] for row in range(len(v.features))] if v.features else []
-        groups: dict[str, list[int]] = {}
+        rows_of_name: dict[str, list[int]] = {}
         for feature in wanted:
-            row = v.features.find(feature) if v.features else None
-            if row is None:
-                near = difflib.get_close_matches(feature, names, n=3, cutoff=0.5) or sorted(names)[:3]
-                hint = (
-                    f"; such as {' | '.join(near)}"
-                    if near
-                    else ": the reviews it was trained on told no features of products"
-                )
-                raise AmzrecError(f"no product of this run has the feature {feature!r} (name=value){hint}")
-            groups.setdefault(feature.partition("=")[0], []).append(row)
-        left = np.ones(len(v.product_ids), np.bool_)
-        for rows in groups.values():
-            product, features = v.features_of_products.pairs()
-            left &= np.bincount(product[np.isin(features, rows)], minlength=len(left)) > 0
-        found: npt.NDArray[np.bool_] = left[self.candidates]
-        return found
+            rows_of_name.setdefault(feature.partition("=")[0], []).append(self._feature(feature))
+        have = np.ones(len(self.vectors.product_ids), np.bool_)
+        product, feature_of = self.vectors.features_of_products.pairs()
+        for rows in rows_of_name.values():
+            have &= np.bincount(product[np.isin(feature_of, rows)], minlength=len(have)) > 0
+        candidates: Bools = have[self.candidates]
+        return candidates
+
+    def _feature(self, feature: str) -> int:
+        """Find the row of a feature "name=value"; AmzrecError with the nearest ones for an unknown one."""
+        features = self.vectors.features
+        row = features.find(feature) if features else None
+        if row is None:
+            hint = ": the reviews it was trained on told no features of products"
+            if features:
+                names = [features[row] for row in range(len(features))]
+                hint = f"; such as {' | '.join(nearest(feature, names) or sorted(names)[:3])}"
+            raise AmzrecError(f"no product of this run has the feature {feature!r} (name=value){hint}")
+        return row
 
     def only(self, wanted: Sequence[str]) -> Recommender:
-        """The same answers from the candidates that have these features alone; exact search, as they are few."""
+        """Return a recommender of the candidates that have these features; its search is exact, as they are few."""
         if not wanted:
             return self
-        left = self.having(wanted)
-        return Recommender(self.vectors, ExactIndex(self.candidate_vectors[left], self.candidates[left]))
+        have = self.having(wanted)
+        return Recommender(self.vectors, ExactIndex(self.candidate_vectors[have], self.candidates[have]))
 
     def seen(self, customer: int, parts: Sequence[int] | None = None) -> tuple[Rows, Floats]:
-        """Products and stars (NaN for none) that a customer reviewed; of `parts` (0 train, 1 valid, 2 test) only."""
-        mine = self.vectors.seen.span(customer)
-        product, stars = self.vectors.seen_product[mine], self.vectors.seen_stars[mine]
+        """Return the products and stars (NaN for none) that a customer reviewed.
+
+        `parts` keeps those of some parts only: 0 train, 1 valid, 2 test.
+        """
+        reviews = self.vectors.seen.span(customer)
+        product, stars = self.vectors.seen_product[reviews], self.vectors.seen_stars[reviews]
         if parts is not None:
-            kept = np.isin(self.vectors.seen_part[mine], parts)
+            kept = np.isin(self.vectors.seen_part[reviews], parts)
             product, stars = product[kept], stars[kept]
         return product, stars
 
+    # --- queries
+
     def query(self, customer: int) -> Query:
-        """The stored query of a customer row; row 0 is the unknown customer, answered by popularity."""
+        """Return the stored query of a customer row; row 0 is the unknown customer, answered by popularity."""
         return Query(self.vectors.retrieval_query[customer], self.vectors.rating_query[customer])
 
     def fold_in(self, customer: int, liked: Rows, stars: Floats | None = None) -> Query:
-        """The query of a customer row (0: a new customer) after more reviews, without retraining.
+        """Compute the query of a customer row (0: a new customer) after more reviews, without retraining.
 
         `liked` are product rows, `stars` what was given to each (NaN or None: a click, which adds no residual).
-        x = base + (sum of bags + sum of residual * residual vectors) / sqrt(n + 1) over the n fitted and liked
-        reviews (Koren 2008, SVD++, eq. 15, with residuals beside the clicks): what the towers compute, so nothing new
-        gives the stored query. Products that are in the history already are not counted twice. AmzrecError where the
-        run has no histories (--features ids) or reads them in order (--history sequence).
+        x = base + (Σ bags + Σ residual · residual vectors) / √(n + 1) over the n fitted and liked reviews (Koren 2008,
+        SVD++, eq. 15, with residuals beside the clicks): what the towers compute, so that nothing new gives the stored
+        query. Products that are in the history already are not counted twice. Raises AmzrecError where the run has no
+        histories (--features ids) or reads them in order (--history sequence).
         """
         v, head = self.vectors, self.vectors.head
-        if len(liked) and head.history == "sequence":
-            raise AmzrecError(
-                "this run cannot use liked products: it was trained with --history sequence, which reads products in "
-                "the order of their time. Train without it, or leave --liked out"
-            )
-        if len(liked) and not np.any(v.history_bag[: SHORTLIST + 1]):
-            raise AmzrecError(
-                "this run cannot use liked products: it was trained with --features ids, which has no histories. "
-                "Train with --features full, or leave --liked out"
-            )
+        if len(liked):
+            self._need_histories()
         product, given = self.seen(customer, head.fit_tags)
-        fresh = ~np.isin(liked, product)
+        new = ~np.isin(liked, product)
         added = np.full(len(liked), np.nan, np.float32) if stars is None else np.asarray(stars, np.float32)
-        product = np.concatenate([product, np.asarray(liked, np.int32)[fresh]])
-        given = np.concatenate([given, added[fresh]]).astype(np.float64)
+        product = np.concatenate([product, np.asarray(liked, np.int32)[new]])
+        given = np.concatenate([given, added[new]]).astype(np.float64)
         rated = ~np.isnan(given)
         mean = head.mean or 0.0
         bias = float((given[rated] - mean).sum() / (rated.sum() + head.bias_shrinkage))
         residual = np.where(rated, given - mean - v.product_bias[product] - bias, 0.0)
         history = v.history_bag[product].sum(axis=0, dtype=np.float64) + residual @ v.history_residual[product]
         x = v.query_base[customer] + history / np.sqrt(len(product) + 1)
-        stored = v.rating_query[customer]
-        additive = stored[-1] + head.bias_weight * (bias - stored[-2])
+        before = v.rating_query[customer]  # with the bias of the fitted reviews alone
+        additive = before[-1] + head.bias_weight * (bias - before[-2])
         return Query(
             np.append(x[: head.retrieval_dims] / head.temperature, 1.0).astype(np.float32),
             np.concatenate([x[head.rating_start :], [bias, additive]]).astype(np.float32),
         )
 
+    def _need_histories(self) -> None:
+        """Raise AmzrecError where products that a person likes cannot be folded in."""
+        if self.vectors.head.history == "sequence":
+            raise AmzrecError(
+                "this run cannot use liked products: it was trained with --history sequence, which reads products in "
+                "the order of their time. Train without it, or leave --liked out"
+            )
+        if not np.any(self.vectors.history_bag[:LOOKED_AT]):
+            raise AmzrecError(
+                "this run cannot use liked products: it was trained with --features ids, which has no histories. "
+                "Train with --features full, or leave --liked out"
+            )
+
+    # --- answers
+
     def retrieve(self, queries: Floats, k: int, exclude: Sequence[Rows] | None = None) -> tuple[Rows, Floats]:
-        """Product rows and scores [B, k], best first, short lists padded with row 0 and -inf (see Index.search)."""
+        """Return product rows and scores [B, k], best first, short lists padded with row 0 and -inf (Index.search)."""
         return self.index.search(queries, k, exclude)
 
     def rate(self, queries: Floats, products: Rows, clip: bool = True) -> Floats:
-        """Predicted stars [B] for rating queries [B, K + 2] and product rows [B], on the scale of the source.
+        """Predict the stars [B] of rating queries [B, K + 2] and product rows [B], on the scale of the source.
 
         `clip=False` gives the raw values, whose order has no ties at the ends of the scale.
         """
-        head, out = self.vectors.head, np.empty(len(products), np.float32)
+        head, stars = self.vectors.head, np.empty(len(products), np.float32)
         for start in range(0, len(products), RATED_AT_ONCE):
             part = slice(start, start + RATED_AT_ONCE)
-            out[part] = self._raw_stars(queries[part], self.vectors.rating_candidate[products[part]])
-        return np.clip(out, head.low, head.high) if clip else out
+            stars[part] = self._raw_stars(queries[part], self.vectors.rating_candidate[products[part]])
+        return np.clip(stars, head.low, head.high) if clip else stars
 
     def _raw_stars(self, q: Floats, v: Floats) -> Floats:
-        """mean + additive terms + weighted dot product + MLP, for aligned [b, K + 2]."""
+        """Compute mean + additive terms + weighted dot product + MLP, for aligned [b, K + 2]; see Vectors."""
         cross = q[:, :-2] * v[:, :-2]  # [b, K]
         stars = (self.vectors.head.mean or 0.0) + q[:, -1] + v[:, -1] + cross @ self.vectors.rating_weight
         if self.vectors.layers:
-            hidden = np.concatenate([q[:, :-1], v[:, :-1], cross], axis=1)  # [b, 3K + 2]
+            hidden: Array = np.concatenate([q[:, :-1], v[:, :-1], cross], axis=1)  # [b, 3K + 2]
             for number, (kernel, bias) in enumerate(self.vectors.layers):
                 hidden = hidden @ kernel + bias
                 if number < len(self.vectors.layers) - 1:
@@ -194,54 +205,16 @@ class Recommender:
         return np.asarray(stars, np.float32)
 
     def similar(self, product: int, k: int) -> tuple[Rows, Floats]:
-        """The k candidates [k] with the largest inner product with a product row, without itself and popularity b.
+        """Return the k candidates [k] with the largest inner product with a product row, without popularity b.
 
         Not the cosine: the length of a vector says how sure the model is of its direction, and without it rarely
-        reviewed products come first (LOG.md). Fewer than k where the catalogue is smaller; products whose vector is 0,
-        of which nothing is known, are left out.
+        reviewed products come first (LOG.md). Fewer than k come where the catalogue is smaller; the product itself, and
+        products whose vector is 0, of which nothing is known, are left out.
         """
         vectors = self.candidate_vectors[:, :-1]
         scores = vectors @ np.asarray(self.vectors.retrieval_candidate[product, :-1], np.float32)  # [M]
         known = np.any(vectors, axis=1)
         scores = np.where(known & (self.candidates != product), scores, -np.inf).astype(np.float32)
-        place = best(scores[None, :], k)[0]
-        place = place[place >= 0]
-        return self.candidates[place], scores[place]
-
-
-def nearest_names(name: str, vectors: Vectors, n: int = 3) -> list[str]:
-    """Titles, or ids where there are none, that are spelled most like `name`; at once also for a million products.
-
-    Only a shortlist is compared letter by letter: names that hold a word of `name`, neighbours in order, and the
-    most reviewed products.
-    """
-    names = vectors.titles if len(vectors.titles.blob) else vectors.product_ids
-    rows = [*_holding(name, names), *_neighbours(name, names), *range(1, min(len(names), SHORTLIST))]
-    if names is not vectors.product_ids:
-        ids = [vectors.product_ids[row] for row in _neighbours(name, vectors.product_ids)]
-    else:
-        ids = []
-    spelled = {text.casefold(): text for text in [*(names[row] for row in dict.fromkeys(rows)), *ids] if text}
-    return [spelled[key] for key in difflib.get_close_matches(name.casefold(), spelled, n, 0.5)]
-
-
-def _holding(name: str, names: Strings) -> list[int]:
-    """Rows whose name holds one of the three longest words of `name`, at most SHORTLIST / 4 for each word."""
-    text, found = bytes(names.blob).lower(), list[int]()
-    for word in sorted({w for w in name.lower().encode().split() if len(w) > 2}, key=len, reverse=True)[:3]:
-        place, hits = text.find(word), 0
-        while place >= 0 and hits < SHORTLIST // 4:
-            row = int(np.searchsorted(names.offsets, place, side="right")) - 1
-            found.append(row)
-            hits += 1
-            place = text.find(word, int(names.offsets[row + 1]))
-    return found
-
-
-def _neighbours(name: str, names: Strings) -> list[int]:
-    """Rows around the place where `name` would stand among the sorted names."""
-    key, low, high = name.encode(), 0, len(names)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if names.raw(names.order[middle]) < key else (low, middle)
-    return [int(row) for row in names.order[max(0, low - NEIGHBOURS) : low + NEIGHBOURS]]
+        columns = best(scores[None, :], k)[0]
+        columns = columns[columns >= 0]
+        return self.candidates[columns], scores[columns]

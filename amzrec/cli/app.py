@@ -244,7 +244,7 @@ def recommend(
     """List the best products for a customer."""
     from amzrec.cli import reports
     from amzrec.commands.recommend import recommend as verb
-    from amzrec.commands.recommend import recommend_all
+    from amzrec.commands.recommend_all import recommend_all
 
     choices: dict[str, Any] = {"k": k, "only": tuple(only or ()), "include_seen": include_seen, "sort": sort}
     if all:
@@ -273,7 +273,7 @@ def rate(
 ) -> None:
     """Predict the stars a customer would give, best first."""
     from amzrec.cli import reports
-    from amzrec.commands.recommend import rate as verb
+    from amzrec.commands.rate import rate as verb
 
     document = verb(customer_id, products, run)
     show(document, json, lambda: reports.products(document["ratings"], width()))
@@ -289,7 +289,7 @@ def similar(
 ) -> None:
     """List the products most like one."""
     from amzrec.cli import reports
-    from amzrec.commands.recommend import similar as verb
+    from amzrec.commands.similar import similar as verb
 
     document = verb(product, run, k=k)
     show(document, json, lambda: reports.products(document["similar"], width()))

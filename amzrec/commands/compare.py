@@ -9,6 +9,7 @@ from amzrec.commands.evaluate import evaluate, write_json
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.evaluation import metrics
+from amzrec.reviews.cache import dataset_of
 from amzrec.store.dataset import Dataset
 from amzrec.store.folders import writing
 from amzrec.store.run import RUNS
@@ -34,13 +35,13 @@ def compare(
     "runs", "picture"}, each part as in metrics.json; the picture leaves out what was not trained. Runs that are in
     the way are refused before anything is trained, unless `overwrite`.
     """
-    from amzrec.commands.train import resolve, train
+    from amzrec.commands.train import train
 
     root, config = Path(root), config or TrainConfig()
     in_the_way = [str(root / name) for name in MODELS if (root / name).exists()]
     if in_the_way and not overwrite:
         raise AmzrecError(f"{in_the_way[0]} exists already: choose another folder, or add --overwrite to replace it")
-    dataset = resolve(source, prepare, progress)
+    dataset = dataset_of(source, prepare, progress=progress)
     found, runs = dict[str, Any](), dict[str, str]()
     for name, weights in MODELS.items():
         if name == "joint" and config.rating_weight > 0 and config.retrieval_weight > 0:

@@ -13,6 +13,7 @@ from amzrec.errors import SILENT, Progress
 from amzrec.evaluation.baselines import DatedBaseline, PopularityBaseline, all_baselines, popularity
 from amzrec.evaluation.judge import groups_of, judge
 from amzrec.evaluation.testset import line_up_test
+from amzrec.reviews.cache import dataset_of
 from amzrec.store.dataset import NO_TIME, PARTS, Dataset, Reviews
 from amzrec.store.documents import plain
 from amzrec.store.folders import whole_file
@@ -40,9 +41,7 @@ def describe(
     "cold" and "baselines" speak of the test rows, as metrics.json does, with train + valid as what is known. What the
     data does not have is None. Raises AmzrecError as `prepare` does, and where the picture cannot be written.
     """
-    from amzrec.commands.train import resolve
-
-    dataset = resolve(source, config, progress)
+    dataset = dataset_of(source, config, progress=progress)
     parts = {name: getattr(dataset, name) for name in PARTS}
     reviews = Reviews.concat(list(parts.values()))
     customers, products = np.unique(reviews.customer), np.unique(reviews.product)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from amzrec.answers.index import avx2
+from amzrec.answers.scann import avx2
 from amzrec.errors import AmzrecError
 from amzrec.store.run import RUNS
 
@@ -35,7 +35,7 @@ tell(tensorflow=tf.__version__, cuda=tf.test.is_built_with_cuda(),
      gpus=[tf.config.experimental.get_device_details(d).get("device_name", d.name)
            for d in tf.config.list_physical_devices("GPU")])
 tell(tfrs=import_tfrs().__version__)
-from amzrec.answers.index import without_scann
+from amzrec.answers.scann import without_scann
 reason = without_scann()
 if reason is None:
     from scann.scann_ops.py import scann_ops
@@ -204,7 +204,7 @@ def sample() -> Iterator[Check]:
 
 def folders() -> Iterator[Check]:
     """Where runs and prepared datasets go."""
-    from amzrec.commands.prepare import cache_folder
+    from amzrec.reviews.cache import cache_folder
 
     yield writable("runs folder", RUNS, "change to a folder where you may write, or use --run elsewhere")
     yield writable("cache folder", cache_folder(), "set AMZREC_CACHE to a folder where you may write")

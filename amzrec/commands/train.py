@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from amzrec.commands.prepare import cached
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
-from amzrec.store.dataset import Dataset, is_dataset, open_dataset
+from amzrec.reviews.cache import dataset_of
+from amzrec.store.dataset import Dataset
 from amzrec.store.folders import alone, cannot_write, replace_folder
 from amzrec.store.run import RUN, RUNS, Run, open_run
 from amzrec.training.session import STATE, Session, tidy
@@ -44,7 +44,7 @@ def train(
         raise AmzrecError(
             f"{folder} is not a run folder (it has no {RUN}), so it is not replaced: choose another --run"
         )
-    dataset = resolve(source, prepare, progress)
+    dataset = dataset_of(source, prepare, progress=progress)
     recipe = resolved(dataset, config)
     work = folder.parent / f".{folder.name}.training"
     try:
@@ -76,19 +76,6 @@ def free_name(config: TrainConfig, resume: bool) -> Path:
             return RUNS / unfinished[-1].parent.name[1 : -len(".training")]
     names = [name, *(f"{name}-{number}" for number in range(2, 10_000))]
     return next(RUNS / n for n in names if not (RUNS / n).exists())
-
-
-def resolve(source: str | Path | Dataset | None, prepare: PrepareConfig | None, progress: Progress) -> Dataset:
-    """The dataset itself, the dataset folder of that name, or the source prepared into the cache."""
-    if isinstance(source, Dataset):
-        return source
-    if source is not None and is_dataset(Path(source)):
-        if prepare is not None and prepare != PrepareConfig():
-            raise AmzrecError(
-                f"{source} is a prepared dataset: how it was split is fixed. Give the options to amzrec prepare"
-            )
-        return open_dataset(source)
-    return cached(source, prepare or PrepareConfig(), progress=progress)
 
 
 def resolved(dataset: Dataset, config: TrainConfig) -> Recipe:

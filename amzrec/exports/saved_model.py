@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.answers.index import DEEP, REORDER, REORDER_LEAST, WIDE, configure
+from amzrec.answers.scann import DEEP, REORDER, REORDER_LEAST, WIDE, configure
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import Vectors

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from amzrec.answers.index import avx2
+from amzrec.answers.scann import avx2
 from amzrec.errors import AmzrecError
 
 FLAG = "TF_USE_LEGACY_KERAS"  # tensorflow-recommenders 0.7 is written for Keras 2, which tf-keras still provides

@@ -66,7 +66,7 @@ def take(variable: Any, rows: Any) -> Any:
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def rows_of(handle: Any) -> Any:
         taken = tf.raw_ops.ResourceGather(resource=handle, indices=rows, dtype=variable.dtype)
-        return taken, lambda upstream: tf.IndexedSlices(upstream, rows, variable.shape.as_list())
+        return taken, lambda upstream: tf.IndexedSlices(upstream, rows, tf.constant(variable.shape.as_list()))
 
     return rows_of(variable.handle)
 

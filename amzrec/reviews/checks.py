@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import ibis
 import pyarrow.parquet as pq
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews.sources.relation import BROKEN, Part, Source
+from amzrec.reviews.engines.protocol import Column, Table
+from amzrec.reviews.relation import BROKEN, Part, Source
 
 NO_CUSTOMER = "no customer"
 NO_PRODUCT = "no product"
 NO_TITLE = "no product title"
 NO_STARS = "stars are no number"
 OFF_SCALE = "stars off the scale"
-FINER = 100_000_000_000  # above: milliseconds (as seconds it would be the year 5138); likewise from there
+# A larger count is of milliseconds (of seconds it would be the year 5138); 1000 times that: of micro-, then nanoseconds
+FINER = 100_000_000_000
 AMERICAN = r"^(\d{1,2})[/ ](\d{1,2})(?:/|, )(\d{4})$"  # 8/31/2015, and 02 26, 2014 of the Amazon JSON lines
 
 
-def checked(source: Source, part: Part, key: str, titles: Any = None) -> Any:
-    """The reviews of one file, typed, with `reason` (null where the row is good) and its `place` in the file.
+def checked(source: Source, part: Part, key: str, titles: Table | None = None) -> Table:
+    """Return the reviews of one file, typed, with `reason` (null where the row is good) and, if there, `position`.
 
     Columns: customer_id str, product_id str (what the product key chose), product_title str, category str, stars
     float32, timestamp int64 unix seconds, undated bool (a timestamp that could not be read), reason str; as many rows
-    as the part has. `titles` (id, title) is the catalogue that product key `title` looks titles up in.
+    as the part has. `key` is id, title or parent; `titles` (id, title) is the catalogue that key `title` looks in.
     """
     raw = part.reviews
     empty = ibis.null().cast("string")
 
-    def text(name: str) -> Any:
+    def text(name: str) -> Column:
         return filled(raw[name].cast("string")) if name in raw.columns else empty
 
     product, title = text("product_id"), text("product_title")
     if titles is not None:
-        raw = raw.mutate(own=title, key=product).left_join(titles, [("key", "id")])
-        product, title = raw.key, ibis.coalesce(raw.title, raw.own)
+        raw = raw.mutate(review_title=title, key=product).left_join(titles, [("key", "id")])
+        product, title = raw.key, ibis.coalesce(raw.title, raw.review_title)
     if key == "parent":
         product = ibis.coalesce(text("product_parent"), product)
     elif key == "title":
@@ -52,7 +53,7 @@ def checked(source: Source, part: Part, key: str, titles: Any = None) -> Any:
         timestamp=seconds(raw["timestamp"]) if "timestamp" in raw.columns else ibis.null().cast("int64"),
         dated=text("timestamp").notnull(),
         broken=raw[BROKEN] if BROKEN in raw.columns else empty,
-        **({"place": raw.place} if "place" in raw.columns else {}),
+        **({"position": raw.position} if "position" in raw.columns else {}),
     )
     click = ~table.rated if source.clicks or "stars" not in raw.columns else ibis.literal(False)
     cases = [
@@ -69,24 +70,24 @@ def checked(source: Source, part: Part, key: str, titles: Any = None) -> Any:
     ).drop("rated", "dated", "broken")
 
 
-def stripped(column: Any) -> Any:
-    """Text without blanks around it; a trim for those that have some only, which is 3 times as fast."""
+def stripped(column: Column) -> Column:
+    """Return text without blanks around it; trimming only what has some is 3 times as fast."""
     return ibis.cases((column.startswith(" ") | column.endswith(" "), column.strip()), else_=column)
 
 
-def filled(column: Any) -> Any:
-    """The same, null where nothing is left; all in one case, which spares every good value a comparison."""
+def filled(column: Column) -> Column:
+    """Return text without blanks around it, null where nothing is left; one case spares good values a comparison."""
     blank = (column == "") | column.startswith(" ") | column.endswith(" ")
     return ibis.cases((blank, column.strip().nullif("")), else_=column)
 
 
-def number(column: Any) -> Any:
-    """A text or number column as float32, null where the text is no number, or one beyond all stars."""
+def number(column: Column) -> Column:
+    """Return a text or number column as float32, null where the text is no number, or one beyond all stars."""
     return column.try_cast("float32")
 
 
-def seconds(column: Any) -> Any:
-    """Unix seconds of a column of seconds (milli-, micro-, nanoseconds), ISO or American dates; null for other text."""
+def seconds(column: Column) -> Column:
+    """Return unix seconds of a column of counts, ISO dates or American dates; null for other text."""
     if column.type().is_timestamp() or column.type().is_date():
         return column.cast("timestamp").truncate("s").epoch_seconds().cast("int64")
     if not column.type().is_string():
@@ -97,13 +98,13 @@ def seconds(column: Any) -> Any:
     return ibis.cases((column[4] == "-", epoch(column)), (count.notnull(), scaled(count)), else_=epoch(american))
 
 
-def epoch(column: Any) -> Any:
-    """Unix seconds of ISO dates."""
+def epoch(column: Column) -> Column:
+    """Return unix seconds of ISO dates."""
     return column.try_cast("timestamp").truncate("s").epoch_seconds().cast("int64")
 
 
-def scaled(value: Any) -> Any:
-    """Seconds, whether the number was seconds, milli-, micro- or nanoseconds."""
+def scaled(value: Column) -> Column:
+    """Return seconds, whether a count was of seconds, milli-, micro- or nanoseconds."""
     cases = [
         (
             (value > FINER * 1000**step) | (value < -FINER * 1000**step),
@@ -126,7 +127,7 @@ def enough(source: Source, config: PrepareConfig, read: int, rejected: dict[str,
         return
     table = pq.read_table(listed, columns=["line", "reason", "text"]).slice(0, 100_000).to_pylist()
     examples = {row["reason"]: row for row in reversed(table)}
-    told = [
+    shares = [
         f"{n:,} {reason} (line {examples[reason]['line']}: {examples[reason]['text'][:80]!r})" if reason in examples
         else f"{n:,} {reason}"
         for reason, n in list(rejected.items())[:3]
@@ -134,11 +135,11 @@ def enough(source: Source, config: PrepareConfig, read: int, rejected: dict[str,
     column = source.columns.get("stars")
     if rejected.get(NO_STARS) == read:
         raise AmzrecError(
-            f"no row of {source.name} has a number in its stars column {column!r}: {told[0]}. "
+            f"no row of {source.name} has a number in its stars column {column!r}: {shares[0]}. "
             "Name the right column with --columns …,stars=COLUMN, or leave stars out to take every row as a click"
         )
     remedy = "or raise --max-rejects" if share < 1 else "or say what it is with --format"
     raise AmzrecError(
         f"{share:.1%} of the {read:,} rows of {source.name} cannot be used (--max-rejects allows "
-        f"{config.max_rejects:.0%}): {'; '.join(told)}. Mend the file, name its columns with --columns, {remedy}"
+        f"{config.max_rejects:.0%}): {'; '.join(shares)}. Mend the file, name its columns with --columns, {remedy}"
     )

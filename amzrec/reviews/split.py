@@ -1,69 +1,66 @@
-"""Who is tested on what: expressions that give every kept review its part, the same on every engine."""
+"""Who is tested on what: expressions that give every kept review its part, and give all engines one answer."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import ibis
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews.engines.engine import fetched, size
+from amzrec.reviews.engines.protocol import Column, Engine, Table
+from amzrec.reviews.ids import with_ids
 
 TRAIN, VALID, TEST = 0, 1, 2  # positions in dataset.PARTS
+BY_REVIEW = ("random", "given")  # splits that look at one review alone
 
 
-def draw(rows: Any, config: PrepareConfig) -> Any:
-    """The hex digits of the md5 of customer id, product id and seed, equal on every engine.
+def digits_of(reviews: Table, config: PrepareConfig) -> Column:
+    """Return the hex digits of the md5 of customer id, product id and seed, equal on every engine.
 
     The first 8 decide about test, the next 8 about valid, so that neither row order nor parallelism matters.
     """
-    return rows.customer_id.concat("\x1f", rows.product_id, f"\x1f{config.seed}").hexdigest("md5")
+    return reviews.customer_id.concat("\x1f", reviews.product_id, f"\x1f{config.seed}").hexdigest("md5")
 
 
-def early(rows: Any, config: PrepareConfig) -> Any:
-    """The part (int8) of reviews with ids for the splits that look at one review only, before any other work.
+def part_at_once(reviews: Table, config: PrepareConfig) -> Column:
+    """Return the part (int8) of reviews with ids, where the split looks at one review alone; else 0 for all.
 
-    `rows` has customer_id, product_id, given. For other splits 0, so that ids need not be joined again just for this.
+    `reviews` has customer_id, product_id, is_test. Done before any other work, ids need not be joined again for it.
     """
-    if config.split not in ("random", "given"):
+    if config.split not in BY_REVIEW:
         return ibis.literal(TRAIN, "int8")
-    digits = draw(rows, config)
+    digits = digits_of(reviews, config)
     valid = ibis.cases((digits.substr(8, 8) < below(config.valid), VALID), else_=TRAIN)
-    test = rows.given if config.split == "given" else digits < below(config.test)
+    test = reviews.is_test if config.split == "given" else digits < below(config.test)
     return ibis.cases((test, TEST), else_=valid).cast("int8")
 
 
-def drawn(con: Any, rows: Any, config: PrepareConfig) -> Any:
-    """The reviews with `draw`, for the splits that draw within a customer."""
-    named = rows.join(con.table("customer_ids"), "customer").join(con.table("product_ids"), "product")
-    return named.select(*rows.columns, draw=draw(named, config))
-
-
 def below(share: float) -> str:
-    """8 hex digits: uniform ones are below them with probability `share`, and so is a text that begins with those."""
+    """Return 8 hex digits: uniform ones are below them with probability `share`, as are texts that begin with those."""
     return f"{min(round(share * 2**32), 2**32 - 1):08x}"
 
 
-def parts(con: Any, kept: Any, config: PrepareConfig) -> Any:
-    """The reviews with their final `part` (int8: 0 train, 1 valid, 2 test).
+def with_part(engine: Engine, reviews: Table, config: PrepareConfig) -> Table:
+    """Return the kept reviews with their final `part` (int8: 0 train, 1 valid, 2 test).
 
-    `kept` has customer and product (int), timestamp (int64 or null), given (bool) and the part that `early` gave.
+    `reviews` has the hashes customer and product, timestamp (int64 or null), and the part that `part_at_once` gave.
+    Raises AmzrecError where the split needs times that are not there.
     """
-    if config.split in ("random", "given"):
-        return kept
-    kept = kept.drop("part")
+    if config.split in BY_REVIEW:
+        return reviews
+    reviews = reviews.drop("part")
     if config.split in ("temporal", "leave-last-out"):
-        check_times(kept, config.split)
+        check_times(engine, reviews, config.split)
     if config.split == "temporal":
-        return temporal(kept, config)
-    kept = drawn(con, kept, config)
-    return (leave_last_out if config.split == "leave-last-out" else per_customer)(kept, config).drop("draw")
+        return temporal(engine, reviews, config)
+    reviews = with_ids(engine, reviews).mutate(digits=lambda named: digits_of(named, config))
+    reviews = reviews.drop("customer_id", "product_id")
+    within_customer = leave_last_out if config.split == "leave-last-out" else per_customer
+    return within_customer(reviews, config).drop("digits")
 
 
-def check_times(kept: Any, split: str) -> None:
+def check_times(engine: Engine, kept: Table, split: str) -> None:
     """Raise AmzrecError where a review has no timestamp, which a split by time needs."""
-    missing, total = size(kept.filter(kept.timestamp.isnull())), size(kept)
+    missing, total = engine.size(kept.filter(kept.timestamp.isnull())), engine.size(kept)
     if missing:
         raise AmzrecError(
             f"--split {split} needs the time of every review: {missing:,} of {total:,} have none. "
@@ -71,39 +68,42 @@ def check_times(kept: Any, split: str) -> None:
         )
 
 
-def per_customer(kept: Any, config: PrepareConfig) -> Any:
-    """Of each customer with n reviews, round(n · test) drawn at random are test, but never all of them."""
-    window = ibis.window(group_by=kept.customer, order_by=[kept.draw, kept.product])
+def per_customer(kept: Table, config: PrepareConfig) -> Table:
+    """Draw round(n · test) of the n reviews of each customer for test, but never all, then valid from the rest."""
+    window = ibis.window(group_by=kept.customer, order_by=[kept.digits, kept.product])
     n = kept.count().over(ibis.window(group_by=kept.customer))
-    ranked = kept.mutate(place=ibis.row_number().over(window), n=n)
+    ranked = kept.mutate(rank=ibis.row_number().over(window), n=n)
     tests = ibis.least((ranked.n * config.test + 0.5).floor(), ranked.n - 1)
     ranked = ranked.mutate(tests=tests.cast("int64"))
     rest = ranked.n - ranked.tests
     valids = ibis.least((rest * config.valid + 0.5).floor(), rest - 1).cast("int64")
-    part = ibis.cases((ranked.place < ranked.tests, TEST), (ranked.place < ranked.tests + valids, VALID), else_=TRAIN)
-    return ranked.mutate(part=part.cast("int8")).drop("place", "n", "tests")
+    part = ibis.cases(
+        (ranked["rank"] < ranked.tests, TEST), (ranked["rank"] < ranked.tests + valids, VALID), else_=TRAIN
+    )
+    return ranked.mutate(part=part.cast("int8")).drop("rank", "n", "tests")
 
 
-def temporal(kept: Any, config: PrepareConfig) -> Any:
-    """The latest `test` share is test, the latest `valid` share of the rest is valid; equal times stay together."""
-    test_from = boundary(kept.timestamp, config.test, "test")
+def temporal(engine: Engine, kept: Table, config: PrepareConfig) -> Table:
+    """Take the latest share for test, then the latest of the rest for valid; equal times stay together."""
+    test_from = boundary(engine, kept.timestamp, config.test, "test")
     rest = kept.filter(kept.timestamp < test_from)
     part = ibis.cases((kept.timestamp >= test_from, TEST), else_=TRAIN)
     if config.valid:
-        valid_from = boundary(rest.timestamp, config.valid, "valid")
+        valid_from = boundary(engine, rest.timestamp, config.valid, "valid")
         part = ibis.cases((kept.timestamp >= test_from, TEST), (kept.timestamp >= valid_from, VALID), else_=TRAIN)
     return kept.mutate(part=part.cast("int8"))
 
 
-def boundary(times: Any, share: float, what: str) -> int:
-    """The time from which the latest `share` of the reviews begins: of the two sides of a tie, the nearer one."""
-    table = times.name("t").as_table().group_by("t").agg(n=lambda t: t.count())
+def boundary(engine: Engine, times: Column, share: float, what: str) -> int:
+    """Find the time from which the latest `share` of the reviews begins: of the two sides of a tie, the nearer one."""
+    reviews = times.name("t").as_table()
+    table = reviews.group_by("t").agg(n=reviews.count())
     table = table.mutate(
         later=table.n.sum().over(ibis.cumulative_window(order_by=table.t.desc()))
     )  # reviews at t or after
     table = table.filter(table.t > table.t.min())
-    total = size(times.name("t").as_table())
-    near = fetched(table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1))
+    total = engine.size(reviews)
+    near = engine.fetch(table.mutate(gap=(table.later - total * share).abs()).order_by(["gap", "t"]).limit(1))
     if not near.num_rows:
         raise AmzrecError(
             f"--split temporal finds no earlier and later reviews for {what}: all {total:,} have the same time. "
@@ -112,16 +112,16 @@ def boundary(times: Any, share: float, what: str) -> int:
     return int(near["t"][0].as_py())
 
 
-def leave_last_out(kept: Any, config: PrepareConfig) -> Any:
-    """Of each customer, the last review is test and the one before it valid; one review stays in train.
+def leave_last_out(kept: Table, config: PrepareConfig) -> Table:
+    """Take the last review of each customer for test and the one before it for valid; one review stays in train.
 
-    With two reviews there is no valid one. Reviews of the same time are ordered by their draw.
+    With two reviews there is no valid one. Reviews of the same time are ordered by their digits.
     """
-    order = [kept.timestamp.desc(), kept.draw, kept.product]
+    order = [kept.timestamp.desc(), kept.digits, kept.product]
     window = ibis.window(group_by=kept.customer, order_by=order)
     n = kept.count().over(ibis.window(group_by=kept.customer))
-    ranked = kept.mutate(place=ibis.row_number().over(window), n=n)
-    cases = [((ranked.place == 0) & (ranked.n >= 2), TEST)]
+    ranked = kept.mutate(rank=ibis.row_number().over(window), n=n)
+    cases = [((ranked["rank"] == 0) & (ranked.n >= 2), TEST)]
     if config.valid:
-        cases.append(((ranked.place == 1) & (ranked.n >= 3), VALID))
-    return ranked.mutate(part=ibis.cases(*cases, else_=TRAIN).cast("int8")).drop("place", "n")
+        cases.append(((ranked["rank"] == 1) & (ranked.n >= 3), VALID))
+    return ranked.mutate(part=ibis.cases(*cases, else_=TRAIN).cast("int8")).drop("rank", "n")

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from amzrec.parallel import ahead
-from amzrec.reviews.sources.relation import BROKEN, NOT_UTF8, RAGGED, open_bytes
+from amzrec.reviews.relation import BROKEN, NOT_UTF8, RAGGED
+from amzrec.reviews.textfile import open_bytes
 
 BLOCK = 8 << 20  # bytes that are read at a time
 LARGE = 64 << 20  # bytes of a file that is worth it: DuckDB imports pandas to look at a stream, which takes .4 s
@@ -20,27 +21,29 @@ BOM = b"\xef\xbb\xbf"
 
 
 class Blocks:
-    """The named columns of a file of `width` fields, as texts, with BROKEN for lines that have others or are not UTF-8.
+    """The columns of a file of `width` fields at these `positions`, as Arrow streams of texts.
 
-    Any engine that takes Arrow streams can scan it, again and again; within a block, refused lines come last. DuckDB's
-    own reader takes half as long again, because it makes a text of each line and a list of its fields first.
+    BROKEN says which lines have another number of fields or are not UTF-8; within a block they come last. Engines scan
+    it through `__arrow_c_stream__`, as often as they need. DuckDB's own reader takes half as long again, because it
+    makes a text of each line, and a list of its fields, first.
     """
 
-    def __init__(self, path: Path, delimiter: str, width: int, header: bool, places: dict[str, int]) -> None:
-        self.path, self.delimiter, self.width, self.header, self.places = path, delimiter, width, header, places
+    def __init__(self, path: Path, delimiter: str, width: int, header: bool, positions: dict[str, int]) -> None:
+        self.path, self.delimiter, self.width = path, delimiter, width
+        self.header, self.positions = header, positions
         self.free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-        self.schema = pa.schema([(name, pa.string()) for name in (*places, BROKEN)])
+        self.schema = pa.schema([(name, pa.string()) for name in (*positions, BROKEN)])
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """A new scan of the file; nothing is read before its first batch is asked for."""
+        """Begin a new scan of the file; nothing is read before its first batch is asked for."""
         return pa.RecordBatchReader.from_batches(self.schema, self.batches()).__arrow_c_stream__(requested_schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """One batch per block."""
+        """Yield one batch per block, in order."""
         return ahead(self.parsed, self.read())
 
     def read(self) -> Iterator[tuple[bytearray, int, int]]:
-        """Buffers with where in them whole lines begin and end; the header is left out.
+        """Yield buffers, and where in them whole lines begin and end; the header is left out.
 
         `parsed` gives them back for the next block: new memory for each would cost as much as parsing.
         """
@@ -60,7 +63,7 @@ class Blocks:
                     return
 
     def buffer(self, size: int) -> bytearray:
-        """One that is free, or a new one."""
+        """Return a buffer that is free, or a new one."""
         try:
             free = self.free.get_nowait()
         except queue.Empty:
@@ -68,17 +71,17 @@ class Blocks:
         return free if len(free) >= size else bytearray(size + BLOCK)
 
     def first_row(self, buffer: bytearray, end: int) -> int:
-        """Where the first review begins, after byte order mark, blank lines and header."""
+        """Find where the first review begins, after byte order mark, blank lines and header."""
         start = len(BOM) if buffer.startswith(BOM) else 0
         while start < end and buffer[start] in b"\r\n":
             start += 1
         if self.header:
             ends = [buffer.find(mark, start, end) for mark in (b"\n", b"\r")]
-            start = min((found + 1 for found in ends if found >= 0), default=end)
+            start = min((line_end + 1 for line_end in ends if line_end >= 0), default=end)
         return start
 
     def parsed(self, block: tuple[bytearray, int, int]) -> pa.RecordBatch:
-        """The lines of a block as a batch; those that cannot be used are rows without values, at its end."""
+        """Return the lines of a block as a batch; those that cannot be used are rows without values, at its end."""
         buffer, begin, end = block
         lines = memoryview(buffer)[begin:end]
         refused: list[str] = []
@@ -96,14 +99,14 @@ class Blocks:
         return pa.record_batch([*columns, broken], schema=self.schema)
 
     def columns(self, lines: memoryview, refused: list[str]) -> list[pa.Array]:
-        """The wanted fields of lines in UTF-8; `refused` gets the reason for each line of another width."""
+        """Parse the wanted fields of lines in UTF-8; `refused` gets the reason for each line of another width."""
 
         def ragged(_: Any) -> str:
             refused.append(RAGGED)
             return "skip"
 
-        names = [str(place) for place in range(self.width)]
-        wanted = [str(place) for place in self.places.values()]
+        names = [str(position) for position in range(self.width)]
+        wanted = [str(position) for position in self.positions.values()]
         parsing = pa.csv.ParseOptions(delimiter=self.delimiter, quote_char=False, invalid_row_handler=ragged)
         converting = pa.csv.ConvertOptions(
             check_utf8=False,
@@ -126,7 +129,7 @@ class Blocks:
 
 
 def is_utf8(text: bytes | memoryview) -> bool:
-    """Whether these bytes are UTF-8; of ASCII NumPy knows at once, the rest Arrow looks at without making a str."""
+    """Return whether these bytes are UTF-8: NumPy knows ASCII at once, Arrow looks at the rest without making a str."""
     each = np.frombuffer(text, np.uint8)
     words = len(each) // 8 * 8
     high = np.bitwise_or.reduce(each[:words].view(np.uint64)) & 0x8080808080808080

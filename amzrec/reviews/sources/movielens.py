@@ -5,11 +5,20 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
-from typing import Any
 
-from amzrec.reviews.sources import tables
-from amzrec.reviews.sources.relation import Facts, Source
+from amzrec.reviews.engines.protocol import Engine
+from amzrec.reviews.relation import Facts, Source
+from amzrec.reviews.sources.columns import guessed_columns
+from amzrec.reviews.sources.shape import shape_of
+from amzrec.reviews.sources.tables import read_table
 
+FORMATS = {
+    "movielens-100k": "MovieLens 100K: u.data or u1.base beside u.item",
+    "movielens-1m": "MovieLens 1M: ratings.dat beside movies.dat and users.dat",
+    "movielens-10m": "MovieLens 10M: ratings.dat beside movies.dat",
+    "movielens-latest": "MovieLens 20M, 25M, 32M, latest: ratings.csv beside movies.csv",
+}
+HALF_STARS = ("movielens-10m", "movielens-latest")
 YEAR = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
 # The occupation codes of the README of MovieLens 1M
 OCCUPATIONS = (
@@ -20,7 +29,7 @@ OCCUPATIONS = (
 
 
 def reviews_file(folder: Path) -> Path | None:
-    """The file of ratings in a MovieLens folder, or None where it is not one."""
+    """Return the file of ratings in a MovieLens folder, or None where it is not one."""
     if (folder / "u.data").is_file():
         return folder / "u.data"
     for name in ("ratings.dat", "ratings.csv"):
@@ -29,8 +38,8 @@ def reviews_file(folder: Path) -> Path | None:
     return None
 
 
-def layout(file: Path) -> str | None:
-    """The format name of a ratings file that stands in a MovieLens folder, or None."""
+def format_of(file: Path) -> str | None:
+    """Return the format of a ratings file that stands in a MovieLens folder, or None."""
     folder = file.parent
     if (folder / "u.item").is_file() and re.fullmatch(r"u\.data|u[\w]+\.(base|test)", file.name):
         return "movielens-100k"
@@ -43,26 +52,26 @@ def layout(file: Path) -> str | None:
     return None
 
 
-def open_movielens(con: Any, name: str, file: Path, format: str) -> Source:
-    """A MovieLens ratings file, with what its folder knows of movies and users."""
-    found = tables.shape(file)
-    if found.names:
-        columns = tables.guessed_columns(found.names)
+def open_movielens(engine: Engine, name: str, file: Path, format: str) -> Source:
+    """Open a MovieLens ratings file, with what its folder knows of movies and users."""
+    shape = shape_of(file)
+    if shape.names:
+        columns = guessed_columns(shape.names)
     else:
         columns = {ours: str(i) for i, ours in enumerate(("customer_id", "product_id", "stars", "timestamp"))}
     return Source(
         name=name,
         format=format,
         columns=columns,
-        parts=(tables.read_table(con, file, found, columns),),
-        scale=(0.5, 5.0) if format in ("movielens-10m", "movielens-latest") else (1.0, 5.0),
+        parts=(read_table(engine, file, shape, columns),),
+        scale=(0.5, 5.0) if format in HALF_STARS else (1.0, 5.0),
         products=movies(file.parent),
         customers=users(file.parent),
     )
 
 
 def movies(folder: Path) -> Facts:
-    """Titles, genres and years by movie id, from u.item, movies.dat (both latin-1) or movies.csv."""
+    """Read titles, genres and years by movie id, from u.item, movies.dat (both latin-1) or movies.csv."""
     facts: Facts = {}
     if (folder / "u.item").is_file():
         genres = [line.split("|")[0] for line in text_lines(folder / "u.genre", "latin-1")]
@@ -84,14 +93,14 @@ def movies(folder: Path) -> Facts:
 
 
 def movie(title: str, genres: list[str]) -> tuple[str | None, list[str]]:
-    """Title and features of one movie; `(no genres listed)` and `unknown` are no genres."""
+    """Return title and features of one movie; `(no genres listed)` and `unknown` are no genres."""
     year = YEAR.search(title)
     features = [f"genre={g}" for g in genres if g and g not in ("unknown", "(no genres listed)")]
     return title.strip() or None, features + ([f"year={year[1]}"] if year else [])
 
 
 def users(folder: Path) -> Facts:
-    """Age, gender and occupation by user id, from u.user or users.dat."""
+    """Read age, gender and occupation by user id, from u.user or users.dat."""
     facts: Facts = {}
     for line in text_lines(folder / "u.user", "latin-1"):
         number, age, gender, occupation, *_ = [*line.split("|"), "", "", ""]
@@ -104,17 +113,17 @@ def users(folder: Path) -> Facts:
 
 
 def person(age: str, gender: str, occupation: str) -> list[str]:
-    """The features of one customer; what is not known is left out."""
+    """Return the features of one customer; what is not known is left out."""
     return [f"{k}={v}" for k, v in (("age", age), ("gender", gender), ("occupation", occupation)) if v]
 
 
 def text_lines(path: Path, encoding: str) -> list[str]:
-    """The non-blank lines of a small file; none where it is absent."""
+    """Return the non-blank lines of a small file; none where it is absent."""
     return [line for line in path.read_text(encoding).splitlines() if line.strip()] if path.is_file() else []
 
 
 def is_utf8(path: Path) -> bool:
-    """Whether all of a small file is UTF-8 (the 10M movies.dat is, the 1M one is latin-1)."""
+    """Return whether all of a small file is UTF-8 (the 10M movies.dat is, the 1M one is latin-1)."""
     try:
         path.read_bytes().decode()
     except UnicodeDecodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,15 +14,18 @@ import pyarrow.parquet as pq
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews.sources import amazon, movielens, tables
-from amzrec.reviews.sources.relation import Facts, Part, Source
+from amzrec.reviews.engines.protocol import Engine
+from amzrec.reviews.relation import Facts, Part, Source
+from amzrec.reviews.sources import movielens
+from amzrec.reviews.sources.shape import Shape
+from amzrec.reviews.sources.tables import open_columns
 
 BATCH = 4096
 TFDS_FOLDER: str | None = None  # where tensorflow-datasets keeps what it built; None: its own default
 
 
 def tensorflow() -> Any:
-    """TensorFlow, imported now and quietly."""
+    """Import TensorFlow, late and quietly."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
@@ -29,67 +33,61 @@ def tensorflow() -> Any:
     return tf
 
 
-def open_saved(con: Any, name: str, folder: Path, config: PrepareConfig, scratch: Path) -> Source:
-    """A folder written by tf.data.Dataset.save: elements flat or nested dicts of scalars, compressed or not.
+def open_saved(engine: Engine, name: str, folder: Path, config: PrepareConfig, scratch: Path) -> Source:
+    """Open a folder written by tf.data.Dataset.save: elements flat or nested dicts of scalars, compressed or not.
 
     Raises AmzrecError where it is damaged or its columns are not known.
     """
+    dataset = loaded(name, folder)
+    paths = leaves(dataset.element_spec)
+    opened = open_columns(name, config, Shape("tensorflow", list(paths)), folder)
+    columns = opened.columns
+    flat = dataset.map(lambda element: {ours: at(element, paths[theirs]) for ours, theirs in columns.items()})
+    file = spool(flat.batch(BATCH).prefetch(4).as_numpy_iterator(), scratch / "saved.parquet", list(columns))
+    part = Part(file, engine.read_parquet(file), lines=False)
+    return dataclasses.replace(opened, format="tensorflow", parts=(part,))
+
+
+def loaded(name: str, folder: Path) -> Any:
+    """Return the tf.data.Dataset of a folder, whatever it was compressed with; AmzrecError where it is damaged."""
     tf = tensorflow()
     problem: Exception | None = None
     for compression in (None, "GZIP", "SNAPPY"):
         try:
             dataset = tf.data.Dataset.load(str(folder), compression=compression)
-            names = leaves(dataset.element_spec)
             next(iter(dataset.take(1)), None)
-            break
+            return dataset
         except (tf.errors.OpError, ValueError, OSError) as error:
             problem = problem or error
-    else:
-        raise AmzrecError(
-            f"{name} was written by tf.data.Dataset.save, but cannot be read: {str(problem).splitlines()[0]}. "
-            "Save it again"
-        )
-    found = tables.Shape("tensorflow", list(names))
-    scale, clicks, layout = None, True, amazon.layout(found.names)
-    if config.columns:
-        columns = tables.named_columns(config.columns, found, folder)
-    elif layout:
-        columns, scale, clicks = amazon.columns_of(layout, found.names, folder), amazon.STARS, False
-    else:
-        columns = tables.guessed_columns(found.names)
-    if "customer_id" not in columns or "product_id" not in columns:
-        raise AmzrecError(
-            f"{name} is a saved dataset with the columns {', '.join(names) or '(none)'}: say which is which, such as "
-            f"--columns {tables.example(found)}"
-        )
-    flat = dataset.map(lambda element: {ours: at(element, names[theirs]) for ours, theirs in columns.items()})
-    file = spool(flat.batch(BATCH).prefetch(4).as_numpy_iterator(), scratch / "saved.parquet", list(columns))
-    return Source(name, "tensorflow", columns, (Part(file, con.read_parquet(str(file)), lines=False),), scale, clicks)
+    raise AmzrecError(
+        f"{name} was written by tf.data.Dataset.save, but cannot be read: {str(problem).splitlines()[0]}. Save it again"
+    )
 
 
 def leaves(spec: Any, path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
-    """The scalars of an element, last name → path of keys, in alphabetical order; the first of equal names counts.
+    """Return the scalars of an element, last name → path of keys, in alphabetical order.
 
-    TensorFlow keeps no order of its own: it loads the same dataset with its keys now in this order, now in that.
+    Of equal names the first counts. TensorFlow keeps no order of its own: it loads a dataset with its keys now in this
+    order, now in that.
     """
     if not isinstance(spec, dict):
         return {path[-1]: path} if path and getattr(spec, "shape", None) is not None and spec.shape.rank == 0 else {}
-    found: dict[str, tuple[str, ...]] = {}
+    scalars: dict[str, tuple[str, ...]] = {}
     for key in sorted(spec, key=str):
-        for name, place in leaves(spec[key], (*path, str(key))).items():
-            found.setdefault(name, place)
-    return found
+        for name, keys in leaves(spec[key], (*path, str(key))).items():
+            scalars.setdefault(name, keys)
+    return scalars
 
 
 def at(element: Any, path: tuple[str, ...]) -> Any:
-    """The value at a path of keys."""
+    """Return the value at a path of keys."""
     for key in path:
         element = element[key]
     return element
 
 
 def spool(batches: Iterator[dict[str, Any]], file: Path, names: list[str]) -> Path:
-    """Batches of columns (bytes or numbers) as a Parquet file; text that is not UTF-8 gets replacement characters."""
+    """Write batches of columns (bytes or numbers) as Parquet; what is not UTF-8 becomes replacement characters."""
     writer: pq.ParquetWriter | None = None
     for batch in batches:
         table = pa.table({name: column(batch[name]) for name in names})
@@ -103,7 +101,7 @@ def spool(batches: Iterator[dict[str, Any]], file: Path, names: list[str]) -> Pa
 
 
 def column(values: np.ndarray[Any, Any]) -> pa.Array:
-    """One batch of a column: numbers as they are, bytes as text."""
+    """Return one batch of a column as an Arrow array: numbers as they are, bytes as text."""
     if values.dtype != object:
         return pa.array(values)
     try:
@@ -112,8 +110,8 @@ def column(values: np.ndarray[Any, Any]) -> pa.Array:
         return pa.array([value.decode("utf-8", "replace") for value in values])
 
 
-def open_tfds(con: Any, name: str, scratch: Path) -> Source:
-    """`tfds:movielens/100k` and its larger sisters, built or loaded by tensorflow-datasets.
+def open_tfds(engine: Engine, name: str, scratch: Path) -> Source:
+    """Open `tfds:movielens/100k` and its larger sisters, built or loaded by tensorflow-datasets.
 
     Raises AmzrecError for other names, and where the data cannot be fetched.
     """
@@ -142,7 +140,7 @@ def open_tfds(con: Any, name: str, scratch: Path) -> Source:
         name=name,
         format="tfds",
         columns=columns,
-        parts=(Part(file, con.read_parquet(str(file)).select(*columns), lines=False),),
+        parts=(Part(file, engine.read_parquet(file).select(*columns), lines=False),),
         scale=(0.5, 5.0) if half else (1.0, 5.0),
         products=tfds_movies(movies, genre),
         customers=tfds_people(file) if people else {},
@@ -150,7 +148,7 @@ def open_tfds(con: Any, name: str, scratch: Path) -> Source:
 
 
 def tfds_movies(movies: Any, genre: Any) -> Facts:
-    """Titles, genres and years of the movies dataset."""
+    """Return titles, genres and years of the movies dataset."""
     facts: Facts = {}
     for element in movies.as_numpy_iterator():
         genres = [genre.int2str(int(g)) for g in element["movie_genres"]] if genre else []
@@ -159,7 +157,7 @@ def tfds_movies(movies: Any, genre: Any) -> Facts:
 
 
 def tfds_people(file: Path) -> Facts:
-    """Age, gender (True is male, as tensorflow-datasets has it) and occupation, from the spooled ratings."""
+    """Return age, gender (True is male, as tensorflow-datasets has it) and occupation, from the spooled ratings."""
     table = pq.read_table(file, columns=["customer_id", "raw_user_age", "user_gender", "user_occupation_text"])
     first = table.group_by("customer_id").aggregate([(n, "min") for n in table.column_names[1:]])
     facts: Facts = {}

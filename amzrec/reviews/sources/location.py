@@ -11,33 +11,33 @@ from pathlib import Path
 
 from amzrec.errors import AmzrecError
 from amzrec.reviews.sources import movielens
-from amzrec.reviews.sources.relation import fingerprint
+from amzrec.reviews.textfile import fingerprint
 
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 STDIN = "-"
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a source is: a folder of a known layout, or files that are read as one table."""
+class Location:
+    """Where a source is: a folder that tf.data.Dataset.save wrote, or files that are read as one table."""
 
     name: str  # as the person gave it
     files: tuple[Path, ...] = ()
     saved: Path | None = None  # a folder that tf.data.Dataset.save wrote
 
 
-def locate(source: str, scratch: Path) -> Place:
-    """The place of a source; zips and standard input are copied into the folder `scratch`.
+def locate(source: str, scratch: Path) -> Location:
+    """Find the files of a source; zips and standard input are copied into the folder `scratch`.
 
     Raises AmzrecError where there is nothing, and for folders and zips without a known layout.
     """
     if source == STDIN:
-        return Place(source, (spooled(scratch),))
+        return Location(source, (spooled(scratch),))
     if any(c in source for c in "*?[") and not Path(source).exists():
         files = tuple(Path(p) for p in sorted(glob.glob(source, recursive=True)) if Path(p).is_file())
         if not files:
             raise AmzrecError(f"no file matches {source}")
-        return Place(source, files)
+        return Location(source, files)
     path = Path(source)
     if not path.exists():
         raise AmzrecError(f"there is no file or folder {source}: name a file of reviews, or nothing for the sample")
@@ -45,16 +45,16 @@ def locate(source: str, scratch: Path) -> Place:
         return in_folder(source, path)
     if path.suffix.lower() == ".zip":
         return in_folder(source, unpacked(path, scratch))
-    return Place(source, (path,))
+    return Location(source, (path,))
 
 
-def in_folder(source: str, folder: Path) -> Place:
-    """The place of a folder: saved by tf.data, MovieLens (also one level down), or table files."""
+def in_folder(source: str, folder: Path) -> Location:
+    """Find what a folder holds: a dataset saved by tf.data, MovieLens (also one level down), or table files."""
     for inner in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
         if (inner / "dataset_spec.pb").is_file():
-            return Place(source, saved=inner)
+            return Location(source, saved=inner)
         if ratings := movielens.reviews_file(inner):
-            return Place(source, (ratings,))
+            return Location(source, (ratings,))
     files = tuple(p for p in sorted(folder.rglob("*")) if p.is_file() and is_table(p.relative_to(folder)))
     if not files:
         names = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
@@ -62,17 +62,17 @@ def in_folder(source: str, folder: Path) -> Place:
             f"{source} has no known layout (it holds {names}): folders of MovieLens, of tf.data.Dataset.save and of "
             f"tables ({', '.join(TABLES)}, also .gz) are read"
         )
-    return Place(source, files)
+    return Location(source, files)
 
 
 def is_table(path: Path) -> bool:
-    """Whether the path of a file in a folder is one of a table, and neither hidden nor in a hidden folder."""
+    """Return whether the path of a file in a folder is one of a table, and neither hidden nor in a hidden folder."""
     hidden = any(name.startswith((".", "_")) for name in path.parts)
     return path.name.lower().removesuffix(".gz").endswith(TABLES) and not hidden
 
 
 def unpacked(path: Path, scratch: Path) -> Path:
-    """The files of a zip in a new folder, by their last names."""
+    """Copy the files of a zip into a new folder, by their last names."""
     folder = scratch / f"zip-{path.stem}"
     folder.mkdir()
     try:
@@ -88,7 +88,7 @@ def unpacked(path: Path, scratch: Path) -> Path:
 
 
 def spooled(scratch: Path) -> Path:
-    """Standard input as a file."""
+    """Copy standard input into a file, once."""
     path = scratch / "standard-input"
     if not path.exists():
         with path.open("wb") as target:
@@ -97,7 +97,7 @@ def spooled(scratch: Path) -> Path:
 
 
 def fingerprint_of(source: str) -> str:
-    """16 hex digits of the content of a source, without opening it; of a tfds: name, the name.
+    """Return 16 hex digits of the content of a source, without opening it; of a tfds: name, the name.
 
     Raises AmzrecError where there is nothing.
     """
@@ -110,7 +110,7 @@ def fingerprint_of(source: str) -> str:
 
 
 def existing(path: Path) -> Path:
-    """The path, if a file is there."""
+    """Return the path, if a file is there."""
     if not path.is_file():
         raise AmzrecError(f"there is no file or folder {path}: name a file of reviews, or nothing for the sample")
     return path

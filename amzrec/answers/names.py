@@ -1,0 +1,56 @@
+"""Names that are spelled most like a wanted one that is not there, found at once also in a large catalogue."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import numpy as np
+
+from amzrec.store.strings import Strings
+from amzrec.store.vectors import Vectors
+
+SHORTLIST = 2000  # names that are compared letter by letter
+WORDS = 3  # longest words of the wanted name that are looked for
+AROUND = 100  # names before and after the place where the wanted one would stand in order
+
+
+def nearest_products(name: str, vectors: Vectors, n: int = 3) -> list[str]:
+    """Return the titles of products, or their ids where there are no titles, that are spelled most like `name`.
+
+    Only a shortlist is compared letter by letter: names that hold a word of `name`, those around its place in sorted
+    order, and the most reviewed products, which are the first rows.
+    """
+    ids, titles = vectors.product_ids, vectors.titles
+    names = titles if len(titles.blob) else ids
+    rows = [*holding(name, names), *around(name, names), *range(1, min(len(names), SHORTLIST))]
+    shortlist = [names[row] for row in dict.fromkeys(rows)]
+    if names is titles:
+        shortlist += [ids[row] for row in around(name, ids)]
+    return nearest(name, shortlist, n)
+
+
+def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:
+    """Return the n names that are spelled most like `name`, upper and lower case being equal; "" is no name."""
+    spelled = {text.casefold(): text for text in names if text}
+    return [spelled[key] for key in difflib.get_close_matches(name.casefold(), spelled, n, 0.5)]
+
+
+def holding(name: str, names: Strings) -> list[int]:
+    """List rows whose name holds one of the longest words of `name`, so many of each that all fit the shortlist."""
+    text, rows = bytes(names.blob).lower(), list[int]()
+    words = {word for word in name.lower().encode().split() if len(word) > 2}
+    for word in sorted(words, key=len, reverse=True)[:WORDS]:
+        byte, hits = text.find(word), 0
+        while byte >= 0 and hits < SHORTLIST // (WORDS + 1):
+            row = int(np.searchsorted(names.offsets, byte, side="right")) - 1
+            rows.append(row)
+            hits += 1
+            byte = text.find(word, int(names.offsets[row + 1]))
+    return rows
+
+
+def around(name: str, names: Strings) -> list[int]:
+    """List the rows before and after the place where `name` would stand among the sorted names."""
+    place = names.place(name)
+    return [int(row) for row in names.order[max(0, place - AROUND) : place + AROUND]]

@@ -1,0 +1,159 @@
+"""ScaNN over the same vectors as the exact index: approximate, for catalogues that are too large for exact search."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of
+from amzrec.arrays import Floats, Rows
+from amzrec.errors import AmzrecError
+
+BRUTE_UNTIL = 20_000  # candidates: below, ScaNN's authors advise its own brute force; its tree loses products there
+TREE_FROM = 100_000  # candidates: between the two, hashing without a tree (advice of ScaNN's authors)
+WIDE = 200  # exclusions: for more, asking ScaNN for k + exclusions costs more than exact search (measured)
+DEEP = 1000  # k + exclusions above which ScaNN is not asked either
+REORDER = 10  # times k, rescored exactly: bounds the recall, .976 at k = 100 of 1 million (measured)
+REORDER_LEAST = 300
+ROWS = "rows.npy"
+FACTS = "index.json"
+
+
+def avx2() -> bool:
+    """Tell whether this processor has AVX2, without which importing scann kills the process (Linux on x86-64 only)."""
+    try:
+        return " avx2 " in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def without_scann() -> str | None:
+    """Say in half a sentence why ScaNN cannot be used here; None where it can."""
+    if not avx2():
+        return "it needs Linux on an x86-64 processor with AVX2"
+    try:
+        scann_ops()
+    except Exception as error:  # TensorFlow raises errors of its own for ops that were built for another version
+        return f"the scann package cannot be imported ({error})"
+    return None
+
+
+@lru_cache(maxsize=1)
+def scann_ops() -> Any:
+    """Import the module scann_ops_pybind, without TensorFlow where that is not loaded yet (0.2 s instead of 5).
+
+    The scann package imports TensorFlow if it can. It is made to find none, and forgotten afterwards, so that a later
+    `import scann` in this process is a whole one. Raises ImportError.
+    """
+    name = "scann.scann_ops.py.scann_ops_pybind"
+    if "tensorflow" in sys.modules or "scann" in sys.modules:
+        return importlib.import_module(name)
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+    try:
+        return importlib.import_module(name)
+    finally:
+        del sys.modules["tensorflow"]
+        for loaded in [m for m in sys.modules if m == "scann" or m.startswith("scann.")]:
+            del sys.modules[loaded]
+
+
+def configure(builder: Any, count: int) -> Any:
+    """Choose how ScaNN searches `count` candidates; `builder` is the one of the numpy or of the TensorFlow ops."""
+    if count < BRUTE_UNTIL:
+        return builder.score_brute_force()
+    if count >= TREE_FROM:
+        leaves = round(count**0.5)
+        builder = builder.tree(
+            num_leaves=leaves, num_leaves_to_search=max(1, leaves // 5), training_sample_size=250_000
+        )
+    return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(REORDER_LEAST)
+
+
+def reorder(wanted: int) -> int:
+    """Return how many approximate hits to rescore for `wanted` answers."""
+    return max(REORDER_LEAST, REORDER * wanted)
+
+
+class ScannIndex:
+    """An Index that is approximate above 20,000 candidates, with exact scores for what it finds."""
+
+    def __init__(self, searcher: Any, candidates: Floats, rows: Rows) -> None:
+        """Use `build` or `load`."""
+        self.searcher = searcher
+        self.exact = ExactIndex(candidates, rows)
+
+    @classmethod
+    def build(cls, candidates: Floats, rows: Rows) -> Self:
+        """Train an index: seconds for 100,000 candidates, about 10 s per million on two cores.
+
+        Raises ValueError for values that are not finite, which would spoil results silently.
+        """
+        check_candidates(candidates, rows)
+        if not len(rows) or not bool(np.isfinite(candidates).all()):
+            raise ValueError("ScaNN needs at least one candidate, and only finite numbers")
+        builder = scann_ops().builder(np.ascontiguousarray(candidates), REORDER_LEAST, "dot_product")
+        return cls(configure(builder, len(rows)).build(), candidates, rows)
+
+    def save(self, folder: Path) -> None:
+        """Write into an empty folder what `load`, and `load_searcher` of the scann package, read; it may be moved."""
+        self.searcher.serialize(str(folder), True)
+        np.save(folder / "dataset.npy", self.exact.candidates, allow_pickle=False)
+        np.save(folder / ROWS, self.exact.rows, allow_pickle=False)
+        (folder / FACTS).write_text(
+            json.dumps({"candidates": len(self.exact.rows), "width": self.exact.candidates.shape[1]})
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Open a saved index, memory-mapped; raises AmzrecError where it is missing or damaged."""
+        try:
+            facts = json.loads((folder / FACTS).read_text())
+            rows = np.load(folder / ROWS, allow_pickle=False)
+            candidates = np.load(folder / "dataset.npy", mmap_mode="r", allow_pickle=False)
+            if candidates.shape != (facts["candidates"], facts["width"]):
+                raise ValueError(f"it holds {candidates.shape} and not {facts}")
+            return cls(scann_ops().load_searcher(str(folder), assets_backcompat_shim=False), candidates, rows)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise AmzrecError(
+                f"{folder} is not a ScaNN index, or damaged ({error}): amzrec export writes one"
+            ) from error
+
+    def search(self, queries: Floats, k: int, exclude: Exclude | None = None) -> tuple[Rows, Floats]:
+        """See Index.search; queries with many exclusions, or that ScaNN left short, are answered exactly."""
+        rows = self.exact.rows
+        hidden = (
+            [columns_of(rows, e) for e in exclude] if exclude is not None else [np.zeros(0, np.intp)] * len(queries)
+        )
+        top = np.zeros((len(queries), k), np.int32)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        exactly = np.array([len(columns) > WIDE or k + len(columns) > DEEP for columns in hidden], bool)
+        near = np.flatnonzero(~exactly)
+        if len(near) and k:
+            wanted = min(k + max(len(hidden[i]) for i in near), len(rows))
+            for i, columns, values in zip(near, *self._neighbours(queries[near], wanted), strict=True):
+                kept = ~np.isnan(values) & ~np.isin(columns, hidden[i])
+                columns, values = columns[kept], values[kept]
+                order = np.lexsort((columns, -values))[:k]
+                exactly[i] = len(order) < min(k, len(rows) - len(np.unique(hidden[i])))
+                if not exactly[i]:
+                    top[i, : len(order)], scores[i, : len(order)] = rows[columns[order]], values[order]
+        if exactly.any():
+            rest = np.flatnonzero(exactly)
+            excluded = [exclude[int(i)] for i in rest] if exclude else None
+            top[rest], scores[rest] = self.exact.search(queries[rest], k, excluded)
+        return top, scores
+
+    def _neighbours(self, queries: Floats, wanted: int) -> tuple[Any, Any]:
+        """Ask ScaNN for columns and scores [B, wanted]; what it does not find has the score NaN."""
+        columns, values = self.searcher.search_batched(
+            np.ascontiguousarray(queries, np.float32),
+            final_num_neighbors=wanted,
+            pre_reorder_num_neighbors=min(reorder(wanted), len(self.exact.rows)),
+        )
+        return columns.astype(np.intp), values

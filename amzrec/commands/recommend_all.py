@@ -1,0 +1,139 @@
+"""`amzrec recommend --all`: the best products for every customer, streamed into a file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from amzrec.answers.listing import resort
+from amzrec.answers.recommender import Recommender
+from amzrec.arrays import Floats, Rows
+from amzrec.commands.load import Model
+from amzrec.commands.recommend import DEPTH, asked_of
+from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.parallel import ahead
+from amzrec.store.folders import whole_file
+from amzrec.store.run import Run
+
+FORMATS = (".parquet", ".csv", ".jsonl")
+TOGETHER = 2048  # customers answered at once
+
+
+def recommend_all(
+    run: Model | Run | Path | str | None,
+    out: Path | str,
+    *,
+    k: int = 10,
+    only: Sequence[str] = (),
+    include_seen: bool = False,
+    sort: str = "retrieval",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+) -> Path:
+    """Find the k best products for every customer of the dataset, streamed to `out` (.parquet, .csv or .jsonl).
+
+    One line per recommendation: customer_id, rank, product_id, title, score, stars. The file is whole or absent. The
+    keywords are the flags of `amzrec recommend --all`.
+    """
+    out = Path(out)
+    if out.suffix not in FORMATS:
+        raise AmzrecError(f"--out {out} ends in {out.suffix or 'nothing'}; allowed: {', '.join(FORMATS)}")
+    if out.exists() and not overwrite:
+        raise AmzrecError(f"{out} exists already: choose another name, or add --overwrite to replace it")
+    model = asked_of(run, k, only, sort)
+    with whole_file(out, "the recommendations") as partial:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        total = len(model.vectors.customer_ids) - 1
+        starts = range(1, total + 1, TOGETHER)
+
+        def work(start: int) -> Block:
+            return block_of(model, range(start, min(start + TOGETHER, total + 1)), k, include_seen, sort)
+
+        with writer(partial, model) as write, contextlib.closing(ahead(work, starts)) as blocks:
+            for start, block in zip(starts, blocks, strict=True):
+                write(block)
+                progress.step("customers", min(start + TOGETHER - 1, total), total)
+    return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The recommendations for some customers, aligned [n]."""
+
+    customer: Rows
+    rank: Rows  # from 1
+    product: Rows
+    score: Floats
+    stars: Floats | None  # None where the run knows no stars
+
+
+def block_of(model: Recommender, customers: range, k: int, include_seen: bool, sort: str) -> Block:
+    """Find the recommendations for a range of customer rows."""
+    v, rows, seen = model.vectors, slice(customers.start, customers.stop), model.vectors.seen
+    hidden = None if include_seen else [seen[row] for row in customers]
+    depth = min(k if sort == "retrieval" else max(k, DEPTH), len(model.candidates))
+    top, scores = model.retrieve(v.retrieval_query[rows], depth, hidden)  # [b, depth]
+    owner = np.repeat(np.array(customers, np.int32), depth)
+    stars = model.rate(v.rating_query[owner], top.ravel()).reshape(top.shape) if model.has_stars else None
+    if sort != "retrieval" and stars is not None:
+        for line in range(len(top)):
+            count = int((top[line] > 0).sum())
+            order = resort(scores[line, :count], stars[line, :count], sort)
+            for table in (top, scores, stars):
+                table[line, :count] = table[line, order]
+    rank = np.broadcast_to(np.arange(1, depth + 1, dtype=np.int32), top.shape)
+    kept = (top > 0) & (rank <= k)
+    owner = owner.reshape(top.shape)[kept]
+    return Block(owner, rank[kept], top[kept], scores[kept], None if stars is None else stars[kept])
+
+
+@contextlib.contextmanager
+def writer(file: Path, model: Recommender) -> Iterator[Callable[[Block], None]]:
+    """Give a function that appends a block to `file`, in the format of its suffix."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table_of = tables(model)
+    if file.suffix == ".jsonl":
+        with file.open("w", encoding="utf-8") as lines:
+            yield lambda block: lines.writelines(
+                json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False) + "\n"
+                for row in table_of(block).to_pylist()
+            )
+    else:
+        nobody, nothing = np.zeros(0, np.int32), np.zeros(0, np.float32)
+        empty = Block(nobody, nobody, nobody, nothing, nothing if model.has_stars else None)
+        kind = pa.parquet.ParquetWriter if file.suffix == ".parquet" else pa.csv.CSVWriter
+        with kind(str(file), table_of(empty).schema) as sink:
+            yield lambda block: sink.write_table(table_of(block))
+
+
+def tables(model: Recommender) -> Callable[[Block], Any]:
+    """Give a function that makes an Arrow table of a block, with ids and titles instead of rows."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    customers, products, titles = (
+        pa.LargeStringArray.from_buffers(len(s), pa.py_buffer(np.asarray(s.offsets)), pa.py_buffer(np.asarray(s.blob)))
+        for s in (model.vectors.customer_ids, model.vectors.product_ids, model.vectors.titles)
+    )
+
+    def table_of(block: Block) -> Any:
+        names = titles.take(pa.array(block.product))
+        columns = {
+            "customer_id": customers.take(pa.array(block.customer)),
+            "rank": pa.array(block.rank),
+            "product_id": products.take(pa.array(block.product)),
+            "title": pa.compute.if_else(pa.compute.equal(names, ""), None, names),
+            "score": pa.array(block.score),
+        }
+        return pa.table(columns if block.stars is None else columns | {"stars": pa.array(block.stars)})
+
+    return table_of

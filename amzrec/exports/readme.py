@@ -1,0 +1,36 @@
+"""The README.md of an export: how other programs load it."""
+
+README = """\
+# An exported recommender
+
+`saved_model/` needs stock TensorFlow 2 and nothing else:
+
+```python
+import tensorflow as tf
+
+model = tf.saved_model.load("saved_model")
+answer = model.signatures["recommend"](
+    customer_id=tf.constant(["A1", "somebody new"]),  # [B]; unknown customers get what is popular
+    k=tf.constant(10),  # at most this many each
+    exclude=tf.constant([[""], [""]]),  # [B, any width] product ids to leave out, "" for none
+)
+for n in range(int(answer["count"][0])):
+    product_id, title = (answer[name][0, n].numpy().decode() for name in ("product_id", "title"))
+    print(product_id, title, answer["score"][0, n].numpy())
+```
+
+`recommend` (also `serving_default`) needs all three inputs. It leaves out what the customer reviewed. Lists with fewer
+than k answers are padded with "" and 0; `count` says how many are real. Where the run learned stars, the answer holds
+`stars` too, and `model.signatures["rate"](customer_id=..., product_id=...)` predicts those of given pairs.
+
+TensorFlow Serving finds versions as numbered folders, so place the model as version 1:
+
+    mkdir -p models/amzrec && cp -r saved_model models/amzrec/1
+    tensorflow_model_server --rest_api_port=8501 --model_name=amzrec --model_base_path="$PWD/models/amzrec"
+    curl localhost:8501/v1/models/amzrec:predict -d \\
+      '{"signature_name": "recommend", "inputs": {"customer_id": ["A1"], "k": 10, "exclude": [[""]]}}'
+
+`scann/`, where present, is the same with approximate search for large catalogues: `scann/saved_model/` has the same
+signatures and needs a server, or a Python process after `import scann`, that carries the ScaNN ops; `scann/index/` is
+read by `scann.scann_ops_pybind.load_searcher`, its answers are positions in `rows.npy`, which holds product rows.
+"""

@@ -1,0 +1,96 @@
+"""The Spark session: the one of this process, or a new one as Spark is set up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from amzrec.errors import AmzrecError
+
+# Any of these says that somebody set up Spark, who then decides where it runs
+SET_UP = ("SPARK_HOME", "SPARK_CONF_DIR", "PYSPARK_SUBMIT_ARGS", "PYSPARK_GATEWAY_PORT", "MASTER")
+# Of a session on this machine only, where nobody set up Spark; a cluster has its own spark-defaults.conf
+LOCAL = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.sql.shuffle.partitions": "32",
+}
+# Of our own session, which shares nothing but the machines with others: expressions then mean what they do on DuckDB
+SETTINGS = {
+    "spark.sql.ansi.enabled": "false",
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.sql.session.timeZone": "UTC",
+}
+
+
+def start(scratch: Path, master: str | None) -> tuple[SparkSession, bool]:
+    """Return a session with SETTINGS, and whether it is ours to stop: that of this process is not.
+
+    A new one runs on `master`. Without it, Spark's own settings decide (SPARK_HOME, spark-defaults.conf,
+    spark-submit), else all cores of this machine. Raises AmzrecError where Spark does not start.
+    """
+    before = SparkSession.getActiveSession()
+    try:
+        session = (before or new_session(scratch, master)).newSession()
+    except (PySparkException, Py4JError, OSError) as error:
+        raise AmzrecError(
+            f"Spark did not start{f' on {master}' if master else ''} ({first_line(error)}). It needs Java 17 or 21 "
+            "(JAVA_HOME, or java on the PATH), and --spark-master local[*] or the address of a cluster that runs"
+        ) from error
+    for name, value in SETTINGS.items():
+        session.conf.set(name, value)
+    return session, before is None
+
+
+def new_session(scratch: Path, master: str | None) -> SparkSession:
+    """Start Spark; what Java says goes to a file in `scratch`, so that the terminal stays ours."""
+    home = os.environ.get("JAVA_HOME")
+    if not shutil.which("java") and not (home and (Path(home) / "bin" / "java").is_file()):
+        raise AmzrecError(
+            "--engine spark needs Java 17 or 21, and there is none: install one (Debian, Ubuntu: apt-get install "
+            "openjdk-17-jre-headless), or set JAVA_HOME; --engine duckdb needs none"
+        )
+    if master is None and not any(os.environ.get(name) for name in SET_UP):
+        master = "local[*]"
+    builder = SparkSession.builder.appName("amzrec").config("spark.log.level", "ERROR")
+    if master:
+        builder = builder.master(master)
+    if master and master.startswith("local"):
+        memory = min(3 << 30, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+        for name, value in (LOCAL | {"spark.driver.memory": f"{memory >> 20}m"}).items():
+            builder = builder.config(name, value)
+        builder = builder.config("spark.local.dir", str((scratch / "spill").absolute()))
+    with standard_error_in(scratch / "spark.log"):
+        return builder.getOrCreate()
+
+
+@contextlib.contextmanager
+def standard_error_in(log: Path) -> Iterator[None]:
+    """Send the standard error of this process, and of those that it starts, to a file."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error of Spark says, without the stacks."""
+    java = getattr(error, "java_exception", None)
+    message = str(java.getMessage() if java is not None else error).strip().splitlines()
+    return f"{type(error).__name__}: {message[0][:300]}" if message else type(error).__name__

@@ -1,0 +1,252 @@
+"""A source on its way to a dataset folder, stage by stage: opened, read, made single, split, written."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from amzrec import __version__
+from amzrec.config import PrepareConfig
+from amzrec.errors import AmzrecError, Progress
+from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, split, vocabulary
+from amzrec.reviews.engines.protocol import Engine, Table, union
+from amzrec.reviews.relation import Part, Source
+from amzrec.reviews.sources import catalogue, location, open_source
+from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
+from amzrec.store.protocol import DataProtocol
+
+SCRATCH = "scratch"  # engine files and copies, inside the folder under construction
+STAGES = ("reading", "encoding", "splitting", "counting", "writing")
+CHECKED, KEPT = "checked", "kept"  # tables
+
+
+class Input(NamedTuple):
+    """One file of reviews, and the source that it is of."""
+
+    source: Source
+    part: Part
+    is_test: bool  # of --test-source
+
+
+class Preparation:
+    """One run of prepare: the engine, the sources, and the counts as they come.
+
+    `run` does all stages. Each stage is a method that takes the table of the stage before it: `open_sources`, `read`,
+    `single`, `split`, `write`.
+    """
+
+    source: Source
+    tests: Source | None  # of --test-source
+    key: str  # id | title | parent
+
+    def __init__(self, name: str, config: PrepareConfig, folder: Path, progress: Progress) -> None:
+        self.name, self.config, self.folder, self.progress = name, config, folder, progress
+        self.scratch = folder / SCRATCH
+        self.scratch.mkdir()
+        self.engine: Engine = engines.connect(self.scratch, config)
+        self.counts: dict[str, Any] = {}
+        self.warnings: list[str] = []
+
+    def run(self) -> None:
+        """Do all stages; the folder then holds the dataset."""
+        with self.engine.working(self.name, self.folder):
+            self.open_sources()
+            self.write(self.split(self.single(self.read())))
+        shutil.rmtree(self.scratch)
+
+    def stage(self, name: str) -> None:
+        """Tell that a stage begins."""
+        self.progress.step(f"prepare: {name}", STAGES.index(name), len(STAGES))
+
+    def open_sources(self) -> None:
+        """Find out what the sources are, and say so."""
+        names = [self.name, *([self.config.test_source] if self.config.test_source else [])]
+        self.source, *tests = (open_source(self.engine, name, self.config, self.scratch) for name in names)
+        self.tests = tests[0] if tests else None
+        self.key = product_key(self.config.product_key, self.source)
+        renamed = [f"{theirs} = {ours}" for ours, theirs in self.source.columns.items() if ours != theirs]
+        as_what = f"{self.source.format}{' with ' if renamed else ''}{', '.join(renamed)}"
+        self.progress.say(f"{self.name}: read as {as_what}")
+        for note in self.source.notes:
+            self.progress.say(note)
+
+    @property
+    def inputs(self) -> list[Input]:
+        """All files of all sources."""
+        inputs = [Input(self.source, part, False) for part in self.source.parts]
+        return inputs + ([Input(self.tests, part, True) for part in self.tests.parts] if self.tests else [])
+
+    def read(self) -> Table:
+        """Return the good reviews as text; count and list the others, and stop where they are too many."""
+        self.stage("reading")
+        titles = catalogue.titles_table(self.engine, self.source.products) if self.key == "title" else None
+        checked = [
+            checks.checked(one.source, one.part, self.key, titles).mutate(is_test=one.is_test) for one in self.inputs
+        ]
+        table = self.engine.create_table(CHECKED, union(checked))
+        pa.default_memory_pool().release_unused()  # what blocks of a large file were parsed in
+        good = table.reason.isnull()
+        totals = self.engine.fetch(table.agg(good=good.sum(), undated=(good & table.undated).sum())).to_pylist()[0]
+        if totals["undated"]:
+            self.warnings.append(f"{int(totals['undated']):,} timestamps could not be read and count as missing")
+        by_reason = table.filter(~good).group_by("reason").agg(n=lambda rows: rows.count())
+        refused = {row["reason"]: row["n"] for row in self.engine.fetch(by_reason).to_pylist()}
+        self.count_refused(int(totals["good"] or 0), refused, titles)
+        return table.filter(good) if refused else table
+
+    def count_refused(self, good: int, refused: dict[str, int], titles: Table | None) -> None:
+        """Write rejects.parquet, and raise AmzrecError where too many rows were refused by the reader or the checks."""
+        unread = self.engine.unread()
+        counts = rejects.counts_of(unread)
+        counts.update(refused)
+        read = good + counts.total()
+        self.counts |= {"read": read, "rejected": dict(counts.most_common())}
+
+        def listed() -> Iterator[rejects.Reject]:
+            yield from rejects.unread_records(unread)
+            for one in self.inputs if counts else ():
+                yield from rejects.refused_rows(self.engine, one.source, one.part, self.key, titles)
+
+        rejects.write_rejects(self.folder / REJECTS, listed())
+        checks.enough(self.source, self.config, read, self.counts["rejected"], self.folder / REJECTS)
+
+    def single(self, reviews: Table) -> Table:
+        """Return one review per customer and product, ids as hashes, without those that --min-reviews filters."""
+        self.stage("encoding")
+        reviews = ids.hashed(self.engine, reviews)
+        ids.keep_ids(self.engine, reviews, [n for n in vocabulary.REVIEW_FACTS.values() if n in self.source.has])
+        part = functools.partial(split.part_at_once, config=self.config)
+        single = repeats.one_per_pair(self.engine, reviews, part)
+        self.engine.drop(CHECKED)
+        if self.tests and (both := repeats.in_test_and_others(self.engine)):
+            self.warnings.append(f"{both:,} reviews are also among the test reviews and left out of train")
+        self.engine.drop(repeats.REPEATED)
+        core, filtered = kcore.kcore(self.engine, single.reviews, self.config.min_reviews)
+        self.counts |= {"duplicates": single.duplicates, "repeats": single.repeats, "filtered": filtered}
+        return core
+
+    def split(self, reviews: Table) -> Table:
+        """Return the reviews with the part that each belongs to; AmzrecError where nothing is left to train on."""
+        self.stage("splitting")
+        kept = split.with_part(self.engine, reviews, self.config)
+        if kept is not reviews:
+            kept = self.engine.create_table(KEPT, kept)
+            self.engine.drop(repeats.SINGLE, *kcore.TABLES)
+        by_part = self.engine.fetch(kept.group_by("part").agg(n=kept.count())).to_pylist()
+        sizes = dict.fromkeys(PARTS, 0) | {PARTS[row["part"]]: row["n"] for row in by_part}
+        self.counts |= {"kept": sum(sizes.values())} | sizes
+        if not sizes["train"]:
+            raise AmzrecError(
+                f"the {sum(sizes.values()):,} reviews kept of {self.source.name} leave nothing to train on with "
+                f"--split {self.config.split}: take more reviews, or smaller --test and --valid"
+            )
+        for part, share in (("valid", self.config.valid), ("test", self.config.test)):
+            if share and not sizes[part]:
+                self.warnings.append(f"the {part} part is empty: there are too few reviews for its share")
+        return kept
+
+    def write(self, kept: Table) -> None:
+        """Write the products, the customers, the three parts and dataset.json."""
+        self.stage("counting")
+        catalogued = catalogue.by_key(self.source.products, self.key)
+        listed = list(catalogued) if not self.config.min_reviews else []
+        products = vocabulary.in_rows(self.engine, kept, "product", listed)
+        self.counts["products"] = self.engine.size(products)
+        self.stage("writing")
+        with ThreadPoolExecutor(1) as pool:  # the engine sorts reviews while Python reads titles
+            reviews = pool.submit(self.write_customers_and_reviews, self.engine.beside(), kept.op().name)
+            products = vocabulary.with_review_facts(products, self.engine.table(ids.PRODUCT_FACTS))
+            vocabulary.write_products(self.engine, self.folder / PRODUCTS, products, catalogued)
+            reviews.result()
+        if self.config.titles:
+            titles = pq.read_table(self.folder / PRODUCTS, columns=["title"])["title"]
+            known = len(titles) - titles.null_count
+            self.progress.say(f"{known:,} of {len(titles) - 1:,} products have a title, with {self.config.titles}")
+        self.write_info(kept)
+
+    def write_customers_and_reviews(self, engine: Engine, name: str) -> None:
+        """Write customers.parquet and the three parts from the table `name` of kept reviews.
+
+        The customers are all that the sources list, or with --min-reviews those who are left.
+        """
+        kept = engine.table(name)
+        catalogued = {**(self.tests.customers if self.tests else {}), **self.source.customers}
+        listed = list(catalogued) if not self.config.min_reviews else []
+        customers = vocabulary.in_rows(engine, kept, "customer", listed)
+        self.counts["customers"] = engine.size(customers)
+        vocabulary.write_customers(engine, self.folder / CUSTOMERS, customers, catalogued)
+        customers = customers.select(customer="hash", customer_row="row")
+        products = engine.table("product_rows").select(product="hash", product_row="row")
+        reviews = kept.join(customers, "customer").join(products, "product")
+        reviews = reviews.select("part", "stars", "timestamp", customer="customer_row", product="product_row")
+        for number, part in enumerate(PARTS):
+            rows = reviews.filter(reviews.part == number).select("customer", "product", "stars", "timestamp")
+            rows = rows.order_by([rows.customer, rows.timestamp.asc(nulls_first=True), rows.product])
+            engine.write_parquet(rows, self.folder / f"{part}.parquet")
+            self.check_written(part)
+
+    def check_written(self, part: str) -> None:
+        """Raise AmzrecError where two ids have one hash: each of their reviews was then joined with both."""
+        written = pq.read_metadata(self.folder / f"{part}.parquet").num_rows
+        if written != self.counts[part]:
+            others = " or ".join(f"--engine {name}" for name in engines.names() if name != self.engine.name)
+            raise AmzrecError(
+                f"{written:,} {part} reviews were written for {self.counts[part]:,}: two ids of {self.name} have "
+                f"one hash of 64 bits. That happens hardly ever; {others} has other hashes"
+            )
+
+    def write_info(self, kept: Table) -> None:
+        """Write dataset.json, and say what became of every row."""
+        facts = kept.aggregate(low=kept.stars.min(), high=kept.stars.max(), timeless=kept.timestamp.isnull().sum())
+        found = self.engine.fetch(facts).to_pylist()[0]
+        low, high = self.source.scale or (found["low"], found["high"])
+        if found["timeless"] and found["timeless"] < self.counts["kept"]:
+            self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")
+        info = DatasetInfo(
+            source=self.source.name,
+            fingerprint=location.fingerprint_of(self.source.name),
+            format=self.source.format,
+            columns=self.source.columns,
+            protocol=DataProtocol(**{**self.config.protocol(), "product_key": self.key}),
+            stars=None if found["low"] is None else Scale(float(low), float(high)),
+            counts=Counts(**self.counts),
+            warnings=tuple(self.warnings),
+            version=__version__,
+        )
+        info.write(self.folder / INFO)
+        for warning in self.warnings:
+            self.progress.say(warning)
+        self.progress.say(summary(info.counts))
+
+
+def product_key(wanted: str, source: Source) -> str:
+    """Return id, title or parent: what `auto` means for this source; AmzrecError where it has no such column."""
+    if wanted == "auto":
+        return "parent" if "product_parent" in source.has else "id"
+    if wanted == "parent" and "product_parent" not in source.has:
+        raise AmzrecError(
+            f"--product-key parent: {source.name} ({source.format}) has no parent column; take id or title"
+        )
+    if wanted == "title" and "product_title" not in source.has and not source.products:
+        raise AmzrecError(
+            f"--product-key title: {source.name} ({source.format}) has no titles; take id, or add --titles FILE"
+        )
+    return wanted
+
+
+def summary(counts: Counts) -> str:
+    """Say what became of every row, in one sentence."""
+    lost = {**counts.rejected, "duplicates": counts.duplicates, "repeats": counts.repeats}
+    lost["filtered by --min-reviews"] = counts.filtered
+    not_kept = "".join(f", {number:,} {reason}" for reason, number in lost.items() if number)
+    return (
+        f"{counts.read:,} rows read{not_kept}, {counts.kept:,} kept: {counts.train:,} train, "
+        f"{counts.valid:,} valid, {counts.test:,} test; {counts.customers:,} customers, {counts.products:,} products"
+    )

@@ -1,0 +1,79 @@
+"""Plain and gzip text files: whether they are whole, how they begin, what tells them apart."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from io import BufferedReader
+from pathlib import Path
+
+from amzrec.errors import AmzrecError
+
+GZIP = b"\x1f\x8b"
+SAMPLE = 1 << 18  # bytes in which the first lines are looked for
+LARGE = 64 << 20  # bytes of a file from which its fingerprint is of some blocks only
+BLOCK = 1 << 20
+
+
+def is_gzip(path: Path) -> bool:
+    """Return whether the file begins as gzip does, whatever its name."""
+    with path.open("rb") as file:
+        return file.read(2) == GZIP
+
+
+def open_bytes(path: Path) -> gzip.GzipFile | BufferedReader:
+    """Open a plain or gzip file for reading bytes."""
+    return gzip.GzipFile(path, "rb") if is_gzip(path) else path.open("rb")
+
+
+def blank_lines(path: Path) -> int:
+    """Count the blank lines before the first other one."""
+    with open_bytes(path) as file:
+        return next((number for number, line in enumerate(file) if line.strip(b"\r\n\xef\xbb\xbf")), 0)
+
+
+def check_gzip(path: Path) -> None:
+    """Raise AmzrecError where a gzip file is damaged or cut short (an engine might read the part that is there)."""
+    if is_gzip(path):
+        try:
+            with gzip.open(path, "rb") as file:
+                while file.read(1 << 22):
+                    pass
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise damaged(path, error) from error
+
+
+def first_lines(path: Path, count: int = 200) -> list[str]:
+    """Return the first non-blank lines without their ends; what is not UTF-8 becomes replacement characters."""
+    try:
+        with open_bytes(path) as file:
+            block = file.read(SAMPLE)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise damaged(path, error) from error
+    lines = block.decode("utf-8-sig", "replace").splitlines()
+    if len(block) == SAMPLE and len(lines) > 1:
+        lines.pop()  # the last one is cut
+    return [line for line in lines if line.strip()][:count]
+
+
+def damaged(path: Path, error: Exception) -> AmzrecError:
+    """Return the error that a damaged gzip file is refused with."""
+    return AmzrecError(f"{path} is a gzip file cut short or damaged ({error}): download it again")
+
+
+def fingerprint(files: list[Path]) -> str:
+    """Return 16 hex digits of names, sizes and content; of files above 64 MB, 64 blocks of 1 MB spread over the file.
+
+    Two files of one content and name have one fingerprint, wherever they stand.
+    """
+    crc, total = 0, 0
+    for path in files:
+        size = path.stat().st_size
+        crc = zlib.crc32(f"{path.name}:{size}".encode(), crc)
+        total += size
+        step = BLOCK if size <= LARGE else size // 64
+        with path.open("rb") as file:
+            for start in range(0, size, step):
+                file.seek(start)
+                crc = zlib.crc32(file.read(BLOCK), crc)
+    return f"{crc:08x}{total & 0xFFFFFFFF:08x}"
