@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ class Lists:
         """Build from aligned pairs (owner, item) in any order; within a list the order of the pairs is kept."""
         order = np.argsort(owner, kind="stable")
         return cls(offsets_of(np.bincount(owner, minlength=owners)), items[order])
+
+    @classmethod
+    def join(cls, lists: Sequence[Array]) -> Lists:
+        """Build from one array per owner."""
+        items = np.concatenate([*lists, np.zeros(0, np.int32)])
+        return cls(offsets_of(np.array([len(one) for one in lists], np.int64)), items.astype(np.int32))
 
     @classmethod
     def empty(cls, owners: int) -> Lists:

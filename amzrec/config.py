@@ -87,6 +87,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # where each --preset differs from the d
         "dim": 32,
         "own_vector": 1,
         "svd_start": False,
+        "memory": False,
         "equal_customers": None,
         "optimizer": "adagrad",
         "learning_rate": None,
@@ -125,6 +126,8 @@ class TrainConfig(Config):
     after it (recent); or with the last ones in their order as well, through a GRU (sequence)."""
     own_vector: Annotated[int, MODEL, at_least(0)] = 5
     """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
+    memory: Annotated[bool, MODEL] = True
+    """Remember which products go together, beside the vectors, where that ranks the validation reviews better."""
     svd_start: Annotated[bool, MODEL] = True
     """Start product vectors at singular vectors of the reviews, where that ranks valid better than popularity does."""
 
@@ -217,6 +220,7 @@ class TrainConfig(Config):
             if self.mask_positives is None
             else self.mask_positives,
             "equal_customers": (0.0 if plain else 0.25) if self.equal_customers is None else self.equal_customers,
+            "memory": self.memory and not plain and facts.valid and self.retrieval_weight > 0,
             "svd_start": self.svd_start
             and not plain
             and self.retrieval_loss == "softmax"

@@ -23,6 +23,7 @@ from amzrec.training import phases
 from amzrec.training.learner import Learner, batches, draws, tf
 from amzrec.training.session import Session
 from amzrec.training.snapshot import (
+    Learned,
     RatingSnapshot,
     RetrievalSnapshot,
     assemble,
@@ -79,7 +80,8 @@ def learner_of(config: TrainConfig, data: Dataset) -> Learner:
 
 def vectors_of(learner: Learner, data: Dataset) -> Vectors:
     """What a run would keep of a learner."""
-    return assemble(data, rating_snapshot(learner), retrieval_snapshot(learner), learner.recipe.history, ["train"])
+    learned = Learned(rating_snapshot(learner), retrieval_snapshot(learner))
+    return assemble(data, learned, learner.recipe.history, ["train"])
 
 
 # --- what TensorFlow gets

@@ -164,11 +164,11 @@ def test_neither_the_target_nor_what_comes_later_nor_what_is_long_ago_is_read() 
     dataset = dataset_of(long)
     fitted = fit(dataset, long, recipe_of(dataset, history="sequence"))
     end, known = fitted.order_slot[-1:], np.ones(1, np.float32)
-    assert recent_columns(fitted, fitted.customer[-1:], end, known).products[0][:8].tolist() == [*range(1, 9)]
-    assert LAST >= 8
+    assert recent_columns(fitted, fitted.customer[-1:], end, known, 10).products[0][:8].tolist() == [*range(1, 9)]
+    assert LAST["sequence"] >= 8
 
 
 def test_a_masked_customer_has_no_last_products_either() -> None:
     fitted, _ = in_order()
-    columns = recent_columns(fitted, fitted.customer, fitted.order_slot, np.zeros(len(fitted), np.float32))
+    columns = recent_columns(fitted, fitted.customer, fitted.order_slot, np.zeros(len(fitted), np.float32), 10)
     assert not columns.there.any()

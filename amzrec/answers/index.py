@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from amzrec.answers.ranks import best
-from amzrec.arrays import Bools, Floats, Rows
+from amzrec.arrays import Bools, Floats, Ints, Rows
+from amzrec.store.memory import Votes
 
 Columns = npt.NDArray[np.intp]
 Exclude = Sequence[Rows]
@@ -22,8 +24,10 @@ PART = 1 << 17  # candidates that one query looks at together
 class Index(Protocol):
     """A search structure over candidate vectors."""
 
-    def search(self, queries: Floats, k: int, exclude: Exclude | None = None) -> tuple[Rows, Floats]:
-        """Return, for queries [B, d], the rows and scores [B, k] of the largest inner products, best first.
+    def search(
+        self, queries: Floats, k: int, exclude: Exclude | None = None, votes: Votes | None = None
+    ) -> tuple[Rows, Floats]:
+        """Return, for queries [B, d], the rows and scores [B, k] of the largest inner products plus votes, best first.
 
         `exclude` is one array of rows per query, of any width, which are never answered; rows that are no candidate
         do no harm in it. Equal scores come by ascending row (ScaNN: among those it found). Where fewer than k are
@@ -41,7 +45,9 @@ class ExactIndex:
         self.candidates = candidates
         self.rows = rows
 
-    def search(self, queries: Floats, k: int, exclude: Exclude | None = None) -> tuple[Rows, Floats]:
+    def search(
+        self, queries: Floats, k: int, exclude: Exclude | None = None, votes: Votes | None = None
+    ) -> tuple[Rows, Floats]:
         """See Index.search."""
         top = np.zeros((len(queries), k), np.int32)
         top_scores = np.full((len(queries), k), -np.inf, np.float32)
@@ -52,6 +58,8 @@ class ExactIndex:
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             scores = self._scores(queries[part], memory[: len(queries[part])])
+            if votes is not None:
+                votes.take(np.arange(len(queries))[part]).add(scores, self.columns)
             if exclude is not None:
                 self._exclude(scores, exclude[part])
             columns = best(scores, k)
@@ -59,6 +67,14 @@ class ExactIndex:
             top[part] = np.where(answered, self.rows[columns], 0)
             top_scores[part] = np.where(answered, np.take_along_axis(scores, columns, axis=1), -np.inf)
         return top, top_scores
+
+    @cached_property
+    def columns(self) -> Ints:
+        """Where each product row up to the last candidate stands among the candidates; -1 for one that is none."""
+        size = int(self.rows[-1]) + 1 if len(self.rows) else 1
+        columns = np.full(size, -1, np.int64)
+        columns[self.rows] = np.arange(len(self.rows))
+        return columns
 
     def _scores(self, queries: Floats, out: Floats) -> Floats:
         """Compute [b, M] inner products; one query goes over a large catalogue in parts, to keep little in memory."""

@@ -11,8 +11,9 @@ import numpy as np
 from amzrec.answers.index import ExactIndex, Index
 from amzrec.answers.names import nearest, nearest_products
 from amzrec.answers.ranks import best
-from amzrec.arrays import Array, Bools, Floats, Rows
+from amzrec.arrays import Array, Bools, Floats, Lists, Rows
 from amzrec.errors import AmzrecError
+from amzrec.store.memory import Votes
 from amzrec.store.vectors import Vectors
 
 RATED_AT_ONCE = 1 << 16  # pairs whose features are held at once
@@ -25,6 +26,7 @@ class Query:
 
     retrieval: Floats  # [Dr + 1], last 1
     rating: Floats  # [K + 2], see Vectors
+    history: Rows  # product rows that vote, the latest last
 
 
 class Recommender:
@@ -129,7 +131,18 @@ class Recommender:
 
     def query(self, customer: int) -> Query:
         """Return the stored query of a customer row; row 0 is the unknown customer, answered by popularity."""
-        return Query(self.vectors.retrieval_query[customer], self.vectors.rating_query[customer])
+        return Query(
+            self.vectors.retrieval_query[customer], self.vectors.rating_query[customer], self.history(customer)
+        )
+
+    def history(self, customer: int) -> Rows:
+        """Return the products of a customer that the model was fitted on, the latest last."""
+        return self.seen(customer, self.vectors.head.fit_tags)[0]
+
+    def votes(self, histories: Sequence[Rows]) -> Votes | None:
+        """Add up what histories vote for; None where the run has no memory."""
+        memory = self.vectors.memory
+        return None if memory is None else memory.votes(Lists.join(histories))
 
     def fold_in(self, customer: int, liked: Rows, stars: Floats | None = None) -> Query:
         """Compute the query of a customer row (0: a new customer) after more reviews, without retraining.
@@ -154,12 +167,24 @@ class Recommender:
         residual = np.where(rated, given - mean - v.product_bias[product] - bias, 0.0)
         history = v.history_bag[product].sum(axis=0, dtype=np.float64) + residual @ v.history_residual[product]
         x = v.query_base[customer] + history / np.sqrt(len(product) + 1)
+        if v.recent_weights is not None:
+            x[: head.retrieval_dims] = v.query_base[customer][: head.retrieval_dims] + self._recent(product)
         before = v.rating_query[customer]  # with the bias of the fitted reviews alone
         additive = before[-1] + head.bias_weight * (bias - before[-2])
         return Query(
             np.append(x[: head.retrieval_dims] / head.temperature, 1.0).astype(np.float32),
             np.concatenate([x[head.rating_start :], [bias, additive]]).astype(np.float32),
+            product,
         )
+
+    def _recent(self, history: Rows) -> Floats:
+        """Compute what the last products of a history say to retrieval [Dr]: Σ w[age] · bag / √(Σ w² + ½)."""
+        v = self.vectors
+        weights = np.asarray(v.recent_weights)[: len(history)]
+        last = history[::-1][: len(weights)]
+        bags = v.history_bag[last][:, : v.head.retrieval_dims]
+        said: Floats = weights @ bags / np.sqrt(np.square(weights).sum() + 0.5)
+        return said
 
     def _need_histories(self) -> None:
         """Raise AmzrecError where products that a person likes cannot be folded in."""
@@ -176,9 +201,14 @@ class Recommender:
 
     # --- answers
 
-    def retrieve(self, queries: Floats, k: int, exclude: Sequence[Rows] | None = None) -> tuple[Rows, Floats]:
-        """Return product rows and scores [B, k], best first, short lists padded with row 0 and -inf (Index.search)."""
-        return self.index.search(queries, k, exclude)
+    def retrieve(
+        self, queries: Floats, k: int, exclude: Sequence[Rows] | None = None, histories: Sequence[Rows] | None = None
+    ) -> tuple[Rows, Floats]:
+        """Return product rows and scores [B, k], best first, short lists padded with row 0 and -inf (Index.search).
+
+        `histories` are the products of each query that vote for others; None: nothing votes.
+        """
+        return self.index.search(queries, k, exclude, None if histories is None else self.votes(histories))
 
     def rate(self, queries: Floats, products: Rows, clip: bool = True) -> Floats:
         """Predict the stars [B] of rating queries [B, K + 2] and product rows [B], on the scale of the source.

@@ -14,6 +14,7 @@ import numpy as np
 from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of
 from amzrec.arrays import Floats, Rows
 from amzrec.errors import AmzrecError
+from amzrec.store.memory import Votes
 
 BRUTE_UNTIL = 20_000  # candidates: below, ScaNN's authors advise its own brute force; its tree loses products there
 TREE_FROM = 100_000  # candidates: between the two, hashing without a tree (advice of ScaNN's authors)
@@ -124,8 +125,13 @@ class ScannIndex:
                 f"{folder} is not a ScaNN index, or damaged ({error}): amzrec export writes one"
             ) from error
 
-    def search(self, queries: Floats, k: int, exclude: Exclude | None = None) -> tuple[Rows, Floats]:
-        """See Index.search; queries with many exclusions, or that ScaNN left short, are answered exactly."""
+    def search(
+        self, queries: Floats, k: int, exclude: Exclude | None = None, votes: Votes | None = None
+    ) -> tuple[Rows, Floats]:
+        """See Index.search; queries with many exclusions, or that ScaNN left short, are answered exactly.
+
+        Products with votes are scored whether ScaNN finds them or not, so that votes count in full.
+        """
         rows = self.exact.rows
         hidden = (
             [columns_of(rows, e) for e in exclude] if exclude is not None else [np.zeros(0, np.intp)] * len(queries)
@@ -137,6 +143,8 @@ class ScannIndex:
         if len(near) and k:
             wanted = min(k + max(len(hidden[i]) for i in near), len(rows))
             for i, columns, values in zip(near, *self._neighbours(queries[near], wanted), strict=True):
+                if votes is not None:
+                    columns, values = self._voted(queries[i], columns, values, votes.take(np.array([i])))
                 kept = ~np.isnan(values) & ~np.isin(columns, hidden[i])
                 columns, values = columns[kept], values[kept]
                 order = np.lexsort((columns, -values))[:k]
@@ -146,8 +154,20 @@ class ScannIndex:
         if exactly.any():
             rest = np.flatnonzero(exactly)
             excluded = [exclude[int(i)] for i in rest] if exclude else None
-            top[rest], scores[rest] = self.exact.search(queries[rest], k, excluded)
+            mine = None if votes is None else votes.take(rest)
+            top[rest], scores[rest] = self.exact.search(queries[rest], k, excluded, mine)
         return top, scores
+
+    def _voted(self, query: Floats, columns: Any, values: Floats, votes: Votes) -> tuple[Any, Floats]:
+        """Add to what ScaNN found for a query all candidates with votes, and the votes to their scores."""
+        voted = columns_of(self.exact.rows, votes.products.items)
+        found = columns[~np.isnan(values)]
+        every = np.union1d(found, voted)
+        scores = np.asarray(self.exact.candidates[every] @ query, np.float32)[None]
+        place = np.full(int(self.exact.rows[-1]) + 1, -1, np.int64)
+        place[self.exact.rows[every]] = np.arange(len(every))
+        votes.add(scores, place)
+        return every, scores[0]
 
     def _neighbours(self, queries: Floats, wanted: int) -> tuple[Any, Any]:
         """Ask ScaNN for columns and scores [B, wanted]; what it does not find has the score NaN."""

@@ -39,13 +39,13 @@ def recommend(
     """
     model = asked_of(run, k, only, sort)
     customer = model.customer(customer_id)
-    likes = np.array(sorted({model.product(name) for name in liked}), np.int32)  # np.unique would import numpy.ma
+    likes = np.array(list(dict.fromkeys(model.product(name) for name in liked)), np.int32)  # in the order given
     hidden = [likes, np.array([model.product(name) for name in exclude], np.int32)]
     if not include_seen:
         hidden.append(model.seen(customer)[0])
     query = model.fold_in(customer, likes) if len(likes) else model.query(customer)
     depth = min(k if sort == "retrieval" else max(k, DEPTH), len(model.candidates))
-    rows, scores = model.retrieve(query.retrieval[None, :], depth, [np.concatenate(hidden)])
+    rows, scores = model.retrieve(query.retrieval[None, :], depth, [np.concatenate(hidden)], [query.history])
     rows, scores = rows[0][rows[0] > 0], scores[0][rows[0] > 0]
     stars = stars_of(model, query, rows)
     order = resort(scores, stars, sort)[:k]

@@ -78,7 +78,8 @@ def block_of(model: Recommender, customers: range, k: int, include_seen: bool, s
     v, rows, seen = model.vectors, slice(customers.start, customers.stop), model.vectors.seen
     hidden = None if include_seen else [seen[row] for row in customers]
     depth = min(k if sort == "retrieval" else max(k, DEPTH), len(model.candidates))
-    top, scores = model.retrieve(v.retrieval_query[rows], depth, hidden)  # [b, depth]
+    histories = None if v.memory is None else [model.history(row) for row in customers]
+    top, scores = model.retrieve(v.retrieval_query[rows], depth, hidden, histories)  # [b, depth]
     owner = np.repeat(np.array(customers, np.int32), depth)
     stars = model.rate(v.rating_query[owner], top.ravel()).reshape(top.shape) if model.has_stars else None
     if sort != "retrieval" and stars is not None:

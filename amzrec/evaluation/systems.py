@@ -11,6 +11,7 @@ from amzrec.answers.ranks import CUT, InnerProducts, Scores, rank_scores
 from amzrec.answers.recommender import Recommender
 from amzrec.arrays import Array, Doubles, Floats, Ints
 from amzrec.evaluation.testset import Queries, TestSet
+from amzrec.store.memory import Votes
 from amzrec.store.times import period_of
 
 
@@ -96,7 +97,12 @@ class RunSystem:
         vectors = self.recommender.vectors
         table = None if vectors.context is None else vectors.context[:, testset.candidates]  # [T, M]
         customers = vectors.retrieval_query[testset.customers]  # [G, Dr + 1]
-        return by_vectors(customers, self.recommender.candidate_vectors, queries, table)
+        return by_vectors(customers, self.recommender.candidate_vectors, queries, table, self.votes(testset))
+
+    def votes(self, testset: TestSet) -> CustomerVotes | None:
+        """Add up what the histories of the test set's customers vote for."""
+        votes = self.recommender.votes([self.recommender.history(row) for row in testset.customers])
+        return None if votes is None else CustomerVotes(votes, testset.column)
 
     def periods(self, testset: TestSet) -> Array:
         """The period [T] of each review."""
@@ -104,18 +110,62 @@ class RunSystem:
         return np.zeros(len(times), np.int32) if edges is None else period_of(edges, times)
 
 
-def by_vectors(customers: Floats, candidates: Floats, queries: Queries, table: Floats | None = None) -> Scored:
+@dataclasses.dataclass(frozen=True)
+class CustomerVotes:
+    """What the histories of G customers vote for, and in which column each product row stands (-1: in none)."""
+
+    votes: Votes
+    columns: Ints  # [N + 1]
+
+    @property
+    def voter(self) -> Ints:
+        """A number for each customer [G]: -1 for those whose history votes for nothing, who are all alike."""
+        return np.where(self.votes.products.lengths > 0, np.arange(len(self.votes)), -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class WithVotes:
+    """Scores to which votes are added: see Scores of answers/ranks.py."""
+
+    scores: Scores
+    votes: CustomerVotes
+    customer: Ints  # [U] whose votes each row has
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(U, M)."""
+        return self.scores.shape
+
+    def fill(self, start: int, stop: int, out: Floats) -> None:
+        """See Scores.fill."""
+        self.scores.fill(start, stop, out)
+        self.votes.votes.take(self.customer[start:stop]).add(out, self.votes.columns)
+
+
+def by_vectors(
+    customers: Floats,
+    candidates: Floats,
+    queries: Queries,
+    table: Floats | None = None,
+    votes: CustomerVotes | None = None,
+) -> Scored:
     """Score by inner product: vectors [G, d] of the test set's customers, [M, d] of its candidates.
 
-    table[moment] [M] is added where there is a table. Customers with the same vector at the same moment share a row.
+    table[moment] [M] is added where there is a table, and the votes of the customers where there are votes. Customers
+    with the same vector at the same moment, and without votes, share a row.
     """
     vectors = np.ascontiguousarray(customers, np.float32)
     if len(queries) > len(vectors):  # with one query each they are in order
         vectors = vectors[queries.owner]  # [Q, d]
-    key = np.concatenate([vectors.view(np.int32), queries.moment[:, None].astype(np.int32)], axis=1)
+    voter = np.full(len(customers), -1) if votes is None else votes.voter
+    others = np.stack([queries.moment, voter[queries.owner]], axis=1).astype(np.int32)
+    key = np.concatenate([vectors.view(np.int32), others], axis=1)
     whole = key.view(np.dtype((np.void, key.shape[1] * key.itemsize)))[:, 0]
     _, unique, row_of = np.unique(whole, return_index=True, return_inverse=True)
-    return Scored(InnerProducts(vectors[unique], candidates, table, queries.moment[unique]), row_of)
+    scores: Scores = InnerProducts(vectors[unique], candidates, table, queries.moment[unique])
+    if votes is not None:
+        scores = WithVotes(scores, votes, queries.owner[unique])
+    return Scored(scores, row_of)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,7 +113,9 @@ def fit(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> Fitted:
     size = tables[1].num_rows
     plain = recipe.features == "ids"
     popularity = Popularity.unknown(len(value), size) if plain else Popularity.of_all_time(reviews.product, size)
-    order, order_slot = in_order(reviews, tables[0].num_rows, recipe.history != "bag")
+    order, order_slot = in_order(
+        reviews, tables[0].num_rows, recipe.history != "bag" or (recipe.memory and dataset.has_time)
+    )
     return Fitted(
         customer=reviews.customer,
         product=reviews.product,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from amzrec.answers.memory import Memory, strongest
-from amzrec.arrays import Floats, Ints, Lists
+from amzrec.arrays import Lists
 from amzrec.features.fitted import Fitted
+from amzrec.store.memory import Memory, strongest
 
 NEIGHBOURS = 100  # products that one product votes for
 ENTRIES = 25_000_000  # most pairs that are kept: fewer neighbours where there are many products
@@ -14,6 +16,7 @@ WINDOW = 10  # products before and after a product that count as following it
 BACKWARD = 0.5  # what following backwards in time counts, of following forwards
 SHRINK = 40.0  # reviews' worth of belief that two products have nothing to do with each other
 FADE = 0.8  # per product that came after it, of a history in order
+LAST = 20  # products of a history in order that vote
 CLOSED_FORM = 6000  # products up to which all pairs are solved for at once
 CUSTOMERS = 4096  # whose reviews are laid out as a dense matrix at a time
 
@@ -40,7 +43,9 @@ def of_order(order: Lists, size: int) -> Memory:
     voter, product = pairs // size, pairs % size
     count = np.bincount(items, minlength=size) + SHRINK
     weight = np.bincount(which, np.concatenate(weights), len(pairs)) / np.sqrt(count[voter] * count[product])
-    return kept(voter, product, weight, size, FADE)
+    best = strongest(voter, weight, neighbours(size))
+    memory = Memory.of_pairs(voter[best], product[best], weight[best], size)
+    return dataclasses.replace(memory, fade=FADE, last=LAST)
 
 
 def of_customers(fitted: Fitted, ridge: float) -> Memory:
@@ -78,9 +83,3 @@ def co_reviews(fitted: Fitted) -> np.ndarray:
         block[line[low:high] - start, column[order[low:high]]] = 1
         gram += block.T @ block
     return gram
-
-
-def kept(voter: Ints, product: Ints, weight: Floats, size: int, fade: float) -> Memory:
-    """Keep the strongest pairs of each voter."""
-    best = strongest(voter, weight, neighbours(size))
-    return Memory.of_pairs(voter[best], product[best], weight[best], size, fade)

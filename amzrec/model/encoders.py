@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from amzrec.arrays import Rows
+from amzrec.arrays import Floats, Rows
 from amzrec.config import Recipe
 from amzrec.features.columns import HistoryColumns, IdColumns
 from amzrec.features.fitted import Fitted
@@ -51,6 +51,15 @@ class IdEncoder(tf.Module):  # type: ignore[misc]
     def retrieval_queries(self, rows: Rows) -> Tensor:
         """Customer vectors [n, Dr] of rows [n] for retrieval, as they are answered from."""
         return self.queries(rows)[:, : self.split[0]]
+
+    def retrieval_bases(self, rows: Rows) -> Tensor:
+        """What retrieval_queries [n, Dr] of rows [n] are before their histories."""
+        return self.query_tower.base(rows)[:, : self.split[0]]
+
+    @property
+    def recent_weights(self) -> Floats:
+        """What a product of the history weighs by how many came after it, [L]; empty where all weigh the same."""
+        return np.zeros(0, np.float32)
 
     def candidates(self, rows: Rows) -> Tensor:
         """Product vectors [n, D] of rows [n], as they are answered from."""
@@ -142,6 +151,15 @@ class RecentBagEncoder(SequenceEncoder):
 
     def retrieval_queries(self, rows: Rows) -> Tensor:
         """See IdEncoder.retrieval_queries; retrieval reads attributes and the last products."""
+        return self.retrieval_bases(rows) + self.latest(rows)[:, : self.split[0]]
+
+    def retrieval_bases(self, rows: Rows) -> Tensor:
+        """See IdEncoder.retrieval_bases; no customer has an embedding of its own."""
         tower = self.query_tower
-        attributes = tower.words(row_columns(tower.profiles, rows)) + tower.embedding[:1]
-        return (attributes + self.latest(rows))[:, : self.split[0]]
+        return (tower.words(row_columns(tower.profiles, rows)) + tower.embedding[:1])[:, : self.split[0]]
+
+    @property
+    def recent_weights(self) -> Floats:
+        """See IdEncoder.recent_weights."""
+        weights: Floats = np.exp(self.recent.log_weight.numpy())
+        return weights

@@ -41,6 +41,9 @@ class RunInfo(Document):
     half_life: float | None = None  # days, of the popularity that retrieval starts from; None: all time
     trend: bool = False  # whether stars follow the trend of their period
     svd_start: bool = False  # whether products started at singular vectors
+    memory: dict[str, Any] | None = (
+        None  # the memory of pairs beside the vectors: kind, ridge, share; None: there is none
+    )
     seconds: float = 0.0  # that the training took
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of amzrec, Python and packages
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
@@ -12,6 +13,7 @@ import numpy as np
 from amzrec.arrays import Array, Floats, Ints, Lists, Rows
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
+from amzrec.store.memory import Memory
 from amzrec.store.strings import Strings
 
 VECTORS = "vectors"
@@ -40,7 +42,9 @@ class Head:
     temperature: float = 1.0  # that retrieval scores are divided by
     retrieval_dims: int  # dimensions 0 .. retrieval_dims of a tower's vector retrieve
     rating_start: int  # dimensions rating_start .. D rate
-    history: str = "bag"  # how a customer's history is read: bag, or sequence
+    history: str = "bag"  # how a customer's history is read: bag, recent, or sequence
+    memory_fade: float = 1.0  # what a product's votes are worth per product that came after it in the history
+    memory_last: int = 0  # products of a history that vote, the latest; 0: all
     fit_tags: tuple[int, ...] = (0, 1)  # the values of seen_part that the model was fitted on
 
 
@@ -65,7 +69,7 @@ class Vectors:
 
     C customers, N products, D tower width, Dr retrieval dimensions, K rating dimensions, S kept reviews, T periods;
     row 0 is the unknown customer or product.
-    retrieval score(c, p) = retrieval_query[c] · retrieval_candidate[p] + context[period, p]
+    retrieval score(c, p) = retrieval_query[c] · retrieval_candidate[p] + context[period, p] + what c's history votes
     stars(c, p) = clip(mean + q[K+1] + v[K+1] + Σ rating_weight · q[:K] · v[:K] + MLP, low, high), where q is the row of
     rating_query and v that of rating_candidate. The MLP reads concat(q[:K+1], v[:K+1], q[:K] · v[:K]).
     """
@@ -90,6 +94,12 @@ class Vectors:
     context: Table | None = None  # [T, N+1] what a period adds to the scores; last: 0
     rating_context: Column | None = None  # [T] what a period adds to the stars; last: 0
     context_edges: Numbers | None = None  # [T-1] unix seconds at which periods 1.. begin
+    # where pairs of products are remembered beside the vectors
+    memory_offsets: Numbers | None = None  # [N+2] see `memory`
+    memory_items: RowNumbers | None = None  # product rows that each product votes for
+    memory_weights: Column | None = None  # how strongly, in retrieval scores
+    # where retrieval reads the last products alone
+    recent_weights: Column | None = None  # [L] what a product weighs by how many came after it
     # where products have features
     feature_offsets: Numbers | None = None  # [N+2] see `features_of_products`
     feature_items: RowNumbers | None = None  # rows of `features`
@@ -105,6 +115,14 @@ class Vectors:
     def seen(self) -> Lists:
         """The product rows that each customer reviewed; seen_stars and seen_part lie beside its items."""
         return Lists(self.seen_offsets, self.seen_product)
+
+    @cached_property
+    def memory(self) -> Memory | None:
+        """What the products of a history vote for; None where the run has no memory."""
+        if self.memory_offsets is None or self.memory_items is None or self.memory_weights is None:
+            return None
+        neighbours = Lists(self.memory_offsets, self.memory_items)
+        return Memory(neighbours, self.memory_weights, self.head.memory_fade, self.head.memory_last)
 
     @property
     def features_of_products(self) -> Lists:

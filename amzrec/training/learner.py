@@ -104,6 +104,10 @@ class Learner:
         """Customer vectors [n, D] of rows [n] before their histories."""
         return in_blocks(self.model.encoder.query_tower.base, rows, self.recipe.dim)
 
+    def retrieval_bases(self, rows: Rows) -> Floats:
+        """Customer vectors [n, Dr] of rows [n] for retrieval before their histories."""
+        return in_blocks(self.model.encoder.retrieval_bases, rows, self.recipe.retrieval_dims)
+
     def candidates(self, rows: Rows) -> Floats:
         """Product vectors [n, D] of rows [n], with their histories."""
         return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim)

@@ -14,6 +14,7 @@ from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Reviews
 from amzrec.training.initial import initial_product_vectors
 from amzrec.training.learner import Learner, tf
+from amzrec.training.remember import choose_memory
 from amzrec.training.session import Session
 from amzrec.training.state import REFIT, SELECT, Choices
 from amzrec.training.watch import Watch
@@ -58,6 +59,10 @@ def select(session: Session) -> Choices:
         if keep:
             session.keep(learner, due(recipe, state.choices, state.epoch))
         session.checkpoint(learner)
+    if watch and recipe.memory:
+        state.choices.memory = choose_memory(watch, fitted)
+        if keep and state.choices.memory:
+            session.keep_memory(fitted)
     return state.choices
 
 
@@ -74,6 +79,8 @@ def refit(session: Session, choices: Choices) -> None:
         session.tell(facts, {})
         session.keep(learner, due(recipe, choices, state.epoch))
         session.checkpoint(learner)
+    if choices.memory:
+        session.keep_memory(fitted)
 
 
 def due(recipe: Recipe, choices: Choices, epoch: int) -> list[str]:
@@ -126,6 +133,8 @@ def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, f
         found, known = figure(task, figures, session.recipe.lists > 1), state.figures.get(task, -math.inf)
         if found > known or found == known == -math.inf:  # what valid cannot judge is kept as it is at the end
             state.choices.best[task], state.figures[task] = epoch, found
+            if watch and task == "retrieval":
+                watch.remember(learner)
     if epoch:
         session.tell(facts, figures)
 

@@ -22,10 +22,12 @@ from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.training.state import REFIT, SELECT, State
 
 if TYPE_CHECKING:
+    from amzrec.features.fitted import Fitted
     from amzrec.training.learner import Learner
 
 CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
 STATE = "state.json"
+MEMORY = "memory.npz"
 LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
 
 
@@ -107,6 +109,15 @@ class Session:
             snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
             snapshot.save(self.work / f"{task}.npz")
 
+    def keep_memory(self, fitted: Fitted) -> None:
+        """Write the memory that was chosen, built from these reviews, for `finish` to read."""
+        from amzrec.training.remember import memory_of
+        from amzrec.training.snapshot import MemorySnapshot
+
+        choice = self.state.choices.memory
+        if choice is not None:
+            MemorySnapshot.of(memory_of(fitted, choice)).save(self.work / MEMORY)
+
     def checkpoint(self, learner: Learner) -> None:
         """Save weights, optimizer and state, unless that was done just now; each is whole before the older ones go."""
         if time.monotonic() - self.saved < CHECKPOINT_SECONDS:
@@ -122,13 +133,16 @@ class Session:
 
     def finish(self, fit_parts: list[str]) -> None:
         """Write vectors/, history.csv and run.json."""
-        from amzrec.training.snapshot import RatingSnapshot, RetrievalSnapshot, assemble
+        from amzrec.training.snapshot import Learned, MemorySnapshot, RatingSnapshot, RetrievalSnapshot, assemble
 
         state, dataset = self.state, self.dataset
-        rating = RatingSnapshot.load(self.work / "rating.npz")
-        retrieval = RetrievalSnapshot.load(self.work / "retrieval.npz")
+        learned = Learned(
+            RatingSnapshot.load(self.work / "rating.npz"),
+            RetrievalSnapshot.load(self.work / "retrieval.npz"),
+            MemorySnapshot.load(self.work / MEMORY) if state.choices.memory else None,
+        )
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
-        write_vectors(self.work, assemble(dataset, rating, retrieval, self.recipe.history, fit_parts))
+        write_vectors(self.work, assemble(dataset, learned, self.recipe.history, fit_parts))
         columns = list(dict.fromkeys(key for row in state.history for key in row))
         with (self.work / HISTORY).open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
@@ -146,6 +160,7 @@ class Session:
             half_life=state.choices.half_life,
             trend=state.choices.trend,
             svd_start=state.choices.svd_start,
+            memory=None if state.choices.memory is None else dataclasses.asdict(state.choices.memory),
             seconds=round(self.before + time.monotonic() - self.started, 1),
             versions=versions(),
             finished=time.time(),
@@ -155,7 +170,7 @@ class Session:
 
 def tidy(folder: Path) -> None:
     """Remove from a finished run what only going on needs."""
-    for name in ("rating.npz", "retrieval.npz", STATE):
+    for name in ("rating.npz", "retrieval.npz", MEMORY, STATE):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 

@@ -13,6 +13,7 @@ from amzrec.features.profiles import SHRINK_CUSTOMER
 from amzrec.model.head import BiasedHead
 from amzrec.model.towers import HistoryTower
 from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
+from amzrec.store.memory import Memory
 from amzrec.store.strings import Strings, feature_lists
 from amzrec.store.vectors import Head, Layers, Vectors
 from amzrec.training.coldstart import vectors_from_attributes
@@ -54,6 +55,7 @@ class RetrievalSnapshot(HistoryTables):
     context: Floats  # [T, N + 1] what the period of a query adds to the scores, 0 in the last one
     edges: Ints  # [T - 1] unix seconds where the periods 1.. begin
     temperature: Array  # scalar
+    recent_weights: Floats  # [L] what a product weighs by how many came after it; empty where no order is read
     product_counts: Ints  # [N + 1]
     customer_counts: Ints  # [C + 1]
 
@@ -73,6 +75,23 @@ class RatingSnapshot(HistoryTables):
     customer_weight: Doubles  # scalar: what a customer's shrunk bias counts in the additive term
 
 
+@dataclasses.dataclass(frozen=True)
+class MemorySnapshot(Snapshot):
+    """A memory of pairs: see store.memory."""
+
+    offsets: Ints  # [N + 2]
+    items: Rows
+    weights: Floats
+    fade: Array  # scalar
+    last: Array  # scalar
+
+    @classmethod
+    def of(cls, memory: Memory) -> MemorySnapshot:
+        """Take the arrays of a memory."""
+        lists = memory.neighbours
+        return cls(lists.offsets, lists.items, memory.weights, np.array(memory.fade), np.array(memory.last))
+
+
 def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
     """What retrieval would be answered from now, by the averaged weights."""
     fitted, dims = learner.fitted, slice(learner.recipe.retrieval_dims)
@@ -82,13 +101,14 @@ def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
             learner.retrieval_queries(customers), learner.candidates(products), products
         )
         return RetrievalSnapshot(
-            **history_tables(learner, dims),
+            **history_tables(learner, dims) | {"query_base": learner.retrieval_bases(customers)},
             queries=queries,
             candidates=with_new_products(learner, candidates, np.zeros_like(candidates)),
             candidate_rows=fitted.candidates,
             context=learner.context(products),
             edges=fitted.popularity.edges,
             temperature=np.exp(learner.model.retrieval.log_temperature.numpy()),
+            recent_weights=learner.model.encoder.recent_weights,
             product_counts=fitted.products.counts,
             customer_counts=fitted.customers.counts,
         )
@@ -186,10 +206,18 @@ def head_in_stars(head: Any, width: int, unit: float) -> tuple[tuple[float, floa
     return (float(customer), float(product), head.weight.numpy() * unit), layers
 
 
-def assemble(
-    dataset: Dataset, rating: RatingSnapshot, retrieval: RetrievalSnapshot, history: str, fit_parts: list[str]
-) -> Vectors:
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """The snapshots that a run is put together from."""
+
+    rating: RatingSnapshot
+    retrieval: RetrievalSnapshot
+    memory: MemorySnapshot | None = None
+
+
+def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[str]) -> Vectors:
     """Put both tasks' snapshots together; their dimensions stand side by side, so each keeps its own best epoch."""
+    rating, retrieval, memory = learned.rating, learned.retrieval, learned.memory
     dims, ends = retrieval.queries.shape[1] - 1, dataset.info.stars or Scale(1.0, 5.0)
     head = Head(
         mean=float(rating.mean) if np.isfinite(rating.mean) else None,
@@ -201,6 +229,8 @@ def assemble(
         retrieval_dims=dims,
         rating_start=dims,
         history=history,
+        memory_fade=float(memory.fade) if memory else 1.0,
+        memory_last=int(memory.last) if memory else 0,
         fit_tags=tuple(PARTS.index(name) for name in fit_parts),
     )
     arrays: dict[str, Any] = {
@@ -208,6 +238,11 @@ def assemble(
         for name in ("query_base", "history_bag", "history_residual")
     }
     arrays |= seen(dataset) | time_of(rating, retrieval)
+    if memory:
+        weights = memory.weights.astype(np.float32)
+        arrays |= {"memory_offsets": memory.offsets, "memory_items": memory.items, "memory_weights": weights}
+    if len(retrieval.recent_weights):
+        arrays["recent_weights"] = retrieval.recent_weights
     if listed := feature_lists(dataset.products["features"].to_pylist()):
         arrays |= {"features": listed[0], "feature_offsets": listed[1].offsets, "feature_items": listed[1].items}
     titles = ["" if title is None else title for title in dataset.products["title"].to_pylist()]
@@ -241,11 +276,11 @@ def time_of(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict[str, A
 
 
 def seen(dataset: Dataset) -> dict[str, Array]:
-    """All kept reviews by customer, tagged with their part."""
+    """All kept reviews by customer in the order of time, tagged with their part."""
     parts = [getattr(dataset, name) for name in PARTS]
     every = Reviews.concat(parts)
     part = np.repeat(np.arange(len(parts), dtype=np.uint8), [len(p) for p in parts])
-    order = np.lexsort((every.product, every.customer))
+    order = np.lexsort((every.product, every.timestamp, every.customer))
     return {
         "seen_offsets": offsets_of(np.bincount(every.customer, minlength=dataset.customers.num_rows)),
         "seen_product": every.product[order],

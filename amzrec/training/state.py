@@ -14,6 +14,15 @@ SELECT, REFIT = "select", "refit"  # fitted on train and judged on valid; fitted
 FREE = ("epochs", "patience")  # settings that may change as long as epochs are being chosen
 
 
+@dataclasses.dataclass(frozen=True)
+class MemoryChoice:
+    """A memory of pairs, and what its votes count beside the scores of the towers."""
+
+    kind: str  # order: what followed what; customers: what the same customers have
+    ridge: float  # of the kind customers
+    share: float  # scores per vote
+
+
 @dataclasses.dataclass
 class Choices:
     """What valid has decided: all that the refit needs to know of the phase before it."""
@@ -22,6 +31,7 @@ class Choices:
     half_life: float | None = None  # days of the popularity that retrieval starts from; None: of all time
     trend: bool = False  # whether the trend of the stars over time lowers the error
     svd_start: bool = False  # whether starting at singular vectors ranks better than popularity does
+    memory: MemoryChoice | None = None  # None: the towers alone rank better
 
     @property
     def epochs(self) -> int:
@@ -47,7 +57,9 @@ class State:
         """The state of an unfinished training; AmzrecError where it is damaged or of another version."""
         try:
             document = json.loads(file.read_text())
-            return cls(**document | {"choices": Choices(**document["choices"])})
+            choices = document["choices"]
+            memory = choices["memory"] and MemoryChoice(**choices["memory"])
+            return cls(**document | {"choices": Choices(**choices | {"memory": memory})})
         except (ValueError, TypeError, KeyError) as error:
             raise AmzrecError(
                 f"the unfinished training in {file.parent} cannot be read ({error}): begin again with --overwrite"

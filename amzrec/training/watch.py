@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from amzrec.arrays import Array, Doubles, Rows
+from amzrec.arrays import Array, Doubles, Floats, Rows
 from amzrec.evaluation import judge
-from amzrec.evaluation.systems import Scored, by_vectors
+from amzrec.evaluation.systems import CustomerVotes, Scored, by_vectors
 from amzrec.evaluation.testset import Queries, TestSet, line_up
 from amzrec.features.fitted import Fitted
 from amzrec.store.dataset import Dataset
@@ -71,6 +71,30 @@ class PopularitySystem:
         return by_vectors(nobody, nothing, queries, self.fitted.popularity.log_share[:, testset.candidates])
 
 
+@dataclasses.dataclass(frozen=True)
+class WatchedSystem:
+    """The retrieval of an epoch as a system: its vectors of the watched customers and of all candidates."""
+
+    fitted: Fitted
+    queries: Floats  # [G, Dr + 1]
+    candidates: Floats  # [M, Dr + 1]
+    votes: CustomerVotes | None = None
+    name: str = "watched"
+
+    def stars(self, testset: TestSet) -> Doubles | None:
+        """Predict no stars."""
+        return None
+
+    def moments(self, testset: TestSet) -> Array | None:
+        """Number the moments [T] by the periods of popularity."""
+        return self.fitted.popularity.period(testset.reviews.timestamp)
+
+    def scores(self, testset: TestSet, queries: Queries) -> Scored:
+        """Score all candidates for each query, with the votes where there are some."""
+        share = self.fitted.popularity.log_share[:, testset.candidates]
+        return by_vectors(self.queries, self.candidates, queries, share - share[-1:], self.votes)
+
+
 class Watch:
     """Judges on (a sample of) the valid reviews, whose products are ranked among what their customers do not have."""
 
@@ -81,6 +105,14 @@ class Watch:
             valid = valid.take(np.sort(np.random.default_rng([seed, 2]).choice(len(valid), MOST, replace=False)))
         rng = np.random.default_rng([seed, 3])
         self.testset = line_up(dataset, valid, dataset.train, dataset.train, candidates, rng)
+        self.best: WatchedSystem | None = None  # the retrieval of the best epoch, see `remember`
+
+    def remember(self, learner: Learner) -> None:
+        """Keep the retrieval of this epoch, by averaged weights, as the best one."""
+        rows = self.testset.candidates
+        with learner.averaged():
+            x, y = learner.retrieval_queries(self.testset.customers), learner.candidates(rows)
+            self.best = WatchedSystem(learner.fitted, *learner.retrieval_vectors(x, y, rows))
 
     def figures(self, learner: Learner) -> dict[str, float]:
         """Measure valid_rmse in stars and valid_ndcg, and valid_ndcg@5 of a loss over lists, with averaged weights."""

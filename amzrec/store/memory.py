@@ -1,0 +1,117 @@
+"""A memory of pairs: what customers have votes for the products that go with it, beside the vectors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from amzrec.arrays import Array, Floats, Ints, Lists, Rows, offsets_of, ranges
+
+DENSE = 0.25  # votes per product and query from which a row of all products is added up
+
+
+@dataclasses.dataclass(frozen=True)
+class Votes:
+    """The products that each query's history votes for, each product once for a query, and how strongly."""
+
+    products: Lists  # Q lists of product rows, ascending
+    weights: Floats  # [E] beside the items of `products`
+
+    def __len__(self) -> int:
+        return len(self.products)
+
+    def scaled(self, share: float) -> Votes:
+        """Return the votes, each times `share`."""
+        return Votes(self.products, (self.weights * share).astype(np.float32))
+
+    def take(self, queries: Array) -> Votes:
+        """Return the votes of these queries [n], in that order."""
+        offsets = self.products.offsets
+        return Votes(self.products.take(queries), self.weights[ranges(offsets[queries], offsets[queries + 1])])
+
+    def add(self, scores: Floats, columns: Array) -> None:
+        """Add the votes of b queries to their scores [b, M]; `columns` [N + 1] is where each product row stands, or -1."""
+        line, product = self.products.pairs()
+        inside = product < len(columns)
+        column = np.where(inside, columns[np.where(inside, product, 0)], -1)
+        there = column >= 0
+        scores[line[there], column[there]] += self.weights[there]
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """For each product of a history, the products that it votes for, and how strongly: a sparse [N + 1, N + 1] matrix.
+
+    The vote of a history for product i is Σ_j fade^(products after j in the history) · weight[j, i], over the `last`
+    products of the history. With a fade of 1 the order of the history does not matter.
+    """
+
+    neighbours: Lists  # [N + 1] lists of product rows
+    weights: Floats  # [S] beside their items
+    fade: float = 1.0
+    last: int = 0  # products of a history that vote, the latest; 0: all
+
+    def fades(self, histories: Lists) -> Floats:
+        """Weigh the items of histories, which end with the latest: fade^(items after it), [h]."""
+        if self.fade == 1:
+            return np.ones(len(histories.items), np.float32)
+        after = np.repeat(histories.offsets[1:], histories.lengths) - 1 - np.arange(len(histories.items))
+        return np.asarray(self.fade**after, np.float32)
+
+    def votes(self, histories: Lists) -> Votes:
+        """Add up the votes of the histories of Q queries, in the order of time, the latest last."""
+        if self.last:
+            begin = np.maximum(histories.offsets[:-1], histories.offsets[1:] - self.last)
+            kept = ranges(begin, histories.offsets[1:])
+            histories = Lists(offsets_of(histories.offsets[1:] - begin), histories.items[kept])
+        items, size = histories.items.astype(np.int64), len(self.neighbours)
+        if len(items) * len(self.weights) > DENSE * len(histories) * size**2:
+            return self._dense_votes(histories)
+        begin, end = self.neighbours.offsets[items], self.neighbours.offsets[items + 1]
+        place, length = ranges(begin, end), end - begin
+        owner = np.repeat(histories.owners, length)
+        key = owner * size + self.neighbours.items[place]
+        weight = self.weights[place] * np.repeat(self.fades(histories), length)
+        order = np.argsort(key, kind="stable")  # np.unique would import numpy.ma
+        key, weight = key[order], weight[order]
+        first = np.flatnonzero(np.diff(key, prepend=-1))
+        pairs = key[first]
+        summed = np.add.reduceat(weight, first) if len(first) else weight
+        offsets = offsets_of(np.bincount(pairs // size, minlength=len(histories)))
+        return Votes(Lists(offsets, (pairs % size).astype(np.int32)), summed.astype(np.float32))
+
+    def _dense_votes(self, histories: Lists) -> Votes:
+        """Add up votes of long histories, which vote for most products: one query after the other, in a row of all."""
+        fades, products, weights = self.fades(histories), list[Rows](), list[Floats]()
+        for query in range(len(histories)):
+            items = histories[query]
+            place = self.neighbours.slots(items)
+            fade = np.repeat(
+                fades[histories.span(query)], self.neighbours.offsets[items + 1] - self.neighbours.offsets[items]
+            )
+            row = np.bincount(self.neighbours.items[place], self.weights[place] * fade, len(self.neighbours))
+            voted = np.flatnonzero(row)
+            products.append(voted.astype(np.int32))
+            weights.append(row[voted].astype(np.float32))
+        return Votes(Lists.join(products), np.concatenate([*weights, np.zeros(0, np.float32)]))
+
+    def scaled(self, share: float) -> Memory:
+        """Return the memory with every weight times `share`."""
+        return dataclasses.replace(self, weights=(self.weights * share).astype(np.float32))
+
+    @classmethod
+    def of_pairs(cls, voter: Array, product: Array, weight: Array, size: int) -> Memory:
+        """Build from aligned triples in any order; `size` is N + 1."""
+        order = np.lexsort((product, voter))
+        offsets = offsets_of(np.bincount(voter, minlength=size))
+        items: Rows = product[order].astype(np.int32)
+        return cls(Lists(offsets, items), weight[order].astype(np.float32))
+
+
+def strongest(group: Array, weight: Array, keep: int) -> Ints:
+    """Places of the `keep` largest weights, by size, of each group [n]."""
+    order = np.lexsort((-np.abs(weight), group))
+    counts = np.bincount(group)
+    rank = np.arange(len(order)) - np.repeat(offsets_of(counts)[:-1], counts)
+    return order[rank < keep]

@@ -1,0 +1,57 @@
+"""Which memory of pairs stands beside the towers, chosen on valid."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from amzrec.arrays import Lists, Rows
+from amzrec.evaluation import judge
+from amzrec.evaluation.systems import CustomerVotes
+from amzrec.features.fitted import Fitted
+from amzrec.features.memory import CLOSED_FORM, of_customers, of_order
+from amzrec.store.memory import Memory
+from amzrec.training.state import MemoryChoice
+from amzrec.training.watch import Watch, WatchedSystem
+
+RIDGES = (100.0, 300.0, 1000.0)  # of the memory of customers, that are tried
+FEW = 3000  # products up to which all ridges are tried; above, the middle one
+SHARES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # scores per vote that are tried
+
+
+def memory_of(fitted: Fitted, choice: MemoryChoice) -> Memory:
+    """Build a chosen memory from fitted reviews; its weights are scores."""
+    order = choice.kind == "order"
+    memory = of_order(fitted.order, len(fitted.products)) if order else of_customers(fitted, choice.ridge)
+    return memory.scaled(choice.share)
+
+
+def choose_memory(watch: Watch, fitted: Fitted) -> MemoryChoice | None:
+    """Choose the memory that ranks valid best together with the watched vectors; None where none ranks it better."""
+    system = watch.best
+    if system is None:
+        return None
+    found: MemoryChoice | None = None
+    known = judge.watch(watch.testset, system)["ndcg"]
+    for kind, ridge in kinds(fitted):
+        votes = memory_of(fitted, MemoryChoice(kind, ridge, 1.0)).votes(histories(fitted, watch.testset.customers))
+        for share in SHARES:
+            voted = CustomerVotes(votes.scaled(share), watch.testset.column)
+            figure = judge.watch(watch.testset, WatchedSystem(system.fitted, system.queries, system.candidates, voted))
+            if figure["ndcg"] > known:
+                known, found = figure["ndcg"], MemoryChoice(kind, ridge, share)
+    return found
+
+
+def kinds(fitted: Fitted) -> list[tuple[str, float]]:
+    """List the memories that the fitted reviews allow: kind and ridge."""
+    found = [("order", 0.0)] if len(fitted.order.items) else []
+    products = len(fitted.candidates)
+    if 1 < products <= CLOSED_FORM:
+        found += [("customers", ridge) for ridge in (RIDGES if products <= FEW else RIDGES[1:2])]
+    return found
+
+
+def histories(fitted: Fitted, customers: Rows) -> Lists:
+    """The fitted products of these customers, in the order of time where there is one."""
+    order = fitted.order if len(fitted.order.items) else fitted.customers.histories.partners
+    return order.take(np.asarray(customers))
