@@ -113,9 +113,8 @@ def fit(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> Fitted:
     size = tables[1].num_rows
     plain = recipe.features == "ids"
     popularity = Popularity.unknown(len(value), size) if plain else Popularity.of_all_time(reviews.product, size)
-    order, order_slot = in_order(
-        reviews, tables[0].num_rows, recipe.history != "bag" or (recipe.memory and dataset.has_time)
-    )
+    ordered = recipe.history != "bag" or (recipe.memory and dataset.has_time)
+    order, order_slot = in_order(reviews, tables[0].num_rows, ordered)
     return Fitted(
         customer=reviews.customer,
         product=reviews.product,
