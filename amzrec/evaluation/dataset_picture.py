@@ -39,9 +39,9 @@ def draw_dataset(document: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=pictures.DPI, format="png")
 
 
-def draw_spread(axis: Any, found: dict[str, Any], who: str) -> None:
+def draw_spread(axis: Any, counted: dict[str, Any], who: str) -> None:
     """Draw two bars per bin: the share of the customers (products), and that of the reviews they hold."""
-    bins = found["histogram"][next(i for i, b in enumerate(found["histogram"]) if b["count"]) :]
+    bins = counted["histogram"][next(i for i, b in enumerate(counted["histogram"]) if b["count"]) :]
     names = [str(b["to"]) if b["from"] == b["to"] else f"{b['from']}–{b['to']}" for b in bins]
     at = np.arange(len(bins))
     for key, label, shift, colour in (
@@ -53,26 +53,26 @@ def draw_spread(axis: Any, found: dict[str, Any], who: str) -> None:
     crowded = len(bins) > 8
     axis.set_xticks(at, names, rotation=35 if crowded else 0, ha="right" if crowded else "center", fontsize=8)
     axis.set_title(f"Reviews per {who}", loc="left", color=pictures.INK)
-    axis.set_xlabel(f"mean {found['mean']:.2f}, median {found['median']:g}, most {found['most']:,}", fontsize=9)
+    axis.set_xlabel(f"mean {counted['mean']:.2f}, median {counted['median']:g}, most {counted['most']:,}", fontsize=9)
     axis.legend(frameon=False, fontsize=9)
 
 
-def draw_stars(axis: Any, found: dict[str, Any]) -> None:
+def draw_stars(axis: Any, counted: dict[str, Any]) -> None:
     """Draw one bar per value or bin of the stars."""
-    bins = found["histogram"]
+    bins = counted["histogram"]
     values = np.array([b["reviews"] for b in bins])
     names = [f"{b['from']:g}" if b["from"] == b["to"] else f"{b['from']:.3g}–{b['to']:.3g}" for b in bins]
     bars = axis.bar(np.arange(len(bins)), 100 * values / values.sum(), 0.7, color=pictures.TASKS["rating"])
     axis.bar_label(bars, [f"{100 * v / values.sum():.0f}" for v in values], fontsize=8, color=pictures.QUIET)
     axis.set_xticks(np.arange(len(bins)), names, fontsize=8, rotation=35 if len(bins) > 12 else 0)
     axis.set_title("Stars: % of the reviews", loc="left", color=pictures.INK)
-    unrated = f", {found['unrated']:,} without stars" if found["unrated"] else ""
-    axis.set_xlabel(f"mean {found['mean']:.2f}, deviation {found['deviation']:.2f}{unrated}", fontsize=9)
+    unrated = f", {counted['unrated']:,} without stars" if counted["unrated"] else ""
+    axis.set_xlabel(f"mean {counted['mean']:.2f}, deviation {counted['deviation']:.2f}{unrated}", fontsize=9)
 
 
-def draw_time(axis: Any, found: dict[str, Any]) -> None:
+def draw_time(axis: Any, counted: dict[str, Any]) -> None:
     """Draw the reviews of each period, the parts on top of each other."""
-    bins = found["histogram"]
+    bins = counted["histogram"]
     begins = [b["from"] for b in bins]
     if all(begin.endswith("-01") for begin in begins):
         begins = [begin[:7] for begin in begins]  # months
@@ -86,6 +86,6 @@ def draw_time(axis: Any, found: dict[str, Any]) -> None:
     few = np.unique(np.linspace(0, len(bins) - 1, min(6, len(bins))).round().astype(int))
     axis.set_xticks(few, [begins[i] for i in few], fontsize=8)
     axis.set_title("Reviews over time, by part", loc="left", color=pictures.INK)
-    axis.set_xlabel(f"{found['first']} to {found['last']}", fontsize=9)
+    axis.set_xlabel(f"{counted['first']} to {counted['last']}", fontsize=9)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axis.legend(frameon=False, fontsize=9)
