@@ -145,7 +145,7 @@ def place_positives(block: Block, positives: Lists, seen: Lists, ranks: Ranks) -
 
 
 def reaching(scores: Floats, line: Ints, wanted: Floats) -> Ints:
-    """Count the other scores that reach each of `wanted` [S] in its row `line` [S], ascending; all where that is NaN."""
+    """Count the other scores that reach each of `wanted` [S] in its row `line` [S], ascending; all where it is NaN."""
     lower = np.empty(len(wanted), np.int64)
     begin = np.searchsorted(line, np.arange(len(scores) + 1))
     for row, low, high in zip(scores, begin, begin[1:], strict=False):
