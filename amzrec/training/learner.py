@@ -205,11 +205,11 @@ class StepCounter(tf.keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self.progress, self.label, self.total, self.batch_size = progress, label, total, batch_size
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
         self.begun = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Tell that one more step is done, and how many examples per second that makes."""
         rate = (batch + 1) * self.batch_size / max(time.monotonic() - self.begun, 1e-9)
         self.progress.step(self.label, batch + 1, self.total, f"{rate:,.0f} examples/s")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from amzrec.arrays import Floats
 from amzrec.config import Recipe
@@ -127,7 +126,7 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
     return learner
 
 
-def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, facts: dict[str, Any]) -> None:
+def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, facts: dict[str, float]) -> None:
     """Measure the model on valid, note each task whose best epoch this is, and record the epoch with its `facts`."""
     state, figures = session.state, watch.figures(learner) if watch else {}
     for task in session.recipe.tasks if watch else ():

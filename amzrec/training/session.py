@@ -10,7 +10,7 @@ import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amzrec import __version__
 from amzrec.config import Recipe
@@ -83,7 +83,7 @@ class Session:
             learner.restore(self.work / CHECKPOINTS / self.state.checkpoint)
         return self.state.epoch > 0
 
-    def epoch(self, learner: Learner, phase: str, epochs: int) -> dict[str, Any]:
+    def epoch(self, learner: Learner, phase: str, epochs: int) -> dict[str, float]:
         """Pass once more over the reviews, and return what the history records of it: seconds, speed and losses.
 
         `epochs` is how many there may be, for the label of the progress. Raises AmzrecError for a loss that is no
@@ -102,14 +102,14 @@ class Session:
             "examples_per_second": round(learner.epoch_plan.reviews / seconds),
         } | losses
 
-    def record(self, facts: dict[str, Any], figures: dict[str, float]) -> None:
+    def record(self, facts: dict[str, float], figures: dict[str, float]) -> None:
         """Add the present epoch to the history and tell how it went.
 
         `facts` is what `epoch` returned, `figures` what was measured on valid.
         """
         state = self.state
         rounded = {name: round(value, 6) for name, value in figures.items()}
-        state.history.append({"phase": state.phase, "epoch": state.epoch} | facts | rounded)
+        state.history.append({"phase": state.phase, "epoch": state.epoch, **facts, **rounded})
         shown = " ".join(f"{k.removeprefix('valid_')} {v:.4f}" for k, v in figures.items() if math.isfinite(v))
         self.progress.say(f"epoch {state.epoch}: {shown or 'fitted'}, {facts['examples_per_second']:,} examples/s")
         state.seconds = self.earlier_seconds + time.monotonic() - self.started

@@ -10,7 +10,7 @@ import numpy as np
 
 from amzrec.arrays import Array, Doubles, Floats, Ints, Rows, offsets_of
 from amzrec.features.profiles import CUSTOMER_BIAS_SHRINKAGE
-from amzrec.model.head import BiasedHead
+from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.towers import HistoryTower
 from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
 from amzrec.store.strings import Strings, feature_lists
@@ -169,7 +169,7 @@ def with_cold_products(learner: Learner, vectors: Floats, known: Floats) -> Floa
     return vectors
 
 
-def head_in_stars(head: Any, width: int, unit: float) -> tuple[tuple[float, float, Floats], Layers]:
+def head_in_stars(head: BiasedHead | PlainHead, width: int, unit: float) -> tuple[tuple[float, float, Floats], Layers]:
     """Turn a rating head into the form that answers read: (bias weights, weight of each dimension), layers of the MLP.
 
     The MLP reads [x, bias of x, y, bias of y, x · y], where x and y have `width` dimensions and the biases are in

@@ -38,7 +38,7 @@ class State:
     epoch: int = 0  # finished epochs of this phase
     choices: Choices = dataclasses.field(default_factory=Choices)
     figures: dict[str, float] = dataclasses.field(default_factory=dict)  # on valid at the best epoch of each task
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)  # a row per epoch of both phases
+    history: list[dict[str, str | float]] = dataclasses.field(default_factory=list)  # a row per epoch of both phases
     seconds: float = 0.0  # of training, interruptions left out
     checkpoint: str = ""  # name of the checkpoint with the weights; empty before the first one
 
