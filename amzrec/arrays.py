@@ -1,4 +1,4 @@
-"""Names for the types of numpy arrays, and lists of unequal length in two flat arrays."""
+"""Short names for the types of numpy arrays, and lists of unequal length stored in two flat arrays."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ Rows = npt.NDArray[np.int32]  # integer positions of customers or products
 
 @dataclasses.dataclass(frozen=True)
 class Lists:
-    """One list per owner, all in one flat array: list g is items[offsets[g] : offsets[g + 1]].
+    """One list for each of G owners, all in one flat array: owner g has items[offsets[g] : offsets[g + 1]].
 
-    Also known as compressed sparse rows (CSR).
+    This layout is also known as compressed sparse rows (CSR).
     """
 
-    offsets: Ints  # [G + 1], ascending from 0
-    items: Array  # [S]
+    offsets: Ints  # [G + 1] where each list begins in `items`, ascending from 0; the last one is S
+    items: Array  # [S] the lists one after the other
 
     @classmethod
     def of(cls, owner: Array, items: Array, owners: int) -> Lists:
-        """Build from aligned pairs (owner, item) in any order; within a list the order of the pairs is kept."""
+        """Build from aligned pairs (owner [S], item [S]) in any order; within a list the order of the pairs is kept.
+
+        `owners` is G, the number of lists.
+        """
         order = np.argsort(owner, kind="stable")
         return cls(offsets_of(np.bincount(owner, minlength=owners)), items[order])
 
@@ -41,7 +44,7 @@ class Lists:
 
     @classmethod
     def empty(cls, owners: int) -> Lists:
-        """Build lists without items."""
+        """Build G empty lists, one for each of so many `owners`."""
         return cls(np.zeros(owners + 1, np.int64), np.zeros(0, np.int32))
 
     def __len__(self) -> int:
@@ -52,16 +55,16 @@ class Lists:
 
     @property
     def lengths(self) -> Ints:
-        """How many items each list has, [G]."""
+        """Return how many items each list has, [G]."""
         return np.diff(self.offsets)
 
     @property
     def owners(self) -> Ints:
-        """Which list each item belongs to, [S]."""
+        """Return the list that each item belongs to, [S]."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def span(self, owner: int) -> slice:
-        """Where the list of an owner stands in `items`, and in arrays that lie beside it."""
+        """Return the slice of `items` that is the list of an owner; it also cuts arrays that are aligned to `items`."""
         return slice(int(self.offsets[owner]), int(self.offsets[owner + 1]))
 
     def slots(self, owners: Array) -> Ints:
@@ -69,24 +72,24 @@ class Lists:
         return ranges(self.offsets[owners], self.offsets[owners + 1])
 
     def take(self, owners: Array) -> Lists:
-        """The lists of these owners [n], in that order; an owner may be named twice."""
+        """Return the lists of these owners [n], in that order; an owner may be named twice."""
         lengths = self.offsets[owners + 1] - self.offsets[owners]
         return Lists(offsets_of(lengths), self.items[self.slots(owners)])
 
     def pairs(self) -> tuple[Ints, Array]:
-        """(owner [S], item [S]) of everything listed."""
+        """Return all items as aligned pairs: owner [S] and item [S]."""
         return self.owners, self.items
 
 
 def offsets_of(lengths: Array) -> Ints:
-    """Where lists of these lengths [G] begin and end in one flat array: [G + 1], from 0."""
+    """Return where lists of these lengths [G] begin and end in one flat array: [G + 1], ascending from 0."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def ranges(begin: Ints, end: Ints) -> Ints:
-    """All positions of the ranges begin[i] .. end[i], in order: ranges([2, 7], [4, 8]) is [2, 3, 7]."""
+    """Return the positions of all ranges from begin[i] until before end[i]: ranges([2, 7], [4, 8]) is [2, 3, 7]."""
     length = end - begin
     start = np.cumsum(length) - length
     return np.repeat(begin - start, length) + np.arange(length.sum())

@@ -12,8 +12,6 @@ from amzrec.errors import AmzrecError
 from amzrec.settings import SHOWN, Config, Group, above, at_least, at_most, below, flag, require
 
 __all__ = [
-    "BATCH",
-    "MOST",
     "PRESETS",
     "Config",
     "DataFacts",
@@ -27,9 +25,11 @@ __all__ = [
 DATA, MODEL, LOSSES = Group("Data"), Group("Model"), Group("Losses")
 NEGATIVES, REGULARISATION, OPTIMISER = Group("Negatives"), Group("Regularisation"), Group("Optimiser")
 Share = Annotated[float, at_least(0), below(1)]
-BATCH, MOST = 8192, 65_536  # reviews per step that fit any data, and at most
-SMALL_BATCH, FULL_IN_ORDER = 2048, 20_000  # reviews per step, and candidates of a full softmax, where order is read
+SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
+LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
+ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
+WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class TrainConfig(Config):
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
     history: Annotated[Literal["bag", "recent", "sequence"], MODEL] = "bag"
     """How a customer's products are read: as a bag; for retrieval the last ones alone, each weighing by how many came
-    after it (recent); or with the last ones in their order as well, through a GRU (sequence)."""
+    after it (recent); or as a bag and the last ones in their order as well, through a GRU (sequence)."""
     own_vector: Annotated[int, MODEL, at_least(0)] = 5
     """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
     memory: Annotated[bool, MODEL] = True
@@ -197,7 +197,7 @@ class TrainConfig(Config):
     def resolve(self, facts: DataFacts) -> Recipe:
         """Decide every setting that was left open, for the data that will be trained on.
 
-        Raises AmzrecError where settings and data do not fit.
+        Raises AmzrecError where settings and data do not fit together.
         """
         plain = self.features == "ids"
         if self.rating_weight > 0 and self.retrieval_weight == 0 and not facts.rated:
@@ -206,10 +206,10 @@ class TrainConfig(Config):
             raise AmzrecError(
                 f"--history {self.history} needs the time of every review, which is missing here: leave it out"
             )
-        by_data = min(max(facts.fitted // LARGE_STEPS, BATCH), MOST)
-        batch_size = self.batch_size or (SMALL_BATCH if self.history == "recent" else by_data)
-        by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= BATCH else 0.003
-        few = facts.candidates <= (FULL_IN_ORDER if self.history == "recent" else BATCH)
+        by_data = min(max(facts.fitted // LARGE_STEPS, SMALL_BATCH), LARGE_BATCH)
+        batch_size = self.batch_size or (ORDER_BATCH if self.history == "recent" else by_data)
+        by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= SMALL_BATCH else 0.003
+        few = facts.candidates <= WHOLE_CATALOGUE * (2 if self.history == "recent" else 1)
         settings = {
             "rating_weight": self.rating_weight if facts.rated else 0.0,
             "own_vector": 1 if plain else max(self.own_vector, 1),
@@ -231,7 +231,7 @@ class TrainConfig(Config):
 
 
 class DataFacts(NamedTuple):
-    """What settings depend on in the data."""
+    """What the settings that were left open depend on in the data."""
 
     fitted: int  # reviews that the kept model is fitted on
     candidates: int  # products to retrieve from
@@ -254,21 +254,21 @@ class Recipe(TrainConfig):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that are trained."""
+        """Return the tasks that are trained, those with a weight above 0: "rating", "retrieval" or both."""
         weights = {"rating": self.rating_weight, "retrieval": self.retrieval_weight}
         return tuple(task for task, weight in weights.items() if weight > 0)
 
     @property
     def retrieval_dims(self) -> int:
-        """Retrieval reads the dimensions 0 .. retrieval_dims of the towers: all with ids, else the first two thirds."""
+        """Return how many dimensions of a tower vector, the first ones, retrieval reads: 2 of 3, and all with ids."""
         return self.dim if self.features == "ids" else self.dim - self.dim // 3
 
     @property
     def rating_start(self) -> int:
-        """The rating reads the dimensions rating_start .. dim: all with ids, else the last two thirds."""
+        """Return the first dimension of a tower vector that the rating reads: it reads the last 2 of 3, or all."""
         return 0 if self.features == "ids" else self.dim // 3
 
     @property
-    def lists(self) -> int:
-        """How many reviews of one customer stand together in a batch: 1, or the length of the lists of a list loss."""
+    def reviews_together(self) -> int:
+        """Return how many reviews of one customer stand together in a batch: 1, or as many as a list has."""
         return self.list_size if self.rating_loss != "squared" and self.rating_weight > 0 else 1

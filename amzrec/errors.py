@@ -1,4 +1,4 @@
-"""The one error that people see, and the one voice that long work speaks with."""
+"""The one error that people see, and the one way in which long work tells how far it is."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ from typing import Protocol
 
 
 class AmzrecError(Exception):
-    """A mistake a person can mend: the text says what, where, what was found, what is allowed, what to type next.
+    """A mistake that a person can mend.
 
-    Raised anywhere, printed once by the command line (exit code 1, no traceback).
+    Its text says what is wrong and where, what was found, what is allowed, and what to type next. Any function may
+    raise it; the command line prints it once, without a traceback, and ends with exit code 1.
     """
 
 
 class Progress(Protocol):
-    """How a verb tells what it is doing; the command line draws it, Python callers may pass their own."""
+    """What a command reports its progress to: the command line draws it, callers from Python may pass their own."""
 
     def say(self, line: str) -> None:
-        """One finished sentence, kept on the screen."""
+        """Show one finished sentence, which stays on the screen."""
 
     def step(self, label: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` steps of `label`; `note` is a short live text such as "12,300 examples/s"."""
+        """Show that `done` of `total` steps of `label` are done.
+
+        `note` is a short text that changes with each step, such as "12,300 examples/s".
+        """
 
 
 class Silent:
-    """The default voice: none."""
+    """A Progress that shows nothing: the default for callers from Python."""
 
     def say(self, line: str) -> None:
-        """Say nothing."""
+        """Show nothing."""
 
     def step(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Draw nothing."""
+        """Show nothing."""
 
 
 SILENT: Progress = Silent()

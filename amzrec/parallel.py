@@ -1,4 +1,4 @@
-"""Blocks of numpy work on all cores, the results in order."""
+"""Work on blocks of an array on all cores at once, with the results in order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on Linux
@@ -22,24 +22,25 @@ def cores() -> int:
 
 
 def ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-    """work(item) of each item in order, by one thread per core; no more than one result per core waits to be taken.
+    """Yield work(item) for each item, in order, computed ahead by one thread per core.
 
-    numpy and Arrow let go of the interpreter while they compute. Each thread multiplies its matrices alone: threads
-    that each start BLAS threads get in each other's way.
+    At most one result per core and one more are computed before they are taken, so memory stays bounded. Threads are
+    enough because numpy and Arrow release the interpreter lock while they compute. Within a thread a product of
+    matrices is computed by that thread alone, since threads that each start BLAS threads slow each other down.
     """
-    following = iter(items)
-    first = list(islice(following, cores() + 1))
+    remaining = iter(items)
+    first = list(islice(remaining, cores() + 1))
     if min(cores(), len(first)) < 2:
-        yield from map(work, chain(first, following))
+        yield from map(work, chain(first, remaining))
         return
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(cores(), len(first))) as pool:
-        waiting = deque(pool.submit(work, item) for item in first)
+        submitted = deque(pool.submit(work, item) for item in first)
         try:
-            while waiting:
-                done = waiting.popleft().result()
-                waiting.extend(pool.submit(work, item) for item in islice(following, 1))
-                yield done
+            while submitted:
+                result = submitted.popleft().result()
+                submitted.extend(pool.submit(work, item) for item in islice(remaining, 1))
+                yield result
         finally:
             pool.shutdown(cancel_futures=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
-from amzrec.features.fitted import Fitted, fit
+from amzrec.features.fitted import FittedReviews, fit_reviews
 from amzrec.features.steps import HistorySteps, IdSteps
 from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, DatasetInfo, Reviews, Scale
 from amzrec.store.protocol import DataProtocol
@@ -76,13 +76,13 @@ def recipe_of(dataset: Dataset, **settings: Any) -> Recipe:
     return config.resolve(dataset.facts(refit=False))
 
 
-def fitted_of(reviews: Reviews, **settings: Any) -> Fitted:
+def fitted_of(reviews: Reviews, **settings: Any) -> FittedReviews:
     """These reviews, fitted; every customer and product has a vector of its own unless the settings say otherwise."""
     dataset = dataset_of(reviews)
-    return fit(dataset, reviews, recipe_of(dataset, **{"own_vector": 1} | settings))
+    return fit_reviews(dataset, reviews, recipe_of(dataset, **{"own_vector": 1} | settings))
 
 
-def model_of(recipe: Recipe, fitted: Fitted, dataset: Dataset, noise: float = 0.3) -> Any:
+def model_of(recipe: Recipe, fitted: FittedReviews, dataset: Dataset, noise: float = 0.3) -> Any:
     """A MultitaskModel on these reviews whose every weight was moved at random, so that nothing is zero by chance."""
     from amzrec.model.keras2 import import_tensorflow
     from amzrec.model.multitask import MultitaskModel
@@ -96,30 +96,30 @@ def model_of(recipe: Recipe, fitted: Fitted, dataset: Dataset, noise: float = 0.
     return model
 
 
-def small(half_life: float | None = None, noise: float = 0.3, **settings: Any) -> tuple[Fitted, Any]:
+def small(half_life: float | None = None, noise: float = 0.3, **settings: Any) -> tuple[FittedReviews, Any]:
     """The fitted reviews of random_reviews and a model on them."""
     reviews = random_reviews()
     dataset = dataset_of(reviews)
     recipe = recipe_of(dataset, **settings)
-    fitted = fit(dataset, reviews, recipe)
+    fitted = fit_reviews(dataset, reviews, recipe)
     if half_life is not None:
         fitted = fitted.with_popularity(reviews, half_life)
     return fitted, model_of(recipe, fitted, dataset, noise)
 
 
-def drawn(seed: int, stream: int, number: int) -> np.ndarray:
-    """Random numbers for steps in tests: features.steps.Draws without TensorFlow."""
+def numpy_uniform(seed: int, stream: int, number: int) -> np.ndarray:
+    """Random numbers for steps in tests: features.steps.UniformSource without TensorFlow."""
     return np.random.default_rng([seed % (1 << 64), stream]).random(number, np.float32)
 
 
-def step_of(fitted: Fitted, recipe: Recipe, index: Any = None, number: int = 0) -> dict[str, Any]:
+def step_of(fitted: FittedReviews, recipe: Recipe, index: Any = None, number: int = 0) -> dict[str, Any]:
     """The columns of a step with all fitted reviews, or those at these positions, as numpy arrays."""
     positions = np.arange(len(fitted)) if index is None else np.arange(len(fitted))[index]
     kind = IdSteps if recipe.features == "ids" else HistorySteps
-    return kind(fitted, recipe, drawn).columns(positions, number)
+    return kind(fitted, recipe, numpy_uniform).columns(positions, number)
 
 
-def batch_of(fitted: Fitted, model: Any, index: Any = None, plain: bool = False) -> dict[str, Any]:
+def batch_of(fitted: FittedReviews, model: Any, index: Any = None, plain: bool = False) -> dict[str, Any]:
     """A step as tensors; `plain`: nothing is masked and no history is dropped."""
     from amzrec.model.keras2 import import_tensorflow
 

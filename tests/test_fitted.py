@@ -29,7 +29,7 @@ def test_values_biases_and_residuals_are_those_worked_by_hand() -> None:
 
 def test_a_review_is_left_out_of_the_biases_by_its_value_and_its_one() -> None:
     fitted = fitted_of(reviews_of([(1, 1, 5.0), (1, 2, 2.0), (2, 1, 4.0), (2, 2, NAN), (3, 2, 1.0)]))
-    customer, product = fitted.biases_without()
+    customer, product = fitted.biases_without_self()
     np.testing.assert_allclose(customer, [-1 / 11, 2 / 11, 0, 1 / 11, 0], rtol=1e-6)
     np.testing.assert_allclose(product, [1 / 6, -2 / 6, 2 / 6, -3 / 7, -1 / 6], rtol=1e-6)
 
@@ -91,10 +91,10 @@ def test_features_and_title_words_become_attributes_unless_only_one_row_has_them
 def test_products_stand_in_the_order_of_time_and_equal_times_by_row() -> None:
     rows = [(1, 5, 4.0), (2, 3, 2.0), (1, 2, 5.0), (1, 7, 1.0), (2, 5, 3.0), (1, 6, 3.0)]
     fitted = fitted_of(reviews_of(rows, [9, 1, 3, 3, 4, 1]), history="sequence")
-    assert fitted.order[1].tolist() == [6, 2, 7, 5]
-    assert fitted.order[2].tolist() == [3, 5]
-    assert fitted.order.items[fitted.order_slot].tolist() == [5, 3, 2, 7, 5, 6]
-    assert not len(fitted_of(reviews_of(rows)).order.items), "nothing is kept where the order is not read"
+    assert fitted.timelines[1].tolist() == [6, 2, 7, 5]
+    assert fitted.timelines[2].tolist() == [3, 5]
+    assert fitted.timelines.items[fitted.timeline_slot].tolist() == [5, 3, 2, 7, 5, 6]
+    assert not len(fitted_of(reviews_of(rows)).timelines.items), "nothing is kept where the order is not read"
 
 
 @pytest.mark.parametrize("half_life", [5.0, 60.0])
@@ -105,4 +105,4 @@ def test_the_trend_of_a_kinder_period_is_positive_and_a_single_period_has_none(h
     assert not fitted.with_trend().trend.any()
     trend = fitted.with_popularity(reviews, half_life).with_trend()
     assert trend.trend[0] < 0 < trend.trend[-1]
-    assert trend.own_trend[0] < trend.own_trend[-1]
+    assert trend.trend_without_self[0] < trend.trend_without_self[-1]

@@ -9,14 +9,14 @@ import pytest
 
 import amzrec
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.features.fitted import Fitted
+from amzrec.features.fitted import FittedReviews
 from amzrec.store.dataset import Dataset
 from amzrec.training.initial import LENGTH, initial_product_vectors
 from amzrec.training.watch import Watch
 from fits import fitted_of, reviews_of
 
 
-def communities(lonely: bool = False) -> Fitted:
+def communities(lonely: bool = False) -> FittedReviews:
     """Customers 1 .. 6 review products 1 .. 4, the others products 5 .. 8; with `lonely` product 9 has one review."""
     pairs = [(c, p) for c in range(1, 13) for p in (range(1, 5) if c <= 6 else range(5, 9)) if (c + p) % 5]
     pairs += [(1, 9)] if lonely else []

@@ -14,13 +14,13 @@ from amzrec.answers.recommender import Recommender
 from amzrec.commands.train import train
 from amzrec.config import TrainConfig
 from amzrec.errors import SILENT
-from amzrec.features.batches import positions
-from amzrec.features.fitted import fit
+from amzrec.features.batches import shuffled_batches
+from amzrec.features.fitted import fit_reviews
 from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Dataset, Reviews, Scale
 from amzrec.store.vectors import Vectors
 from amzrec.training import phases
-from amzrec.training.learner import Learner, batches, draws, tf
+from amzrec.training.learner import Learner, columns_dataset, stateless_uniform, tf
 from amzrec.training.session import Session
 from amzrec.training.snapshot import (
     Learned,
@@ -63,7 +63,7 @@ def dataset() -> Dataset:
 def untouched(config: TrainConfig, data: Dataset) -> Learner:
     """A learner on train, with popularity and stars over time where the towers read them."""
     recipe = config.resolve(data.facts(refit=False))
-    fitted = fit(data, data.train, recipe)
+    fitted = fit_reviews(data, data.train, recipe)
     if recipe.features != "ids":
         fitted = fitted.with_popularity(data.train, 60.0).with_trend()
     return Learner(recipe, fitted, data)
@@ -90,9 +90,9 @@ def vectors_of(learner: Learner, data: Dataset) -> Vectors:
 def test_the_steps_of_an_epoch_come_as_the_host_has_made_them_bit_for_bit() -> None:
     learner = untouched(CONFIG, dataset())
     learner.prepare()
-    drawn = list(positions(learner.fitted, learner.plan, [1]))
-    found = list(batches(learner.steps, lambda: enumerate(drawn, 7)))
-    assert len(found) == learner.plan.steps
+    drawn = list(shuffled_batches(learner.fitted, learner.epoch_plan, [1]))
+    found = list(columns_dataset(learner.steps, lambda: enumerate(drawn, 7)))
+    assert len(found) == learner.epoch_plan.steps
     for number, (got, reviews) in enumerate(zip(found, drawn, strict=True), 7):
         known = learner.steps.columns(reviews, number)
         for array, tensor in zip(tf.nest.flatten(known), tf.nest.flatten(got), strict=True):
@@ -101,9 +101,13 @@ def test_the_steps_of_an_epoch_come_as_the_host_has_made_them_bit_for_bit() -> N
 
 
 def test_draws_depend_on_nothing_but_seed_and_stream() -> None:
-    assert draws(3, 1, 4).tolist() == draws(3, 1, 4).tolist()
-    assert draws(3, 1, 4).tolist() != draws(3, 2, 4).tolist() != draws(5, 2, 4).tolist()
-    assert draws(2**80, 1, 100).mean() == pytest.approx(0.5, abs=0.2), "any seed will do"
+    assert stateless_uniform(3, 1, 4).tolist() == stateless_uniform(3, 1, 4).tolist()
+    assert (
+        stateless_uniform(3, 1, 4).tolist()
+        != stateless_uniform(3, 2, 4).tolist()
+        != stateless_uniform(5, 2, 4).tolist()
+    )
+    assert stateless_uniform(2**80, 1, 100).mean() == pytest.approx(0.5, abs=0.2), "any seed will do"
 
 
 # --- numpy answers
@@ -237,7 +241,7 @@ Kept = dict[tuple[str, int, str], RatingSnapshot | RetrievalSnapshot]
 def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     """Snapshots as they are kept, by phase, epoch and task."""
     found: Kept = {}
-    keep = Session.keep
+    keep = Session.keep_snapshots
 
     def remember(session: Session, learner: Learner, tasks: list[str]) -> None:
         for task in tasks:
@@ -245,7 +249,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
             found[session.state.phase, session.state.epoch, task] = snapshot
         keep(session, learner, tasks)
 
-    monkeypatch.setattr(Session, "keep", remember)
+    monkeypatch.setattr(Session, "keep_snapshots", remember)
     return found
 
 
@@ -301,7 +305,7 @@ def test_each_task_is_due_at_its_best_epoch_and_an_untrained_one_as_it_started(
 ) -> None:
     config = CONFIG.replace(features=features, rating_weight=weights[0], retrieval_weight=weights[1])
     recipe = config.resolve(dataset().facts(refit=False))
-    found = {epoch: phases.due(recipe, Choices(best), epoch) for epoch in range(5)}
+    found = {epoch: phases.tasks_best_at(epoch, recipe, Choices(best)) for epoch in range(5)}
     assert {epoch: tasks for epoch, tasks in found.items() if tasks} == known
 
 

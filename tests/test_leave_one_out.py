@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from amzrec.features.columns import HistoryColumns, HistorySums, RowColumns
-from amzrec.features.fitted import Fitted
+from amzrec.features.fitted import FittedReviews
 from amzrec.features.sparse import SparseMatrix
 from amzrec.features.steps import row_columns, whole_histories
 from amzrec.store.dataset import Reviews
@@ -20,7 +20,7 @@ WIDTH = 3
 def dense(matrix: SparseMatrix) -> np.ndarray:
     """The matrix as it would be written out; entries of one place add up."""
     found = np.zeros(matrix.shape)
-    np.add.at(found, tuple(matrix.places.T), matrix.values)
+    np.add.at(found, tuple(matrix.indices.T), matrix.values)
     return found
 
 
@@ -35,7 +35,7 @@ class Tables:
     def base(self, side: int, rows: RowColumns) -> np.ndarray:
         """Embeddings and attributes [n, WIDTH]."""
         own = self.sides[side]
-        return own["embedding"][rows.vector_row] + dense(rows.words) @ own["attribute"][rows.attributes]
+        return own["embedding"][rows.vector_row] + dense(rows.attribute_matrix) @ own["attribute"][rows.attributes]
 
     def sums(self, side: int, histories: HistorySums) -> np.ndarray:
         """History sums, then levels [2n, WIDTH]."""
@@ -44,7 +44,7 @@ class Tables:
         summed: np.ndarray = dense(histories.sums) @ table
         return summed
 
-    def whole(self, fitted: Fitted, side: int) -> np.ndarray:
+    def whole(self, fitted: FittedReviews, side: int) -> np.ndarray:
         """Vectors of all rows of a side with their whole histories."""
         profiles = (fitted.customers, fitted.products)[side]
         rows = np.arange(len(profiles), dtype=np.int32)
@@ -66,11 +66,11 @@ class Tables:
             other = self.sides[1 - side]
             parts = [*bases, self.sums(side, histories), other["bag"][partners], other["residual"][partners]]
             sides.append(np.concatenate(parts))
-        matrices = {"x": 0, "queries": 0, "y": 1, "candidates": 1}
+        matrices = {"reviewers": 0, "queries": 0, "reviewed": 1, "candidates": 1}
         return {name: dense(getattr(columns, name)) @ sides[side] for name, side in matrices.items()}
 
 
-def slow_vectors(fitted: Fitted, tables: Tables, side: int, left_out: Any = ()) -> np.ndarray:
+def slow_vectors(fitted: FittedReviews, tables: Tables, side: int, left_out: Any = ()) -> np.ndarray:
     """The documented formula, one row and one review at a time, from the reviews themselves without some of them."""
     profiles = (fitted.customers, fitted.products)
     rows = (fitted.customer, fitted.product)
@@ -79,7 +79,7 @@ def slow_vectors(fitted: Fitted, tables: Tables, side: int, left_out: Any = ()) 
 
     def bias(of: int, row: int, everything: bool) -> float:
         rated = (rows[of] == row) & (fitted.rated > 0) & (everything | there)
-        return float(fitted.value[rated].sum() / (rated.sum() + profiles[of].biases.shrink))
+        return float(fitted.value[rated].sum() / (rated.sum() + profiles[of].biases.shrinkage))
 
     out = []
     for row in range(len(profiles[side])):
@@ -105,14 +105,14 @@ def test_whole_vectors_are_those_of_the_documented_formula(side: int) -> None:
 
 @pytest.mark.parametrize("negatives", ["full", "batch"])
 def test_the_vectors_of_a_batch_leave_out_what_they_must(negatives: str) -> None:
-    """x and y leave out their own review, a query all reviews of its customer in the batch, a candidate none."""
+    """A review is left out of its own vectors, all of a customer in the batch out of a query, none of a candidate."""
     fitted, tables = fitted_of(random_reviews()), Tables()
     recipe = recipe_of(dataset_of(random_reviews()), own_vector=1, mask=0.0, history_dropout=0.0, negatives=negatives)
     some = np.arange(0, len(fitted), 2)
     columns = step_of(fitted, recipe, some)["towers"]
     found = tables.batch(columns)
     for place, review in enumerate(some):
-        for name, side, row in (("x", 0, fitted.customer[review]), ("y", 1, fitted.product[review])):
+        for name, side, row in (("reviewers", 0, fitted.customer[review]), ("reviewed", 1, fitted.product[review])):
             known = slow_vectors(fitted, tables, side, [review])[row]
             np.testing.assert_allclose(found[name][place], known, atol=1e-5, err_msg=name)
     known = slow_vectors(fitted, tables, 0, some)[columns.customers.rows]
@@ -142,9 +142,9 @@ def test_a_planted_target_does_not_change_its_own_example(target: int, dropout: 
         fitted = fitted_of(each)
         columns = step_of(fitted, recipe)["towers"]
         vectors = tables.batch(columns)
-        biases = columns.customer_bias[target], columns.product_bias[target], fitted.own_log_share[target]
-        query = vectors["queries"][columns.customer[target]]
-        examples.append([vectors["x"][target], vectors["y"][target], query, *biases])
+        biases = columns.customer_bias[target], columns.product_bias[target], fitted.log_share_without_self[target]
+        query = vectors["queries"][columns.customer_of_review[target]]
+        examples.append([vectors["reviewers"][target], vectors["reviewed"][target], query, *biases])
         rows = reviews.customer[target], reviews.product[target]
         whole.append([tables.whole(fitted, side)[rows[side]] for side in (0, 1)])
     for before, after in zip(*examples, strict=True):
@@ -160,7 +160,7 @@ def test_what_the_cap_left_out_of_a_history_is_not_taken_out_of_it_again() -> No
     capped = (fitted.customers.histories.slot < 0) & (fitted.rated == 0)  # clicks: the bias does not change either
     assert capped.any()
     whole = tables.whole(fitted, 0)[fitted.customer[capped]]
-    np.testing.assert_allclose(tables.batch(columns)["x"][capped], whole, atol=1e-5)
+    np.testing.assert_allclose(tables.batch(columns)["reviewers"][capped], whole, atol=1e-5)
     rated = (fitted.customers.histories.slot < 0) & (fitted.rated > 0) & (fitted.value != 0)
     changed = columns.customer_bias[rated] - fitted.customers.biases.all[fitted.customer[rated]]
     assert (np.abs(changed) > 0).all(), "the bias is of all reviews"
@@ -169,8 +169,8 @@ def test_what_the_cap_left_out_of_a_history_is_not_taken_out_of_it_again() -> No
 def test_half_of_the_masked_customers_are_known_by_their_history_and_half_by_nothing() -> None:
     fitted, tables = fitted_of(random_reviews()), Tables()
     recipe = recipe_of(dataset_of(random_reviews()), own_vector=1, history_dropout=0.0, mask=0.8)
-    found = tables.batch(step_of(fitted, recipe)["towers"])["x"]
-    plain = tables.batch(step_of(fitted, recipe.replace(mask=0.0))["towers"])["x"]
+    found = tables.batch(step_of(fitted, recipe)["towers"])["reviewers"]
+    plain = tables.batch(step_of(fitted, recipe.replace(mask=0.0))["towers"])["reviewers"]
     embedding = tables.sides[0]["embedding"]
     unknown = np.abs(found - embedding[0]).max(1) < 1e-6
     by_history = np.abs(found - (plain - embedding[fitted.customer] + embedding[0])).max(1) < 1e-5

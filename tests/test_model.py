@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.features.fitted import fit
+from amzrec.features.fitted import fit_reviews
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
 from amzrec.model.multitask import MeanSquaredRating
 from fits import batch_of, dataset_of, model_of, random_reviews, small
@@ -93,7 +93,7 @@ def test_the_joint_gradient_is_the_weighted_sum_of_both() -> None:
 def test_the_rating_loss_is_the_mean_squared_error_of_the_rated_rows() -> None:
     fitted, model = small(**PLAIN, retrieval_weight=0.0)
     batch = batch_of(fitted, model)
-    stars = model.rating_head(model.encoder.encode(batch).pairs).numpy() + fitted.own_trend
+    stars = model.rating_head(model.encoder.encode(batch).pairs).numpy() + fitted.trend_without_self
     rated = fitted.rated > 0
     assert 0 < rated.sum() < len(fitted)
     known = np.mean((stars - fitted.value)[rated] ** 2)
@@ -148,7 +148,7 @@ def test_one_query_stands_for_all_reviews_of_a_customer_in_a_batch_and_knows_non
     assert np.bincount(fitted.customer[some]).max() > 1
     left = random_reviews().take(np.setdiff1d(np.arange(len(fitted)), some))
     dataset = dataset_of(random_reviews())
-    rest = model_of(model.recipe, fit(dataset, left, model.recipe), dataset)
+    rest = model_of(model.recipe, fit_reviews(dataset, left, model.recipe), dataset)
     for mine, its in zip(rest.trainable_variables, model.trainable_variables, strict=True):
         mine.assign(its)
     dims, counts = model.recipe.retrieval_dims, np.bincount(left.customer, minlength=12)
@@ -160,7 +160,7 @@ def test_one_query_stands_for_all_reviews_of_a_customer_in_a_batch_and_knows_non
     for place, i in enumerate(some):
         query = x[fitted.customer[i]]
         negatives = ~np.isin(fitted.candidates, fitted.product[fitted.customer == fitted.customer[i]])
-        own = query @ y[place] + b[fitted.product[i]] + fitted.own_log_share[i]
+        own = query @ y[place] + b[fitted.product[i]] + fitted.log_share_without_self[i]
         known.append(np.log(np.exp([own, *scores_of(model, fitted, query, i)[negatives]]).sum()) - own)
     mean = np.average(known, weights=np.bincount(fitted.customer)[fitted.customer[some]] ** -0.5)
     assert float(model.compute_loss(batch_of(fitted, model, some))) == pytest.approx(mean, rel=1e-5)
@@ -212,10 +212,10 @@ def test_trap_2_twice_the_batch_does_not_double_either_loss(settings: dict[str, 
     fitted, model = small(**PLAIN | settings)
     some, losses = np.arange(40), []
     for index in (some, np.concatenate([some, some])):
-        for metric in model.means:
+        for metric in model.loss_means:
             metric.reset_state()
         total = float(model.compute_loss(batch_of(fitted, model, index)))
-        losses.append((total, *(float(metric.result()) for metric in model.means)))
+        losses.append((total, *(float(metric.result()) for metric in model.loss_means)))
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     assert min(losses[0]) > 0
 

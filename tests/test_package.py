@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from conftest import ROOT
 
@@ -45,6 +46,19 @@ def test_the_constraints_hold_versions_and_no_addresses() -> None:
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines)
 
 
+def test_the_licence_and_the_description_are_there() -> None:
+    assert PROJECT["license"] == "Apache-2.0"
+    assert (ROOT / PROJECT["license-files"][0]).read_text().lstrip().startswith("Apache License")
+    assert "END OF TERMS AND CONDITIONS" in (ROOT / "LICENSE").read_text()
+    assert {"description", "readme", "authors", "keywords", "classifiers"} <= PROJECT.keys()
+
+
+def test_the_classifiers_name_every_python_that_is_allowed_and_no_other() -> None:
+    allowed = SpecifierSet(PROJECT["requires-python"])
+    named = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", line)]
+    assert named == [f"3.{minor}" for minor in range(30) if f"3.{minor}" in allowed]
+
+
 def test_gitignore_hides_no_data_inside_the_package() -> None:
     paths = ["amzrec/data/x", "data/sample/x", "amzrec/runs/x", "amzrec/build/x"]
     done = subprocess.run(["git", "check-ignore", *paths], capture_output=True, text=True, cwd=ROOT)
@@ -68,6 +82,10 @@ def test_the_wheel_carries_the_sample_and_finds_it(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "dist").iterdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+    facts = next((tmp_path / "site").glob("*.dist-info"))
+    assert "License-Expression: Apache-2.0" in (facts / "METADATA").read_text()
+    assert (facts / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert (tmp_path / "site" / "amzrec" / "py.typed").is_file()
     code = "import amzrec, amzrec.reviews.sources as s; print(amzrec.__file__); print(s.sample_folder())"
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from amzrec.features.popularity import BACKOFF, UNSEEN, Popularity
+from amzrec.features.popularity import BACKOFF, PSEUDO_COUNT, Popularity
 from amzrec.store.dataset import NO_TIME
 from amzrec.store.times import period_of
 from fits import DAY
@@ -18,10 +18,12 @@ def times(*days: float) -> np.ndarray:
 
 def test_one_period_holds_the_log_shares_of_all_time() -> None:
     popularity = Popularity.of(np.array([1, 1, 1, 2]), times(0, 9, 99, 999), 4, None)
-    everything = 4 + 4 * UNSEEN  # rows 0 and 3 have no review, and count as UNSEEN
+    everything = 4 + 4 * PSEUDO_COUNT  # rows 0 and 3 have no review, and count as PSEUDO_COUNT
     np.testing.assert_allclose(np.exp(popularity.log_share[0]), np.array([0.1, 3.1, 1.1, 0.1]) / everything, rtol=1e-6)
     assert np.exp(popularity.log_share[0]).sum() == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(np.exp(popularity.own_log_share), np.array([2.1, 2.1, 2.1, 0.1]) / everything, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.exp(popularity.log_share_without_self), np.array([2.1, 2.1, 2.1, 0.1]) / everything, rtol=1e-6
+    )
     assert popularity.period(times(-5, 5000)).tolist() == [0, 0]
 
 
@@ -45,7 +47,7 @@ def test_two_periods_worked_by_hand() -> None:
     # each review weighs 1 in its own period and is left out there, and of the counts
     without = [(1 - BACKOFF) * 0.5 / 2.5, 0.0, (1 - BACKOFF) * 0.5 / 2.0]
     count = BACKOFF * np.array([1.1, 0.1, 1.1]) / 3.3
-    np.testing.assert_allclose(np.exp(popularity.own_log_share), without + count, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(popularity.log_share_without_self), without + count, rtol=1e-5)
 
 
 def test_what_was_popular_lately_leads_in_the_last_period_and_what_was_before_in_the_first() -> None:
@@ -67,10 +69,10 @@ def test_reviews_of_a_single_day_are_one_period() -> None:
     popularity = Popularity.of(np.array([1, 2, 2]), times(7, 7, 7), 3, 30.0)
     assert popularity.log_share.shape == (1, 3)
     assert np.isfinite(popularity.log_share).all()
-    assert np.isfinite(popularity.own_log_share).all()
+    assert np.isfinite(popularity.log_share_without_self).all()
 
 
 def test_many_products_get_fewer_periods(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amzrec.features.popularity.ENTRIES", 40)
+    monkeypatch.setattr("amzrec.features.popularity.MOST_ENTRIES", 40)
     popularity = Popularity.of(np.array([1, 2, 2]), times(0, 300, 600), 10, 30.0)
     assert popularity.log_share.shape == (4, 10)

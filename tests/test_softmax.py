@@ -60,7 +60,7 @@ def plain(logits: Logits, batch: Any, hardest: int | None = None) -> Any:
     lists = [batch.positives, *([batch.hidden] if batch.hidden else [])]
     losses = []
     for number, query in enumerate(batch.positives.query.numpy()):
-        out = {int(place) for each in lists for place in each.place.numpy()[each.query.numpy() == query]}
+        out = {int(place) for each in lists for place in each.candidate.numpy()[each.query.numpy() == query]}
         negatives = tf.gather(scores[query], [place for place in range(len(scores[0])) if place not in out])
         if hardest:
             negatives = tf.math.top_k(negatives, min(hardest, len(negatives))).values
@@ -130,7 +130,7 @@ def test_a_positive_that_is_hidden_as_a_known_product_is_still_the_positive() ->
 
 def test_hidden_candidates_have_no_gradient() -> None:
     logits, batch = drawn(1, candidates=4)
-    own = int(batch.positives.place[0])
+    own = int(batch.positives.candidate[0])
     first, second, third = (place for place in range(4) if place != own)
     _, _, d_candidate, d_bias, _ = with_gradients(
         (logits, batch._replace(hidden=listed([[first, second]]))), softmax_loss
@@ -222,7 +222,7 @@ def test_a_query_whose_candidates_are_all_positive_or_hidden_teaches_nothing() -
 def test_a_step_down_the_gradient_lifts_the_positive_and_lowers_every_negative() -> None:
     logits, batch = drawn(1)
     *_, d_bias, d_positive = with_gradients((logits, batch), softmax_loss)
-    own = int(batch.positives.place[0])
+    own = int(batch.positives.candidate[0])
     assert float(d_positive[0]) < 0
     assert (np.delete(d_bias, own) > 0).all()
     assert d_bias[own] == 0  # the positive's logit was given apart
@@ -285,7 +285,7 @@ def test_with_log_counts_in_the_positive_too_it_is_tfrs_with_repeats_but_for_a_c
 def test_trap_2_the_same_rows_twice_do_not_double_the_retrieval_loss() -> None:
     logits, batch = drawn(6)
     twice = logits._replace(query=tf.concat([logits.query] * 2, 0))
-    doubled = softmax_loss(twice, asked(tf.concat([batch.logit] * 2, 0), [*np.asarray(batch.positives.place)] * 2))
+    doubled = softmax_loss(twice, asked(tf.concat([batch.logit] * 2, 0), [*np.asarray(batch.positives.candidate)] * 2))
     assert float(doubled) == pytest.approx(float(softmax_loss(logits, batch)), rel=1e-6)
 
 

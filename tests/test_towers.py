@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amzrec.features.fitted import Fitted, fit
+from amzrec.features.fitted import FittedReviews, fit_reviews
 from amzrec.features.sparse import SparseMatrix
-from amzrec.features.steps import LAST, recent_columns, row_columns
+from amzrec.features.steps import RECENT_PRODUCTS, recent_columns, row_columns
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.sparse import multiply, sparse_matmul
 from fits import batch_of, dataset_of, model_of, recipe_of, reviews_of, small
@@ -44,17 +44,17 @@ def test_vectors_of_some_rows_are_those_of_all_rows_whatever_their_order() -> No
 
 
 def test_the_vectors_of_a_batch_are_those_of_its_sparse_matrices_and_tables() -> None:
-    """What tests/test_leave_one_out.py proves of the matrices holds for the model: x is a dense product here."""
+    """What tests/test_leave_one_out.py proves of the matrices holds for the model: here the product is dense."""
     _, model = small()
     columns = batch_of(*small(), plain=True)["towers"]
     q, c = model.encoder.query_tower, model.encoder.candidate_tower
-    words = q.words(columns.customers).numpy()
+    words = q.attribute_vectors(columns.customers).numpy()
     base, nobody = q.embedding.numpy()[columns.customers.vector_row] + words, q.embedding.numpy()[:1]
     partners = columns.products.rows.numpy()
-    tables = [base, nobody + words, nobody, q.sums(columns.customer_sums, c).numpy()]
+    tables = [base, nobody + words, nobody, q.history_sums(columns.customer_sums, c).numpy()]
     table = np.concatenate([*tables, c.bag.numpy()[partners], c.residual.numpy()[partners]])
-    dense = np.zeros(columns.x.shape)
-    np.add.at(dense, tuple(columns.x.places.numpy().T), columns.x.values.numpy())
+    dense = np.zeros(columns.reviewers.shape)
+    np.add.at(dense, tuple(columns.reviewers.indices.numpy().T), columns.reviewers.values.numpy())
     found = model.encoder.encode(batch_of(*small(), plain=True)).pairs.x
     np.testing.assert_allclose(found, (dense @ table)[:, model.recipe.rating_start :], atol=1e-5)
 
@@ -64,11 +64,14 @@ def test_rows_with_few_reviews_share_the_embedding_of_the_unknown_one() -> None:
     tower = model.encoder.query_tower
     few, many = np.flatnonzero(fitted.customers.counts < 4), np.flatnonzero(fitted.customers.counts >= 4)
     assert min(len(few), len(many)) > 2
-    base = tower.base(EVERY_CUSTOMER).numpy() - tower.words(row_columns(fitted.customers, EVERY_CUSTOMER)).numpy()
+    base = (
+        tower.base(EVERY_CUSTOMER).numpy()
+        - tower.attribute_vectors(row_columns(fitted.customers, EVERY_CUSTOMER)).numpy()
+    )
     np.testing.assert_allclose(base[few], np.repeat(tower.embedding.numpy()[:1], len(few), 0), atol=1e-6)
     np.testing.assert_allclose(base[many], tower.embedding.numpy()[many], atol=1e-6)
     tower.attribute_offset.assign(tf.zeros_like(tower.attribute_offset))
-    np.testing.assert_allclose(tower.offset_of(few), np.repeat(tower.offset.numpy()[0], len(few)))
+    np.testing.assert_allclose(tower.learned_offset(few), np.repeat(tower.offset.numpy()[0], len(few)))
 
 
 def test_what_features_and_words_add_to_the_stars_and_its_ridge_worked_by_hand() -> None:
@@ -81,7 +84,7 @@ def test_what_features_and_words_add_to_the_stars_and_its_ridge_worked_by_hand()
     words = [attributes.lists[row] for row in range(10)]
     rows = np.array([3, 0, 8], np.int32)
     known = [0.5 + worth[words[row]].sum() / np.sqrt(len(words[row]) + 1) for row in rows]
-    np.testing.assert_allclose(tower.offset_of(rows), known, rtol=1e-6)
+    np.testing.assert_allclose(tower.learned_offset(rows), known, rtol=1e-6)
     assert len({len(words[row]) for row in rows}) > 1
     some = np.array([0, 5, 9])
     reviews = [sum(fitted.products.counts[row] for row in range(10) if a in words[row]) for a in range(len(worth))]
@@ -127,13 +130,13 @@ def test_a_sparse_matrix_without_entries_gives_zeros_and_takes_nothing_back() ->
 # --- the order of time
 
 
-def in_order(**settings: Any) -> tuple[Fitted, Any]:
+def in_order(**settings: Any) -> tuple[FittedReviews, Any]:
     """A model that reads the last products in order, on reviews of known days."""
     rows = [(1, 5, 4.0), (2, 3, 2.0), (1, 2, 5.0), (1, 7, 1.0), (2, 5, 3.0), (1, 6, 3.0)]
     reviews = reviews_of(rows, [9, 1, 3, 3, 4, 1])
     dataset = dataset_of(reviews)
     recipe = recipe_of(dataset, own_vector=1, history="sequence", mask=0.0, history_dropout=0.0, **settings)
-    fitted = fit(dataset, reviews, recipe)
+    fitted = fit_reviews(dataset, reviews, recipe)
     return fitted, model_of(recipe, fitted, dataset)
 
 
@@ -158,17 +161,19 @@ def test_the_sequence_is_a_gru_over_the_products_before_the_review_and_nothing_w
 def test_neither_the_target_nor_what_comes_later_nor_what_is_long_ago_is_read() -> None:
     fitted, model = in_order()
     columns = batch_of(fitted, model)["recent"]
-    read = [sorted(p[there].tolist()) for p, there in zip(columns.products.numpy(), columns.there.numpy(), strict=True)]
+    read = [
+        sorted(p[there].tolist()) for p, there in zip(columns.products.numpy(), columns.present.numpy(), strict=True)
+    ]
     assert read == [[2, 6, 7], [], [6], [2, 6], [3], []]
     long = reviews_of([(1, 1 + i % 9, 3.0) for i in range(9)], [float(i) for i in range(9)])
     dataset = dataset_of(long)
-    fitted = fit(dataset, long, recipe_of(dataset, history="sequence"))
-    end, known = fitted.order_slot[-1:], np.ones(1, np.float32)
+    fitted = fit_reviews(dataset, long, recipe_of(dataset, history="sequence"))
+    end, known = fitted.timeline_slot[-1:], np.ones(1, np.float32)
     assert recent_columns(fitted, fitted.customer[-1:], end, known, 10).products[0][:8].tolist() == [*range(1, 9)]
-    assert LAST["sequence"] >= 8
+    assert RECENT_PRODUCTS["sequence"] >= 8
 
 
 def test_a_masked_customer_has_no_last_products_either() -> None:
     fitted, _ = in_order()
-    columns = recent_columns(fitted, fitted.customer, fitted.order_slot, np.zeros(len(fitted), np.float32), 10)
-    assert not columns.there.any()
+    columns = recent_columns(fitted, fitted.customer, fitted.timeline_slot, np.zeros(len(fitted), np.float32), 10)
+    assert not columns.present.any()

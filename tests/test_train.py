@@ -102,21 +102,25 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Datase
     assert not same_vectors(whole, amzrec.train(board, tmp_path / "other", TINY.replace(seed=1, refit=False)))
 
 
-@pytest.mark.parametrize("stop_at", ["epoch 2: rmse", "epoch 1: fitted"])
-def test_a_stopped_training_goes_on_where_it_was(
-    board: Dataset, whole: Run, tmp_path: Path, stop_at: str, monkeypatch: pytest.MonkeyPatch
+def test_a_training_that_was_stopped_in_each_phase_goes_on_where_it_was(
+    board: Dataset, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        amzrec.train(board, tmp_path / "stopped", TINY, progress=Told(stop_at))
+        amzrec.train(board, tmp_path / "stopped", TINY, progress=Told("epoch 2: rmse"))
     assert not (tmp_path / "stopped").exists()
     with pytest.raises(AmzrecError, match="--resume"):
         amzrec.train(board, tmp_path / "stopped", TINY)
     with pytest.raises(AmzrecError, match="other settings"):
         amzrec.train(board, tmp_path / "stopped", TINY.replace(dim=6), resume=True)
-    told = Told()
-    resumed = amzrec.train(board, tmp_path / "stopped", TINY, resume=True, progress=told)
-    assert any(line.startswith("going on after epoch") for line in told.lines)
+    again, at_last = Told("epoch 1: fitted"), Told()
+    with pytest.raises(KeyboardInterrupt):
+        amzrec.train(board, tmp_path / "stopped", TINY, resume=True, progress=again)
+    assert not (tmp_path / "stopped").exists()
+    resumed = amzrec.train(board, tmp_path / "stopped", TINY, resume=True, progress=at_last)
+    for told in (again, at_last):
+        assert any(line.startswith("going on after epoch") for line in told.lines)
+    assert not any(line.startswith("epoch 2: rmse") for line in at_last.lines), "the first phase was done"
     assert same_vectors(whole, resumed)
 
 
@@ -125,7 +129,7 @@ def test_reviews_without_stars_train_retrieval_only(board: Dataset, tmp_path: Pa
     for part in ("train", "valid", "test"):
         rows = getattr(board, part)
         vars(clicks)[part] = dataclasses.replace(rows, stars=np.full(len(rows), np.nan, np.float32))
-    run = amzrec.train(clicks, tmp_path / "clicks", TINY)
+    run = amzrec.train(clicks, tmp_path / "clicks", TINY.replace(refit=False))
     assert run.info.trained == ("retrieval",)
     assert run.vectors.head.mean is None
 

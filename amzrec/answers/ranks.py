@@ -84,7 +84,7 @@ def rank_scores(scores: Scores, row_of: Array, positives: Lists, seen: Lists, k:
     BLOCK_BYTES of scores.
     """
     rows, width = scores.shape
-    found = Ranks(
+    ranks = Ranks(
         np.full(len(positives.items), MISS),
         np.full(len(positives.items), MISS),
         np.full((len(row_of), k), -1, np.int64),
@@ -101,13 +101,13 @@ def rank_scores(scores: Scores, row_of: Array, positives: Lists, seen: Lists, k:
         scores.fill(start, stop, part)
         owner, mine = customers.take(np.arange(start, stop)).pairs()
         block = Block(part, mine, owner)
-        place_positives(block, positives, seen, found)
+        place_positives(block, positives, seen, ranks)
         if k:
-            list_best(block, seen, found)
+            list_best(block, seen, ranks)
 
     for _ in ahead(work, range(0, rows, step)):
         pass
-    return found
+    return ranks
 
 
 def rank(
@@ -127,47 +127,47 @@ def rank(
 # --- ranks
 
 
-def place_positives(block: Block, positives: Lists, seen: Lists, found: Ranks) -> None:
+def place_positives(block: Block, positives: Lists, seen: Lists, ranks: Ranks) -> None:
     """Fill the ranks of the positives of the customers of a block.
 
-    1. Line up the positives of all these customers, and their own scores.
+    1. Line up the positives of all these customers, and their scores.
     2. `above`: how many other scores of the same row are at least as high.
     3. `above_unseen`: that, less the products among them that the customer has seen.
     """
     slots = positives.slots(block.customers)
     owner = positives.take(block.customers).owners
     columns, line = positives.items[slots], block.line[owner]
-    own = block.scores[line, columns]  # of a product that is no candidate: any score
-    above = reaching(block.scores, line, own)
-    unseen = above - seen_reaching(block, line, own, block.customers[owner], seen)
-    found.above[slots] = np.where(columns < 0, MISS, above)
-    found.above_unseen[slots] = np.where(columns < 0, MISS, np.maximum(unseen, 0))  # a seen positive counts itself
+    wanted = block.scores[line, columns]  # of a product that is no candidate: any score
+    above = reaching(block.scores, line, wanted)
+    unseen = above - seen_reaching(block, line, wanted, block.customers[owner], seen)
+    ranks.above[slots] = np.where(columns < 0, MISS, above)
+    ranks.above_unseen[slots] = np.where(columns < 0, MISS, np.maximum(unseen, 0))  # a seen positive counts itself
 
 
-def reaching(scores: Floats, line: Ints, own: Floats) -> Ints:
-    """Count the other scores that reach each of `own` [S] in its row `line` [S], ascending; all where that is NaN."""
-    lower = np.empty(len(own), np.int64)
+def reaching(scores: Floats, line: Ints, wanted: Floats) -> Ints:
+    """Count the other scores that reach each of `wanted` [S] in its row `line` [S], ascending; all where it is NaN."""
+    lower = np.empty(len(wanted), np.int64)
     begin = np.searchsorted(line, np.arange(len(scores) + 1))
     for row, low, high in zip(scores, begin, begin[1:], strict=False):
         if high - low > MANY:
-            below = np.searchsorted(np.sort(row), own[low:high], side="left")
-            lower[low:high] = np.where(np.isnan(own[low:high]), 0, below)
+            below = np.searchsorted(np.sort(row), wanted[low:high], side="left")
+            lower[low:high] = np.where(np.isnan(wanted[low:high]), 0, below)
         else:
-            lower[low:high] = [np.count_nonzero(row < score) for score in own[low:high]]
+            lower[low:high] = [np.count_nonzero(row < one) for one in wanted[low:high]]
     counts: Ints = scores.shape[1] - 1 - lower
     return counts
 
 
-def seen_reaching(block: Block, line: Ints, own: Floats, customer: Ints, seen: Lists) -> Ints:
-    """Count the products that customer[s] has seen whose scores in row `line` [S] reach `own` [S]; PAIRS at a time."""
-    counts = np.zeros(len(own), np.int64)
+def seen_reaching(block: Block, line: Ints, wanted: Floats, customer: Ints, seen: Lists) -> Ints:
+    """Count the products seen by `customer` [S] whose scores in row `line` [S] reach `wanted` [S]; PAIRS at a time."""
+    counts = np.zeros(len(wanted), np.int64)
     ends = np.cumsum(seen.offsets[customer + 1] - seen.offsets[customer])
     starts = np.unique(np.searchsorted(ends, np.arange(0, ends[-1] if len(ends) else 0, PAIRS)))
-    for low, high in itertools.pairwise([*starts, len(own)]):
+    for low, high in itertools.pairwise([*starts, len(wanted)]):
         some = seen.take(customer[low:high])
         pair = some.owners
         scores = block.scores[line[low:high][pair], some.items]
-        counts[low:high] = np.bincount(pair, ~(scores < own[low:high][pair]), high - low).astype(np.int64)
+        counts[low:high] = np.bincount(pair, ~(scores < wanted[low:high][pair]), high - low).astype(np.int64)
     return counts
 
 
@@ -234,9 +234,9 @@ def _best_of_ties(scores: Floats, k: int, bound: Floats) -> Ints:
     return top
 
 
-def list_best(block: Block, seen: Lists, found: Ranks) -> None:
+def list_best(block: Block, seen: Lists, ranks: Ranks) -> None:
     """Fill the best unseen products of the customers of a block; overwrites its scores."""
-    k, scores, line = found.top.shape[1], block.scores, block.line
+    k, scores, line = ranks.top.shape[1], block.scores, block.line
     shared = np.bincount(line, minlength=len(scores)) > 1
     sizes = seen.offsets[block.customers + 1] - seen.offsets[block.customers]
     crossed = shared & (np.bincount(line, sizes, len(scores)) > 0)  # rows of customers who have seen different things
@@ -247,10 +247,10 @@ def list_best(block: Block, seen: Lists, found: Ranks) -> None:
         scores[line[simple][owner], columns] = -np.inf
         lines, line_of = np.unique(line[simple], return_inverse=True)
         top = best(scores if len(lines) == len(scores) else scores[lines], k)
-        found.top[customers] = top[line_of]
+        ranks.top[customers] = top[line_of]
     for number in np.flatnonzero(crossed):
         together = block.customers[line == number]
-        found.top[together] = _best_unseen(scores[number], seen.take(together), k)
+        ranks.top[together] = _best_unseen(scores[number], seen.take(together), k)
 
 
 def _best_unseen(row: Floats, seen: Lists, k: int) -> Ints:

@@ -1,4 +1,4 @@
-"""The command line: one function per command, which says its flags, calls the verb and prints what it gives."""
+"""The command line: one function per command, with a parameter per flag, calls the verb and prints its document."""
 
 from __future__ import annotations
 

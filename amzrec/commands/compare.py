@@ -1,4 +1,4 @@
-"""`amzrec compare`: rating-only, retrieval-only and joint on one dataset beside the baselines, table and picture."""
+"""`amzrec compare`: rating only, retrieval only and joint on one dataset beside the baselines, table and picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.evaluation import metrics
 from amzrec.reviews.cache import dataset_of
 from amzrec.store.dataset import Dataset
-from amzrec.store.folders import writing
+from amzrec.store.folders import whole_file
 from amzrec.store.run import RUNS
 
 MODELS = {"rating": (1.0, 0.0), "retrieval": (0.0, 1.0), "joint": (1.0, 1.0)}  # (rating, retrieval) weights; joint last
@@ -42,28 +42,28 @@ def compare(
     if in_the_way and not overwrite:
         raise AmzrecError(f"{in_the_way[0]} exists already: choose another folder, or add --overwrite to replace it")
     dataset = dataset_of(source, prepare, progress=progress)
-    found, runs = dict[str, Any](), dict[str, str]()
+    measured, runs = dict[str, Any](), dict[str, str]()
     for name, weights in MODELS.items():
         if name == "joint" and config.rating_weight > 0 and config.retrieval_weight > 0:
             weights = (config.rating_weight, config.retrieval_weight)
         settings = config.replace(rating_weight=weights[0], retrieval_weight=weights[1])
         progress.say(f"Training {name} (rating weight {weights[0]:g}, retrieval weight {weights[1]:g})")
         run = train(dataset, root / name, settings, overwrite=overwrite, progress=progress)
-        found[name], runs[name] = evaluate(run, dataset, progress=progress), str(run.path)
-    joint = found["joint"]
+        measured[name], runs[name] = evaluate(run, dataset, progress=progress), str(run.path)
+    joint = measured["joint"]
     document = {
         "protocol": joint["protocol"],
-        "models": {name: figures["model"] for name, figures in found.items()},
+        "models": {name: figures["model"] for name, figures in measured.items()},
         "baselines": joint["baselines"],
-        "differences": {name: figures["differences"] for name, figures in found.items()},
-        "untrained": {name: figures["untrained"] for name, figures in found.items()},
+        "differences": {name: figures["differences"] for name, figures in measured.items()},
+        "untrained": {name: figures["untrained"] for name, figures in measured.items()},
         "runs": runs,
         "picture": str(root / PICTURE),
     }
     from amzrec.evaluation import pictures
 
-    with writing("the picture", root / PICTURE):
-        shown = {name: metrics.learned(found[name]["model"], found[name]["untrained"]) for name in found}
-        pictures.draw_comparison(document | {"models": shown}, root / PICTURE)
+    with whole_file(root / PICTURE, "the picture") as partial:
+        shown = {name: metrics.learned(figures["model"], figures["untrained"]) for name, figures in measured.items()}
+        pictures.draw_comparison(document | {"models": shown}, partial)
     write_json(root / COMPARISON, document)
     return document

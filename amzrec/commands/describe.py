@@ -66,21 +66,23 @@ def describe(
         "picture": None if out is None else str(out),
     }
     if out is not None:
+        from amzrec.evaluation.dataset_picture import draw_dataset
+
         with whole_file(Path(out), "the picture") as partial:
-            draw(document, partial)
+            draw_dataset(document, partial)
     return document
 
 
 def spread(rows: Array) -> Figures | None:
-    """How many reviews each of the customers (or products) in `rows` has: mean, median, most, histogram.
+    """Count how many reviews each of the customers (or products) in `rows` has: mean, median, most, histogram.
 
     The bins are 1, 2, 3-4, 5-8, … : {"from", "to", "count": how many have so many, "reviews": how many these are}.
     """
     counts = np.unique(rows, return_counts=True)[1]
     if not len(counts):
         return None
-    place = np.ceil(np.log2(counts)).astype(np.int64)
-    having, held = np.bincount(place), np.bincount(place, counts)
+    bin_of = np.ceil(np.log2(counts)).astype(np.int64)
+    having, held = np.bincount(bin_of), np.bincount(bin_of, counts)
     return {
         "mean": float(counts.mean()),
         "median": float(np.median(counts)),
@@ -93,7 +95,10 @@ def spread(rows: Array) -> Figures | None:
 
 
 def stars_of(stars: Array) -> Figures | None:
-    """Mean, deviation and histogram of the stars: each value, or BINS bins where there are many; None without any."""
+    """Compute mean, deviation and histogram of the stars, by value or in BINS bins where there are many values.
+
+    None where no review has stars.
+    """
     rated = stars[~np.isnan(stars)].astype(np.float64)
     if not len(rated):
         return None
@@ -111,7 +116,7 @@ def stars_of(stars: Array) -> Figures | None:
 
 
 def time_of(parts: dict[str, Reviews]) -> Figures | None:
-    """First and last day (UTC), reviews without a time, and a histogram by part; None where no review has a time."""
+    """Find the first and last day (UTC), reviews without a time, and a histogram by part; None without any time."""
     dated = {name: part.timestamp[part.timestamp != NO_TIME] for name, part in parts.items()}
     everything = np.concatenate(list(dated.values()))
     if not len(everything):
@@ -129,7 +134,7 @@ def time_of(parts: dict[str, Reviews]) -> Figures | None:
 
 
 def periods(first: int, last: int) -> list[int]:
-    """Unix seconds at which the days, weeks, months, quarters or years of a time span begin, at most TIMES."""
+    """List the unix seconds at which the days, weeks, months, quarters or years of a time span begin, at most TIMES."""
     start, end = np.datetime64(first, "s"), np.datetime64(last, "s")
     for unit in ("D", "W", "M", "3M", "Y", "10Y", "100Y"):
         begins = np.arange(start.astype(f"M8[{unit}]"), end.astype(f"M8[{unit}]") + 1)
@@ -139,12 +144,12 @@ def periods(first: int, last: int) -> list[int]:
 
 
 def day(seconds: int) -> str:
-    """`2015-08-31`, in UTC."""
+    """Write a moment as its day in UTC, such as `2015-08-31`."""
     return str(np.datetime64(seconds, "s").astype("M8[D]"))
 
 
 def cold(dataset: Dataset) -> Figures | None:
-    """Shares of test rows whose customer, product, or either has no review in train and valid; None without test."""
+    """Count the shares of test reviews whose customer, product, or either has none in train and valid; None without."""
     test = dataset.test
     if not len(test):
         return None
@@ -167,97 +172,9 @@ def baseline_figures(dataset: Dataset) -> dict[str, Figures]:
         return {}
     counts = popularity(np.concatenate([dataset.train.product, dataset.valid.product]), dataset.products.num_rows)
     testset = line_up_test(dataset, ("train", "valid"), dataset.candidates(counts))
-    found: dict[str, Figures] = {}
+    figures: dict[str, Figures] = {}
     for system in all_baselines(dataset, testset):
-        found[system.name] = dict(groups_of(judge(testset, system)))
+        figures[system.name] = dict(groups_of(judge(testset, system)))
         if isinstance(system, PopularityBaseline | DatedBaseline) and system.half_life:
-            found[system.name]["half_life_days"] = system.half_life
-    return {name: figures for name, figures in found.items() if figures}
-
-
-def draw(document: Figures, file: Path) -> None:
-    """Reviews per customer and product, stars, and reviews over time, those that there are, in one picture."""
-    from amzrec.evaluation import pictures
-
-    panels = ["reviews_per_customer", "reviews_per_product", *(n for n in ("stars", "time") if document[n])]
-    figure, axes = pictures.canvas(2, 11, 3.6 * ((len(panels) + 1) // 2), (len(panels) + 1) // 2)
-    for axis, name in zip(axes, panels, strict=False):
-        axis.grid(axis="y", color=pictures.GRID)
-        if name == "stars":
-            draw_stars(axis, document[name])
-        elif name == "time":
-            draw_time(axis, document[name])
-        else:
-            draw_spread(axis, document[name], name.removeprefix("reviews_per_"))
-    for axis in axes[len(panels) :]:
-        axis.remove()
-    kept, unknown = document["rows"]["kept"], document["cold"]
-    title = (
-        f"{Path(document['source']).name}: {kept:,} reviews of {document['customers']:,} customers "
-        f"and {document['products']:,} products, {100 * document['density']:.2g} % of all pairs"
-    )
-    if unknown:
-        title += (
-            f"\n{document['protocol']['split']} split: {100 * unknown['customer']:.0f} % of the test reviews are of an "
-            f"unknown customer, {100 * unknown['product']:.0f} % of an unknown product"
-        )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=pictures.INK)
-    figure.savefig(file, dpi=pictures.DPI, format="png")
-
-
-def draw_spread(axis: Any, found: Figures, who: str) -> None:
-    """Two bars per bin: the share of the customers (products), and that of the reviews they hold."""
-    from amzrec.evaluation import pictures
-
-    bins = found["histogram"][next(i for i, b in enumerate(found["histogram"]) if b["count"]) :]
-    names = [str(b["to"]) if b["from"] == b["to"] else f"{b['from']}–{b['to']}" for b in bins]
-    at = np.arange(len(bins))
-    for key, label, shift, colour in (
-        ("count", f"% of the {who}s", -0.2, pictures.COLOURS["popularity"]),
-        ("reviews", "% of the reviews", 0.2, pictures.COLOURS["recent_popularity"]),
-    ):
-        values = np.array([b[key] for b in bins])
-        axis.bar(at + shift, 100 * values / values.sum(), 0.4, color=colour, label=label)
-    crowded = len(bins) > 8
-    axis.set_xticks(at, names, rotation=35 if crowded else 0, ha="right" if crowded else "center", fontsize=8)
-    axis.set_title(f"Reviews per {who}", loc="left", color=pictures.INK)
-    axis.set_xlabel(f"mean {found['mean']:.2f}, median {found['median']:g}, most {found['most']:,}", fontsize=9)
-    axis.legend(frameon=False, fontsize=9)
-
-
-def draw_stars(axis: Any, found: Figures) -> None:
-    """One bar per value or bin of the stars."""
-    from amzrec.evaluation import pictures
-
-    bins = found["histogram"]
-    values = np.array([b["reviews"] for b in bins])
-    names = [f"{b['from']:g}" if b["from"] == b["to"] else f"{b['from']:.3g}–{b['to']:.3g}" for b in bins]
-    bars = axis.bar(np.arange(len(bins)), 100 * values / values.sum(), 0.7, color=pictures.TASKS["rating"])
-    axis.bar_label(bars, [f"{100 * v / values.sum():.0f}" for v in values], fontsize=8, color=pictures.QUIET)
-    axis.set_xticks(np.arange(len(bins)), names, fontsize=8, rotation=35 if len(bins) > 12 else 0)
-    axis.set_title("Stars: % of the reviews", loc="left", color=pictures.INK)
-    unrated = f", {found['unrated']:,} without stars" if found["unrated"] else ""
-    axis.set_xlabel(f"mean {found['mean']:.2f}, deviation {found['deviation']:.2f}{unrated}", fontsize=9)
-
-
-def draw_time(axis: Any, found: Figures) -> None:
-    """Reviews per period, the parts on top of each other."""
-    from amzrec.evaluation import pictures
-
-    bins = found["histogram"]
-    begins = [b["from"] for b in bins]
-    if all(begin.endswith("-01") for begin in begins):
-        begins = [begin[:7] for begin in begins]  # months
-    at = np.arange(len(bins))
-    below = np.zeros(len(bins))
-    colours = pictures.COLOURS["popularity"], pictures.COLOURS["recent_popularity"], pictures.MODELS[3]
-    for name, colour in zip(PARTS, colours, strict=True):
-        values = np.array([b[name] for b in bins])
-        axis.bar(at, values, 0.9, below, color=colour, label=name)
-        below += values
-    few = np.unique(np.linspace(0, len(bins) - 1, min(6, len(bins))).round().astype(int))
-    axis.set_xticks(few, [begins[i] for i in few], fontsize=8)
-    axis.set_title("Reviews over time, by part", loc="left", color=pictures.INK)
-    axis.set_xlabel(f"{found['first']} to {found['last']}", fontsize=9)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axis.legend(frameon=False, fontsize=9)
+            figures[system.name]["half_life_days"] = system.half_life
+    return {name: groups for name, groups in figures.items() if groups}

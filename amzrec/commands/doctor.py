@@ -1,4 +1,4 @@
-"""Whether this installation can do the job: one check per part, and what to do about each problem."""
+"""`amzrec doctor`: whether this installation can do the job, and what to do about each problem."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ OLDEST, NEWEST = (3, 11), (3, 13)  # Python versions for which every pinned pack
 SECONDS = 180  # for TensorFlow to be imported on a slow disk
 ROOM = 1 << 30  # bytes that a data set of some millions of reviews and its runs need
 PINNED = ("tensorflow", "tf-keras", "tensorflow-recommenders", "scann")  # compiled for each other: named one by one
+ROOT = Path(__file__).parents[2]  # of the package, or of the checkout
 GPU_FILES = ("/proc/driver/nvidia/version", "/dev/nvidia0")  # there where a driver runs
 
 # Runs in a process of its own: a package compiled for another version of TensorFlow may crash it. One line per part.
@@ -57,7 +58,7 @@ class Check:
 
 
 def doctor() -> list[Check]:
-    """All checks, in the order in which their problems should be mended; takes ~10 s (TensorFlow); never raises."""
+    """Make all checks, in the order in which problems should be mended; takes about 10 s (TensorFlow); never raises."""
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("Python", python),
         ("packages", packages),
@@ -78,14 +79,14 @@ def doctor() -> list[Check]:
 
 
 def python() -> Iterator[Check]:
-    """The version, and the kind of machine."""
+    """Check the version of Python; also tells the kind of machine."""
     version, this = sys.version_info[:2], f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     allowed = f"{'.'.join(map(str, OLDEST))} to {'.'.join(map(str, NEWEST))}"
     yield Check("Python", OLDEST <= version <= NEWEST, this, f"make the environment with Python {allowed}")
 
 
 def packages() -> Iterator[Check]:
-    """Installed versions against those that amzrec asks for; the four that are compiled for each other are named."""
+    """Check installed versions against those that amzrec asks for; names the four that are compiled for each other."""
     from packaging.requirements import Requirement
 
     fit, misfit = [], []
@@ -109,18 +110,18 @@ def packages() -> Iterator[Check]:
 
 
 def requirements() -> list[str]:
-    """What amzrec requires, as its installation says, or pyproject.toml where it runs from a checkout."""
+    """List what amzrec requires, as its installation says, or pyproject.toml where it runs from a checkout."""
     try:
         return list(importlib.metadata.requires("amzrec") or [])
     except importlib.metadata.PackageNotFoundError:
         import tomllib
 
-        project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         return list(project["dependencies"])
 
 
 def keras() -> Iterator[Check]:
-    """Keras 2 behind tf.keras: only a TensorFlow that is loaded already can be wrong about it."""
+    """Check that Keras 2 is behind tf.keras: only a TensorFlow that is loaded already can be wrong about it."""
     from amzrec.model.keras2 import FLAG, import_tensorflow
 
     if "tensorflow" not in sys.modules:
@@ -134,7 +135,7 @@ def keras() -> Iterator[Check]:
 
 
 def tensorflow() -> Iterator[Check]:
-    """TensorFlow, the GPU, TensorFlow Recommenders and ScaNN, as a process of its own finds them."""
+    """Check TensorFlow, the GPU, TensorFlow Recommenders and ScaNN, as a process of its own finds them."""
     facts, problem = probe()
     pins = "their versions must fit together: pip install amzrec again, with constraints.txt from its source"
     yield Check("TensorFlow", "tensorflow" in facts, facts.get("tensorflow", problem), pins)
@@ -155,7 +156,7 @@ def tensorflow() -> Iterator[Check]:
 
 
 def gpu(devices: list[str], cuda: bool) -> Check:
-    """The GPUs that TensorFlow sees; none is a problem only where there is one to see."""
+    """Check the GPUs that TensorFlow sees; none is a problem only where there is one to see."""
     if devices:
         return Check("GPU", True, f"{len(devices)}: {', '.join(devices)}")
     if not any(Path(file).exists() for file in GPU_FILES):
@@ -167,9 +168,8 @@ def gpu(devices: list[str], cuda: bool) -> Check:
 
 
 def probe() -> tuple[dict[str, Any], str]:
-    """What PROBE told before it ended, and why it ended early ("" where it did not)."""
-    home = str(Path(__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
+    """Run PROBE; returns what it told before it ended, and why it ended early ("" where it did not)."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-c", PROBE]
     try:
         done = subprocess.run(
@@ -187,7 +187,7 @@ def probe() -> tuple[dict[str, Any], str]:
 
 
 def sample() -> Iterator[Check]:
-    """The data that the commands use when no source is named."""
+    """Check the data that the commands use when no source is named."""
     remedy = "install amzrec again, or name a SOURCE: amzrec train reviews.csv"
     try:
         from amzrec.reviews.sources import sample_folder
@@ -203,7 +203,7 @@ def sample() -> Iterator[Check]:
 
 
 def folders() -> Iterator[Check]:
-    """Where runs and prepared datasets go."""
+    """Check the places where runs and prepared datasets go."""
     from amzrec.reviews.cache import cache_folder
 
     yield writable("runs folder", RUNS, "change to a folder where you may write, or use --run elsewhere")
@@ -211,7 +211,7 @@ def folders() -> Iterator[Check]:
 
 
 def writable(name: str, folder: Path, remedy: str) -> Check:
-    """Whether files can be written in a folder, or in the nearest one above it that exists; nothing stays there."""
+    """Check that a folder, or the nearest one above it that exists, can be written to; nothing stays there."""
     there = folder.absolute()
     while not there.exists():
         there = there.parent

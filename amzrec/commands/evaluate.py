@@ -103,13 +103,13 @@ def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
 
 def half_lives(baselines: list[System]) -> Document:
     """Tell which half-lives, in days, the baselines chose on valid."""
-    found: Document = {}
+    days: Document = {}
     for system in baselines:
         if isinstance(system, PopularityBaseline) and system.half_life:
-            found["half_life_days"] = system.half_life
+            days["half_life_days"] = system.half_life
         if isinstance(system, DatedBaseline):
-            found["dated_half_life_days"] = system.half_life
-    return found
+            days["dated_half_life_days"] = system.half_life
+    return days
 
 
 def protocol(run: Run, dataset: Dataset, testset: TestSet) -> Document:
@@ -146,5 +146,5 @@ def draw(run: Run, testset: TestSet, judged: dict[str, Figures]) -> None:
         pictures.draw_history(run.path, folder)
         counts = np.bincount(testset.fit.product, minlength=len(testset.column))[testset.candidates]
         ranked = {name: figures.answers.ranked for name, figures in judged.items()}
-        tops = {name: found.top for name, found in ranked.items() if found is not None}
+        tops = {name: ranks.top for name, ranks in ranked.items() if ranks is not None}
         pictures.draw_coverage(counts, testset.wanted, tops, folder)

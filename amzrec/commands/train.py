@@ -1,4 +1,4 @@
-"""train: a dataset becomes a run folder, each task at its own best epoch, then again on train + valid."""
+"""train: learn from a dataset and write a run folder, with what each task had learned at its own best epoch."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ def train(
     tensorboard: bool = False,
     progress: Progress = SILENT,
 ) -> Run:
-    """Train on a source or dataset (None: the embedded sample) and write the run folder `run`.
+    """Train on a source or a dataset, by default the embedded sample, and write the run folder `run`.
 
-    The default `run` is runs/joint, runs/rating or runs/retrieval by the weights, with a number where that is taken.
-    `prepare` says how a source is prepared on the fly. `resume` goes on with an unfinished training of that name.
-    Raises AmzrecError for data without anything to learn from, and where `run` exists and `overwrite` is not given or
-    it is no run folder.
+    Without `run` it is runs/joint, runs/rating or runs/retrieval, by the weights of `config`, with a number where that
+    is taken. `prepare` says how a source is prepared before it is trained on, `overwrite` replaces a run, `resume` goes
+    on with an unfinished training of that name, and `tensorboard` writes logs for TensorBoard into the run.
+    Raises AmzrecError for data without anything to learn from, for a `run` that exists where `overwrite` is not given,
+    and for one that is no run folder in any case.
     """
     config = config or TrainConfig()
     folder = Path(run) if run is not None else free_name(config, resume)
@@ -45,7 +46,7 @@ def train(
             f"{folder} is not a run folder (it has no {RUN}), so it is not replaced: choose another --run"
         )
     dataset = dataset_of(source, prepare, progress=progress)
-    recipe = resolved(dataset, config)
+    recipe = recipe_for(dataset, config)
     work = folder.parent / f".{folder.name}.training"
     try:
         with alone(folder):
@@ -68,7 +69,11 @@ def train(
 
 
 def free_name(config: TrainConfig, resume: bool) -> Path:
-    """runs/joint, or joint-2, joint-3 … where that is taken; with `resume` the newest unfinished one."""
+    """Name the run folder: runs/joint, or joint-2, joint-3 … where that is taken.
+
+    A task that is trained alone gives its name in place of "joint". With `resume` it is the newest unfinished training
+    of such a name, if there is one.
+    """
     name = "rating" if config.retrieval_weight == 0 else "retrieval" if config.rating_weight == 0 else "joint"
     if resume:
         unfinished = sorted(RUNS.glob(f".{name}*.training/{STATE}"), key=lambda file: file.stat().st_mtime)
@@ -78,8 +83,11 @@ def free_name(config: TrainConfig, resume: bool) -> Path:
     return next(RUNS / n for n in names if not (RUNS / n).exists())
 
 
-def resolved(dataset: Dataset, config: TrainConfig) -> Recipe:
-    """Decide all open settings for this dataset; AmzrecError where there is nothing that the tasks could learn from."""
+def recipe_for(dataset: Dataset, config: TrainConfig) -> Recipe:
+    """Decide every setting that was left open, for this dataset.
+
+    Raises AmzrecError where the dataset has nothing that the tasks could learn from.
+    """
     if len(dataset.train) == 0:
         raise AmzrecError(f"dataset {dataset.path} has no train reviews: nothing to learn from")
     if config.retrieval_weight > 0 and len(np.unique(dataset.train.product)) < 2:

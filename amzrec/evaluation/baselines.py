@@ -28,20 +28,20 @@ HalfLife = TypeVar("HalfLife", int, float | None)
 def all_baselines(dataset: Dataset, testset: TestSet) -> list[System]:
     """Fit every baseline that the data allow on the fitted reviews of a test set: biases need stars, others dates."""
     fit, products = testset.fit, dataset.products.num_rows
-    found: list[System] = []
+    baselines: list[System] = []
     if testset.scale:
         biases = fit_biases(fit.customer, fit.product, fit.stars, dataset.customers.num_rows, products)
         nobody, nothing = np.zeros_like(biases.customer), np.zeros_like(biases.product)
-        found.append(BiasBaseline("global_mean", Biases(biases.mean, nothing, nobody)))
-        found.append(BiasBaseline("product_bias", Biases(biases.mean, biases.product, nobody)))
-        found.append(BiasBaseline("customer_product_bias", biases))
-    found.append(PopularityBaseline("popularity", popularity(fit.product, products)))
+        baselines.append(BiasBaseline("global_mean", Biases(biases.mean, nothing, nobody)))
+        baselines.append(BiasBaseline("product_bias", Biases(biases.mean, biases.product, nobody)))
+        baselines.append(BiasBaseline("customer_product_bias", biases))
+    baselines.append(PopularityBaseline("popularity", popularity(fit.product, products)))
     if dataset.has_time and len(fit):
         days = choose_recent_days(dataset)
         recent = recent_popularity(fit.product, fit.timestamp, days, products)
-        found.append(PopularityBaseline("recent_popularity", recent, days))
-        found.append(DatedBaseline("dated_popularity", choose_recent_days(dataset, dated=True)))
-    return found
+        baselines.append(PopularityBaseline("recent_popularity", recent, days))
+        baselines.append(DatedBaseline("dated_popularity", choose_recent_days(dataset, dated=True)))
+    return baselines
 
 
 # --- stars
@@ -195,8 +195,8 @@ class DatedPopularity:
 
 def choose_half_life(days: Sequence[HalfLife], worth: Callable[[HalfLife], float]) -> HalfLife:
     """Choose the half-life, in days, with the largest worth; None is all time. Ties go to the longer one."""
-    found = {half_life: worth(half_life) for half_life in days}
-    return max(found, key=lambda half_life: (found[half_life], np.inf if half_life is None else half_life))
+    worths = {half_life: worth(half_life) for half_life in days}
+    return max(worths, key=lambda half_life: (worths[half_life], np.inf if half_life is None else half_life))
 
 
 def choose_recent_days(dataset: Dataset, dated: bool = False) -> int:

@@ -37,10 +37,10 @@ def gaps(
         for group, metric, pair in pairs_of(testset, model, rival):
             names.append((name, group, metric))
             pairs.append(pair)
-    found: dict[str, dict[str, dict[str, Gap]]] = {}
+    gaps_to: dict[str, dict[str, dict[str, Gap]]] = {}
     for (name, group, metric), gap in zip(names, differences(pairs, len(testset.customers), rng), strict=True):
-        found.setdefault(name, {}).setdefault(group, {})[metric] = gap
-    return found
+        gaps_to.setdefault(name, {}).setdefault(group, {})[metric] = gap
+    return gaps_to
 
 
 def pairs_of(testset: TestSet, model: Figures, rival: Figures) -> Iterator[tuple[str, str, Pair]]:
@@ -88,12 +88,12 @@ def differences(pairs: list[Pair], customers: int, rng: np.random.Generator) -> 
             for _ in range(RESAMPLES // 50)
         ]
     ).reshape(RESAMPLES, len(pairs), 3)
-    found = []
+    gaps = []
     for column, pair in enumerate(pairs):
         low, high = np.nanpercentile(gap_of(drawn[:, column], pair), [2.5, 97.5])
         whole = float(gap_of(sums[:, column].sum(0), pair))
-        found.append({"difference": whole, "low": float(low), "high": float(high)})
-    return found
+        gaps.append({"difference": whole, "low": float(low), "high": float(high)})
+    return gaps
 
 
 def gap_of(sums: Doubles, pair: Pair) -> Doubles:

@@ -84,14 +84,14 @@ def watch(testset: TestSet, system: System) -> Metrics:
     that is no candidate gains nothing. What does not apply to the system or the test set is left out.
     """
     answers = Answers(system.stars(testset) if testset.scale else None, rank_system(testset, system, lists=False))
-    found: Metrics = {}
+    figures: Metrics = {}
     if rating := rating_of(testset, answers, np.ones(len(testset), np.bool_)):
-        found["rmse"] = rating["rmse"]
+        figures["rmse"] = rating["rmse"]
     if (ndcg := list_ndcg(testset, answers)) is not None:
-        found[f"ndcg@{metrics.LIST}"] = ndcg
+        figures[f"ndcg@{metrics.LIST}"] = ndcg
     if answers.ranked is not None and len(testset):
-        found["ndcg"] = float(metrics.rank_gain(answers.ranked.above_unseen).mean())
-    return found
+        figures["ndcg"] = float(metrics.rank_gain(answers.ranked.above_unseen).mean())
+    return figures
 
 
 def slice_of(testset: TestSet, answers: Answers, mask: Bools) -> Slice | None:
@@ -142,11 +142,11 @@ def per_customer(testset: TestSet, ranked: Ranked, counted: Bools) -> tuple[dict
 
 def list_metrics(testset: TestSet, ranked: Ranked) -> Metrics:
     """Measure what is recommended to the customers with relevant reviews: coverage and novelty."""
-    found: Metrics = {}
+    figures: Metrics = {}
     top = ranked.top[np.unique(testset.owner[testset.relevant])]
     if len(testset.candidates):
-        found[f"coverage@{metrics.CUT}"] = metrics.coverage(top, len(testset.candidates))
+        figures[f"coverage@{metrics.CUT}"] = metrics.coverage(top, len(testset.candidates))
     if (top >= 0).any():
         counts = np.bincount(testset.fit.product, minlength=len(testset.column))[testset.candidates]
-        found[f"novelty@{metrics.CUT}"] = metrics.novelty(top, counts)
-    return found
+        figures[f"novelty@{metrics.CUT}"] = metrics.novelty(top, counts)
+    return figures

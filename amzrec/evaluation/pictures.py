@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from amzrec.arrays import Array
 from amzrec.store.run import HISTORY
 
 INK, QUIET, GRID = "#222222", "#777777", "#dddddd"
@@ -18,11 +18,9 @@ TASKS = {"rating": "#8e6bb0", "retrieval": "#2c8a6b"}
 NAMES = {"rating": "rating only", "retrieval": "retrieval only", "customer_product_bias": "customer + product bias"}
 DPI = 150
 
-Array = npt.NDArray[Any]
-
 
 def canvas(columns: int, width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
-    """A figure with `columns` axes in each of the rows, drawn without a display; axes come as a flat list."""
+    """Make a figure with `columns` axes in each of the rows, without a display; axes come as a flat list."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -38,9 +36,9 @@ def canvas(columns: int, width: float, height: float, rows: int = 1) -> tuple[An
 
 
 def draw_history(run: Path, folder: Path) -> Path | None:
-    """training.png: each task's loss as a share of its constant predictor's, and each validation figure, by epoch.
+    """Draw training.png: each task's loss as a share of its constant predictor's, and each figure on valid, by epoch.
 
-    The refit on train + valid is dashed; it has no validation figures. None where there is no history yet.
+    The refit on train and valid is dashed; it has no figures on valid. None where there is no history yet.
     """
     file = run / HISTORY
     if not file.is_file():
@@ -78,7 +76,7 @@ def draw_history(run: Path, folder: Path) -> Path | None:
 
 
 def _number(text: str | None) -> float:
-    """A cell of history.csv; NaN for an empty one."""
+    """Read a cell of history.csv; NaN for an empty one."""
     try:
         return float(text) if text else float("nan")
     except ValueError:
@@ -86,21 +84,21 @@ def _number(text: str | None) -> float:
 
 
 def draw_coverage(counts: Array, tested: Array, tops: dict[str, Array], folder: Path) -> Path | None:
-    """coverage.png: the share of all recommendations that goes to the most popular products of the catalogue.
+    """Draw coverage.png: the share of all recommendations that goes to the most popular products of the catalogue.
 
-    `counts` [M] fitted reviews of each candidate, `tested` positions of the test products (-1: none), `tops` by
-    system the recommended positions [G, k]. A line above that of the test reviews recommends too much of the same.
+    `counts` [M] are the fitted reviews of each candidate, `tested` the columns of the test products (-1: none), `tops`
+    by system the recommended columns [G, k]. A line above that of the test reviews recommends too much of the same.
     """
     if not len(counts):
         return None
-    place = np.empty(len(counts), np.int64)
-    place[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
+    rank = np.empty(len(counts), np.int64)  # by popularity
+    rank[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
     figure, (axis,) = canvas(1, 6.2, 4.0)
     share = 100 * (np.arange(len(counts)) + 1) / len(counts)
     for name, chosen in {"test reviews": tested, **tops}.items():
         chosen = chosen[chosen >= 0]
         if len(chosen):
-            reached = 100 * np.cumsum(np.bincount(place[chosen], minlength=len(counts))) / len(chosen)
+            reached = 100 * np.cumsum(np.bincount(rank[chosen], minlength=len(counts))) / len(chosen)
             label = name if name == "test reviews" else f"top 10 of {name.replace('_', ' ')}"
             axis.plot(share, reached, label=label, color=COLOURS.get(name), linewidth=1.8)
     axis.set_xscale("log")
@@ -116,7 +114,7 @@ def draw_coverage(counts: Array, tested: Array, tops: dict[str, Array], folder: 
 
 
 def draw_comparison(document: dict[str, Any], file: Path) -> Path:
-    """The comparison (see compare.compare) as two panels: RMSE of the stars, and top-k accuracy over k.
+    """Draw the comparison (see compare.compare) as two panels: RMSE of the stars, and top-k accuracy over k.
 
     RMSE is drawn as points on an axis that does not start at 0, since differences are what counts; intervals are
     those of the difference from the best baseline, hung on the model's point.
@@ -146,12 +144,12 @@ def draw_comparison(document: dict[str, Any], file: Path) -> Path:
 
 
 def named(system: str) -> str:
-    """A key of the document as words."""
+    """Write a key of the document as words."""
     return NAMES.get(system, system.replace("_", " "))
 
 
 def _draw_errors(axis: Any, rated: dict[str, float], colours: dict[str, str], differences: dict[str, Any]) -> None:
-    """One line per system, the best on top; models in colour with their interval, baselines grey."""
+    """Draw one line per system, the best on top; models in colour with their interval, baselines grey."""
     order = sorted(rated, key=lambda name: rated[name], reverse=True)
     rivals = [name for name in order if name not in colours]
     for height, name in enumerate(order):
@@ -172,7 +170,7 @@ def _draw_errors(axis: Any, rated: dict[str, float], colours: dict[str, str], di
 
 
 def _draw_top_k(axis: Any, retrieved: dict[str, dict[str, float]], colours: dict[str, str]) -> None:
-    """One line per system over k, named at its right end."""
+    """Draw one line per system over k, named at its right end."""
     keys = list(next(iter(retrieved.values())))
     ks = [int(key.removeprefix("top_")) for key in keys]
     for name, figures in retrieved.items():

@@ -65,10 +65,10 @@ def rank_system(testset: TestSet, system: System, lists: bool = True) -> Ranked 
     scores, row_of = scored.scores, scored.row_of
     if testset.context is not None:
         scores, row_of = testset.context.mask(scores, row_of, queries.value)
-    found = rank_scores(scores, row_of, queries.positives, queries.seen, CUT if lists else 0)
-    own = found.above_unseen[queries.slot]
-    in_list = own if queries.first_slot is None else found.above_unseen[queries.first_slot]
-    return Ranked(found.above[queries.slot], own, in_list, found.top[queries.first])
+    ranks = rank_scores(scores, row_of, queries.positives, queries.seen, CUT if lists else 0)
+    own = ranks.above_unseen[queries.slot]
+    in_list = own if queries.first_slot is None else ranks.above_unseen[queries.first_slot]
+    return Ranked(ranks.above[queries.slot], own, in_list, ranks.top[queries.first])
 
 
 @dataclasses.dataclass(frozen=True)

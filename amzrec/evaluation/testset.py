@@ -52,7 +52,7 @@ class TestSet:
         if together:
             ends[first] = np.append(np.flatnonzero(new_customer)[1:], len(self))
         offsets = offsets_of(ends - starts)
-        place = np.arange(len(self))
+        position = np.arange(len(self))
         firsts = first[self.owner]  # [T] the first query of the review's customer
         return Queries(
             owner=self.owner[starts],
@@ -60,8 +60,8 @@ class TestSet:
             value=values[starts].astype(np.int64),
             positives=Lists(offsets, self.wanted[ranges(starts, ends)]),
             seen=self.seen.take(self.owner[starts]),
-            slot=offsets[query] + place - starts[query],
-            first_slot=offsets[firsts] + place - starts[firsts] if together else None,
+            slot=offsets[query] + position - starts[query],
+            first_slot=offsets[firsts] + position - starts[firsts] if together else None,
             first=first,
         )
 
@@ -194,11 +194,11 @@ def slices_of(testset: TestSet, dataset: Dataset) -> dict[str, Bools]:
     known = np.bincount(fit.customer, minlength=dataset.customers.num_rows)[reviews.customer] > 0
     head = head_products(dataset)[reviews.product]
     new = np.bincount(fit.product, minlength=dataset.products.num_rows)[reviews.product] == 0
-    found = {"known_customer": known, "unknown_customer": ~known, "head_product": head, "tail_product": ~head}
-    found["new_product"] = new  # known by title and features alone; a candidate with --catalogue all only
+    parts = {"known_customer": known, "unknown_customer": ~known, "head_product": head, "tail_product": ~head}
+    parts["new_product"] = new  # known by title and features alone; a candidate with --catalogue all only
     if testset.scale:
-        found["top_rated"] = reviews.stars == testset.scale.max
-    return found
+        parts["top_rated"] = reviews.stars == testset.scale.max
+    return parts
 
 
 def head_products(dataset: Dataset) -> Bools:
@@ -217,11 +217,11 @@ def in_context(testset: TestSet, dataset: Dataset, name: str) -> TestSet:
     Reviews are judged one by one: a list for a customer would need one query for all of them. Raises AmzrecError where
     no product has the feature.
     """
-    features = [[f.partition("=") for f in found] for found in dataset.products["features"].to_pylist()]
-    values = [[value for key, _, value in found if key == name] for found in features]
-    number = {value: n for n, value in enumerate(sorted({value for found in values for value in found}))}
+    features = [[f.partition("=") for f in listed] for listed in dataset.products["features"].to_pylist()]
+    values = [[value for key, _, value in listed if key == name] for listed in features]
+    number = {value: n for n, value in enumerate(sorted({value for listed in values for value in listed}))}
     if not number:
-        known = sorted({key for found in features for key, _, _ in found})
+        known = sorted({key for listed in features for key, _, _ in listed})
         raise AmzrecError(
             f"--context {name}: no product of {dataset.path} has a {name}; "
             + (f"allowed: {', '.join(known)}" if known else "its source told no features of products")
@@ -229,6 +229,6 @@ def in_context(testset: TestSet, dataset: Dataset, name: str) -> TestSet:
     holds = np.zeros((len(number), len(testset.candidates)), np.bool_)
     for column, row in enumerate(testset.candidates):
         holds[[number[value] for value in values[row]], column] = True
-    value = np.array([number[found[0]] if (found := values[row]) else -1 for row in testset.reviews.product], np.int64)
+    value = np.array([number[values[row][0]] if values[row] else -1 for row in testset.reviews.product], np.int64)
     context = Context(name, value, holds)
     return dataclasses.replace(testset, context=context, relevant=np.zeros(len(testset), np.bool_))

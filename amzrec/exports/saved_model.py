@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from amzrec.answers.scann import DEEP, REORDER, REORDER_LEAST, WIDE, configure
+from amzrec.arrays import Array, Rows
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import Vectors
@@ -19,9 +20,10 @@ Tensor = Any
 
 
 class Lines(tf.lookup.TextFileInitializer):  # type: ignore[misc]
-    """Line number by line, under a name of our own: TensorFlow's would be the path of the file on this machine.
+    """Fill a table with the number of each line of a file, under a name of our own.
 
-    Tables of one name are one table in a process, so the name must tell the content.
+    TensorFlow's name would be the path of the file on this machine. Tables of one name are one table in a process, so
+    the name must tell the content.
     """
 
     def __init__(self, file: Path, name: str) -> None:
@@ -34,8 +36,8 @@ class Lines(tf.lookup.TextFileInitializer):  # type: ignore[misc]
         return self.shared
 
 
-class Rows(tf.Module):  # type: ignore[misc]
-    """Row by string, 0 for an unknown one (and for "", which is row 0): StringLookup as an asset.
+class RowLookup(tf.Module):  # type: ignore[misc]
+    """Find the row of a string, 0 for an unknown one (and for "", which is row 0): StringLookup as an asset.
 
     The strings go into a file, since a graph is limited to 2 GB. TensorFlow reads it by lines, drops carriage returns
     and refuses empty lines, so strings that need those go into the graph after all.
@@ -55,12 +57,12 @@ class Rows(tf.Module):  # type: ignore[misc]
         self.table = tf.lookup.StaticHashTable(source, -1)
 
     def lookup(self, strings: Tensor) -> Tensor:
-        """Rows, int64, in the shape of the strings."""
+        """Find the rows, int64, in the shape of the strings."""
         return self.table.lookup(strings) + 1
 
 
 class Served(tf.Module):  # type: ignore[misc]
-    """Retrieval by brute force with exact masking, and the rating head, over raw strings.
+    """Answers raw strings: retrieval by brute force with exact masking, and the rating head.
 
     B customers, C and N known customers and products, M candidates, W names to exclude, L longest list of rows to hide.
     """
@@ -69,12 +71,12 @@ class Served(tf.Module):  # type: ignore[misc]
         """`assets` is a folder that lives until the module is saved; without `stars` there is no rating."""
         super().__init__()
         self.stars = stars
-        self.customers = Rows(vectors.customer_ids, assets / "customers.txt")
-        self.products = Rows(vectors.product_ids, assets / "products.txt")
+        self.customers = RowLookup(vectors.customer_ids, assets / "customers.txt")
+        self.products = RowLookup(vectors.product_ids, assets / "products.txt")
         rows = np.asarray(vectors.candidates)
-        place = np.full(len(vectors.product_ids), -1, np.int32)
-        place[rows] = np.arange(len(rows), dtype=np.int32)
-        self.place = constant(place)  # [N + 1] position among the candidates, -1 for none
+        column = np.full(len(vectors.product_ids), -1, np.int32)
+        column[rows] = np.arange(len(rows), dtype=np.int32)
+        self.column = constant(column)  # [N + 1] position among the candidates, -1 for none
         self.queries = constant(vectors.retrieval_query)  # [C + 1, d]
         self.candidates = constant(vectors.retrieval_candidate[rows])  # [M, d]
         self.ids = names(vectors.product_ids, rows)  # [M]
@@ -91,7 +93,7 @@ class Served(tf.Module):  # type: ignore[misc]
             self.layers = [(constant(kernel), constant(bias)) for kernel, bias in vectors.layers]
 
     def recommend(self, customer_id: Tensor, k: Tensor, exclude: Tensor) -> dict[str, Tensor]:
-        """The k best candidates [B, min(k, M)] for each customer, without what was reviewed or excluded.
+        """Find the k best candidates [B, min(k, M)] for each customer, without what was reviewed or excluded.
 
         Lines with fewer answers are padded: product_id and title "", score and stars 0; count [B] says how many are
         real. Unknown customers are answered by what row 0 learned, popularity.
@@ -100,45 +102,45 @@ class Served(tf.Module):  # type: ignore[misc]
         with tf.control_dependencies([positive] if positive is not None else []):
             k = tf.minimum(k, tf.shape(self.candidates)[0])
         customer = self.customers.lookup(customer_id)
-        place, score = self.search(customer, k, self.hidden(customer, exclude))  # [B, k]
+        column, score = self.search(customer, k, self.hidden(customer, exclude))  # [B, k]
         real = score > -np.inf
-        place = tf.where(real, place, 0)
+        column = tf.where(real, column, 0)
         blank = tf.constant("")
-        found = {
-            "product_id": tf.where(real, tf.gather(self.ids, place), blank),
-            "title": tf.where(real, tf.gather(self.titles, place), blank),
+        answer = {
+            "product_id": tf.where(real, tf.gather(self.ids, column), blank),
+            "title": tf.where(real, tf.gather(self.titles, column), blank),
             "score": tf.where(real, score, 0.0),
             "count": tf.reduce_sum(tf.cast(real, tf.int32), axis=1),
         }
         if self.stars:
             query = tf.gather(self.rating_query, customer)[:, None, :]  # [B, 1, K + 2]
-            stars = self.predict(query, tf.gather(self.rating_candidate, tf.gather(self.rows, place)))
-            found["stars"] = tf.where(real, stars, 0.0)
-        return found
+            stars = self.predict(query, tf.gather(self.rating_candidate, tf.gather(self.rows, column)))
+            answer["stars"] = tf.where(real, stars, 0.0)
+        return answer
 
     def rate(self, customer_id: Tensor, product_id: Tensor) -> dict[str, Tensor]:
-        """Predicted stars [B] of pairs; an unknown customer or product counts as an average one."""
+        """Predict the stars [B] of pairs; an unknown customer or product counts as an average one."""
         query = tf.gather(self.rating_query, self.customers.lookup(customer_id))
         return {"stars": self.predict(query, tf.gather(self.rating_candidate, self.products.lookup(product_id)))}
 
     def hidden(self, customer: Tensor, exclude: Tensor) -> Tensor:
-        """Positions of the candidates [B, L] that are not answered, padded with -1."""
+        """List the columns of the candidates [B, L] that are not answered, padded with -1."""
         begin, end = tf.gather(self.seen_offsets, customer), tf.gather(self.seen_offsets, customer + 1)
         reviewed = tf.gather(self.seen_product, tf.ragged.range(begin, end)).to_tensor(0)  # [B, longest]
         rows = tf.concat([tf.cast(reviewed, tf.int64), self.products.lookup(exclude)], axis=1)
-        return tf.gather(self.place, rows)
+        return tf.gather(self.column, rows)
 
     def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
-        """Positions and scores [B, k] among the candidates, best first, -inf where fewer are left."""
+        """Find the columns and scores [B, k] of the best candidates, best first, -inf where fewer are left."""
         scores = tf.matmul(tf.gather(self.queries, customer), self.candidates, transpose_b=True)  # [B, M]
         at = tf.where(hidden >= 0)  # [n, 2]
         at = tf.stack([at[:, 0], tf.cast(tf.gather_nd(hidden, at), tf.int64)], axis=1)
         scores = tf.tensor_scatter_nd_min(scores, at, tf.fill([tf.shape(at)[0]], np.float32(-np.inf)))
-        score, place = tf.math.top_k(scores, k)
-        return place, score
+        score, column = tf.math.top_k(scores, k)
+        return column, score
 
     def predict(self, query: Tensor, product: Tensor) -> Tensor:
-        """Stars of query and product vectors [..., K + 2], see Vectors."""
+        """Predict the stars of query and product vectors [..., K + 2]; see Vectors."""
         query = query + tf.zeros_like(product)
         cross = query[..., :-2] * product[..., :-2]
         stars = self.mean + query[..., -1] + product[..., -1] + tf.reduce_sum(cross * self.rating_weight, axis=-1)
@@ -164,7 +166,7 @@ class Served(tf.Module):  # type: ignore[misc]
 
 
 class ServedScann(Served):
-    """The same answers with ScaNN in front: exact scores, approximate choice above 20,000 candidates."""
+    """Answers like Served with ScaNN in front: exact scores, an approximate choice above 20,000 candidates."""
 
     def __init__(self, vectors: Vectors, assets: Path, stars: bool) -> None:
         super().__init__(vectors, assets, stars)
@@ -174,7 +176,7 @@ class ServedScann(Served):
         self.scann = configure(builder, len(vectors.candidates)).build().serialize_to_module()
 
     def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
-        """As the exact search; wide exclusions, deep lists, and what ScaNN leaves short are answered by that."""
+        """See Served.search, which answers wide exclusions, deep lists, and what ScaNN leaves short."""
         from scann.scann_ops.py import scann_ops
 
         def exact() -> Tensor:
@@ -182,27 +184,26 @@ class ServedScann(Served):
 
         def near() -> Tensor:
             searcher = scann_ops.searcher_from_module(self.scann)
-            place, score = searcher.search_batched(
-                tf.gather(self.queries, customer), ask, tf.minimum(tf.maximum(REORDER_LEAST, REORDER * ask), count)
-            )
-            place = tf.reshape(place, [tf.size(customer), ask])
-            gone = tf.reduce_any(place[:, :, None] == hidden[:, None, :], axis=2)  # [B, ask]
-            score = tf.where(gone | tf.math.is_nan(score), np.float32(-np.inf), tf.reshape(score, tf.shape(place)))
+            rescored = tf.minimum(tf.maximum(REORDER_LEAST, REORDER * wanted), count)
+            column, score = searcher.search_batched(tf.gather(self.queries, customer), wanted, rescored)
+            column = tf.reshape(column, [tf.size(customer), wanted])
+            out = tf.reduce_any(column[:, :, None] == hidden[:, None, :], axis=2)  # [B, wanted]
+            score = tf.where(out | tf.math.is_nan(score), np.float32(-np.inf), tf.reshape(score, tf.shape(column)))
             best, order = tf.math.top_k(score, k)
-            kept = tf.gather(place, order, batch_dims=1)
+            kept = tf.gather(column, order, batch_dims=1)
             return tf.cond(tf.reduce_all(best > -np.inf), lambda: (kept, best), exact)
 
         count = tf.shape(self.candidates)[0]
         wide = tf.shape(hidden)[1]
-        ask = tf.minimum(k + wide, count)
+        wanted = tf.minimum(k + wide, count)
         return tf.cond((wide > WIDE) | (k + wide > DEEP), exact, near)
 
 
-def constant(array: Any) -> Any:
-    """A variable that is not trained: saved beside the graph, which is limited to 2 GB."""
+def constant(array: Array) -> Tensor:
+    """Make a variable that is not trained: it is saved beside the graph, which is limited to 2 GB."""
     return tf.Variable(np.ascontiguousarray(array), trainable=False)
 
 
-def names(strings: Strings, rows: Any) -> Any:
-    """The strings of these rows as a variable."""
+def names(strings: Strings, rows: Rows) -> Tensor:
+    """Make a variable of the strings in these rows."""
     return tf.Variable(tf.constant([strings.raw(row) for row in rows], tf.string), trainable=False)

@@ -7,36 +7,42 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from amzrec.arrays import Lists, offsets_of
+from amzrec.arrays import Ints, Lists, offsets_of
 
-LEAST = 2  # rows that must share an attribute: what only one row has is no better than an id
+LEAST_ROWS = 2  # rows that must share an attribute: what only one row has is no better than an id
 
 
 @dataclasses.dataclass(frozen=True)
 class Attributes:
-    """Which attributes each row has."""
+    """The attributes of each customer, or of each product: its features and the words of its title."""
 
-    lists: Lists  # [R + 1] lists of attribute numbers
+    lists: Lists  # [R + 1] lists, one per row, of attribute numbers from 0 to before `number`
     number: int  # how many attributes there are
 
     @classmethod
     def of(cls, table: pa.Table) -> Attributes:
-        """Read the columns `features` ("name=value") and `tokens` (hashed title words) of customers or products."""
+        """Read the columns `features` ("name=value") and `tokens` (hashed title words) of customers or products.
+
+        An attribute that fewer than LEAST_ROWS rows have is left out.
+        """
         columns = [name for name in ("features", "tokens") if name in table.column_names]
-        pairs = [_listed(table[name], number) for number, name in enumerate(columns)]
-        if not sum(len(row) for row, _ in pairs):
+        entries = [_entries(table[name], number) for number, name in enumerate(columns)]
+        if not sum(len(row) for row, _ in entries):
             return cls(Lists.empty(table.num_rows), 0)
-        row, key = (np.concatenate(part) for part in zip(*pairs, strict=True))
+        row, key = (np.concatenate(part) for part in zip(*entries, strict=True))
         row, key = np.unique(np.stack([row, key]), axis=1)
         _, code, count = np.unique(key, return_inverse=True, return_counts=True)
-        shared = count >= LEAST
-        renumbered, kept = np.cumsum(shared) - 1, shared[code]
-        offsets = offsets_of(np.bincount(row[kept], minlength=table.num_rows))
-        return cls(Lists(offsets, renumbered[code[kept]].astype(np.int32)), int(shared.sum()))
+        shared = count >= LEAST_ROWS
+        renumbered, is_shared = np.cumsum(shared) - 1, shared[code]
+        offsets = offsets_of(np.bincount(row[is_shared], minlength=table.num_rows))
+        return cls(Lists(offsets, renumbered[code[is_shared]].astype(np.int32)), int(shared.sum()))
 
 
-def _listed(column: pa.ChunkedArray, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """(row, key) of every entry of a column of lists; keys of the columns 0 and 1 never meet."""
+def _entries(column: pa.ChunkedArray, number: int) -> tuple[Ints, Ints]:
+    """Return every entry of a column of lists as a pair (row [S], key [S]).
+
+    `number` is 0 for the first column and 1 for the second: a key of one is never a key of the other.
+    """
     array = column.combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
     values = array.flatten()

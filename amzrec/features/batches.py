@@ -1,4 +1,4 @@
-"""Training batches: how an epoch is cut into steps, and which reviews each has, in fresh order every epoch."""
+"""The order of a training: how an epoch is cut into steps, and which reviews each step has, anew in every epoch."""
 
 from __future__ import annotations
 
@@ -9,57 +9,66 @@ import numpy as np
 
 from amzrec.arrays import Ints, offsets_of
 from amzrec.config import Recipe
-from amzrec.features.fitted import Fitted
+from amzrec.features.fitted import FittedReviews
 
 FEW_STEPS = 10  # steps of an epoch where there are ROWS_PER_STEP reviews for each
-ROWS_PER_STEP = 256
+ROWS_PER_STEP = 256  # reviews that a step should have before an epoch gets more steps
 
 
-class Plan(NamedTuple):
+class EpochPlan(NamedTuple):
     """How an epoch is cut into steps."""
 
-    size: int  # reviews per step
+    batch_size: int  # reviews per step
     steps: int  # per epoch
-    lists: int  # reviews of one customer that stand together
+    reviews_together: int  # reviews of one customer that stand together in a batch
 
     @property
     def reviews(self) -> int:
-        """Reviews that an epoch passes over."""
-        return self.size * self.steps
+        """Return how many reviews an epoch passes over."""
+        return self.batch_size * self.steps
 
 
-def plan(fitted: Fitted, recipe: Recipe) -> Plan:
-    """Cut an epoch into steps of one size: at most `batch_size` reviews each, and FEW_STEPS where that is possible.
+def plan_epoch(fitted: FittedReviews, recipe: Recipe) -> EpochPlan:
+    """Cut an epoch into steps of one size: at most `batch_size` reviews each, and FEW_STEPS or more where possible.
 
-    An epoch leaves out fewer reviews than it has steps, other ones each time. Without any list for a loss over lists
-    the size is 0.
+    An epoch leaves out fewer reviews than it has steps, and every epoch leaves out other ones. With a loss over lists
+    the size is a multiple of the length of a list, and 0 where no customer has enough reviews for a list.
     """
-    rows = len(list_order(fitted, np.random.default_rng(0), recipe.lists)) if recipe.lists > 1 else len(fitted)
-    size, steps = batch_size(rows, recipe.batch_size, 1 if recipe.features == "ids" else FEW_STEPS)
-    return Plan(max(size // recipe.lists, 1) * recipe.lists if rows else 0, steps, recipe.lists)
+    together = recipe.reviews_together
+    rows = len(shuffled_lists(fitted, np.random.default_rng(0), together)) if together > 1 else len(fitted)
+    size, steps = cut_evenly(rows, recipe.batch_size, 1 if recipe.features == "ids" else FEW_STEPS)
+    return EpochPlan(max(size // together, 1) * together if rows else 0, steps, together)
 
 
-def batch_size(rows: int, most: int, least_steps: int = FEW_STEPS) -> tuple[int, int]:
-    """Reviews per step and steps per epoch: `most` reviews at most, `least_steps` where each has ROWS_PER_STEP."""
+def cut_evenly(rows: int, most: int, least_steps: int = FEW_STEPS) -> tuple[int, int]:
+    """Return reviews per step and steps per epoch for an epoch of so many `rows`.
+
+    A step has at most `most` reviews; there are at least `least_steps` steps where each has ROWS_PER_STEP reviews.
+    """
     steps = max(-(-rows // most), min(least_steps, -(-rows // ROWS_PER_STEP)), 1)
     return rows // steps, steps
 
 
-def positions(fitted: Fitted, cut: Plan, seed: list[int]) -> Iterator[Ints]:
-    """The reviews of each step of one epoch, in a fresh random order."""
+def shuffled_batches(fitted: FittedReviews, plan: EpochPlan, seed: list[int]) -> Iterator[Ints]:
+    """Yield the positions [B] of the reviews of each step of one epoch, in a random order drawn from the seed."""
     rng = np.random.default_rng(seed)
-    order = list_order(fitted, rng, cut.lists) if cut.lists > 1 else rng.permutation(len(fitted))
-    for step in range(cut.steps):
-        yield order[step * cut.size : (step + 1) * cut.size]
+    together = plan.reviews_together
+    order = shuffled_lists(fitted, rng, together) if together > 1 else rng.permutation(len(fitted))
+    for step in range(plan.steps):
+        yield order[step * plan.batch_size : (step + 1) * plan.batch_size]
 
 
-def list_order(fitted: Fitted, rng: np.random.Generator, size: int) -> Ints:
-    """Positions of rated reviews in random lists of `size` of one customer; the rest of each customer is left out."""
+def shuffled_lists(fitted: FittedReviews, rng: np.random.Generator, size: int) -> Ints:
+    """Return positions of reviews with stars, in a random order of lists of `size` reviews of one customer each.
+
+    Of a customer whose reviews do not fill whole lists the remaining ones, drawn at random, are left out.
+    """
     rated = np.flatnonzero(fitted.rated > 0)
     customer = fitted.customer[rated]
     order = np.lexsort((rng.random(len(rated)), customer))
     counts = np.bincount(customer)
     rank = np.arange(len(rated)) - offsets_of(counts)[customer[order]]
-    whole = rated[order][rank < counts[customer[order]] // size * size]
-    drawn: Ints = whole.reshape(-1, size)[rng.permutation(len(whole) // size)].reshape(-1)
-    return drawn
+    in_whole_lists = rated[order][rank < counts[customer[order]] // size * size]
+    lists = in_whole_lists.reshape(-1, size)
+    shuffled: Ints = lists[rng.permutation(len(in_whole_lists) // size)].reshape(-1)
+    return shuffled

@@ -1,101 +1,105 @@
-"""What a training step reads, as numpy arrays: B reviews, U distinct customers among them, M candidates, Q queries."""
+"""What a training step reads, as numpy arrays: of B reviews, of their U distinct customers, of M candidates."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from amzrec.arrays import Bools, Floats, Ints, Rows, offsets_of
 from amzrec.features.sparse import SparseMatrix
 
+# The columns of a step by part: "reviews" ReviewColumns, "towers" IdColumns or HistoryColumns and, where they are used,
+# "recent" RecentColumns and "retrieval" RetrievalColumns. On the device each array is a tensor.
+StepColumns = dict[str, Any]
+
 
 class ReviewColumns(NamedTuple):
-    """What is true of each review, whatever the towers are."""
+    """What is known of each review of the step, whatever the towers are."""
 
     value: Floats  # [B] stars in model units, 0 where there are none
-    rated: Floats  # [B] 1 where there are stars
-    own_trend: Floats  # [B] how much kinder its period was, the review left out
+    rated: Floats  # [B] 1 where there are stars, else 0
+    trend_without_self: Floats  # [B] how much kinder the period of the review was, worked out without the review
 
 
 class RowColumns(NamedTuple):
-    """What one side's n distinct rows are, before their histories."""
+    """What is known of n distinct customers, or of n distinct products, apart from their histories."""
 
-    rows: Rows  # [n]
-    vector_row: Rows  # [n] whose embedding each one reads
-    words: SparseMatrix  # [n, a] features and title words, each weighing 1 / √(attributes of the row + 1)
-    attributes: Ints  # [a] which attributes these are
+    rows: Rows  # [n] customer or product rows
+    vector_row: Rows  # [n] the row of the embedding table that each one reads
+    attribute_matrix: SparseMatrix  # [n, a] sums the attributes of each row, each weighing 1 / √(their number + 1)
+    attributes: Ints  # [a] the attributes, features and title words, that the columns of the matrix stand for
 
 
 class HistorySums(NamedTuple):
-    """What the histories of n rows add up to: h rows of the other side stand in them."""
+    """The sums over the histories of n rows of one side, in which h rows of the other side stand (the partners)."""
 
-    partners: Rows  # [h]
-    sums: SparseMatrix  # [2n, 2h] history sums, then levels, over bags, then residual vectors of the partners
+    partners: Rows  # [h] rows of the other side
+    sums: SparseMatrix  # [2n, 2h] n history sums, then n levels, of h bags, then h residual vectors of the partners
 
 
 class HistoryColumns(NamedTuple):
-    """What towers with histories need of a batch; a table is that of `leave_one_out`."""
+    """What towers with histories read; `features.leave_one_out` tells the rows of the tables that matrices multiply."""
 
-    customers: RowColumns
-    products: RowColumns  # the M candidates
+    customers: RowColumns  # of the U distinct customers
+    products: RowColumns  # of the M candidates
     customer_sums: HistorySums
     product_sums: HistorySums
-    queries: SparseMatrix  # [U, table] of customers without their reviews; no rows where each review has its own query
-    x: SparseMatrix  # [B, table] of the reviews' customers
-    y: SparseMatrix  # [B, table] of the reviews' products
-    candidates: SparseMatrix  # [M, table] of the candidates with all of their histories
-    customer: Ints  # [B] which of the distinct customers
-    product: Ints  # [B] which of the candidates
-    customer_bias: Floats  # [B] shrunk, in model units, the review left out
-    product_bias: Floats  # [B]
+    queries: SparseMatrix  # [V, table] query vectors of retrieval: customers without any of their reviews in the batch
+    reviewers: SparseMatrix  # [B, table] the customer of each review, without that review
+    reviewed: SparseMatrix  # [B, table] the product of each review, without that review
+    candidates: SparseMatrix  # [M, table] the candidates with all of their reviews
+    customer_of_review: Ints  # [B] positions among the distinct customers
+    candidate_of_review: Ints  # [B] positions among the candidates
+    customer_bias: Floats  # [B] shrunk bias of the review's customer without the review, in model units
+    product_bias: Floats  # [B] shrunk bias of the review's product without the review, in model units
     customer_penalty: Floats  # [table] weight of the squared length of each row of the customers' table
-    product_penalty: Floats  # [table]
-    customer_word_penalty: Floats  # [a] weight of the squared bias of each attribute
-    product_word_penalty: Floats  # [a]
+    product_penalty: Floats  # [table] weight of the squared length of each row of the products' table
+    customer_attribute_penalty: Floats  # [a] weight of the squared offset of each attribute of the customers
+    product_attribute_penalty: Floats  # [a] weight of the squared offset of each attribute of the products
 
 
 class IdColumns(NamedTuple):
-    """What towers of ids alone need of a batch."""
+    """What towers of ids alone read: rows of their embedding tables."""
 
-    customer: Rows  # [B] whose embedding each review's customer reads: row 0 for one that is masked
-    product: Rows  # [B] whose embedding each review's product reads
-    candidates: Rows  # [M]
+    customer: Rows  # [B] of each review's customer: row 0 where the customer is masked
+    product: Rows  # [B] of each review's product
+    candidates: Rows  # [M] of the candidates
 
 
 class RecentColumns(NamedTuple):
-    """The last products of each review's customer before the review, in order."""
+    """The last products that each review's customer reviewed before that review, in the order of time."""
 
-    products: Ints  # [B, L]
-    there: Bools  # [B, L] False beyond the last one
-    age: Ints  # [B, L] how many came after each product, before the review
+    products: Ints  # [B, L] product rows from the left, where `present`
+    present: Bools  # [B, L] whether there is a product: a customer may have fewer
+    age: Ints  # [B, L] how many products came after each one, before the review
 
 
 class PerQuery(NamedTuple):
-    """Candidates that are listed for each query; those of query q stand from splits[q] to splits[q + 1]."""
+    """Candidates that are listed for each of Q queries, E in all; those of query q are splits[q] .. splits[q + 1]."""
 
     splits: Rows  # [Q + 1] int32, which TensorFlow leaves with the host on a GPU: there slices are cut
-    query: Ints  # [E] which query each one is listed for, ascending
-    place: Ints  # [E] which candidate it is
+    query: Ints  # [E] the query that each one is listed for, ascending
+    candidate: Ints  # [E] its position among the candidates
 
     @classmethod
-    def of(cls, query: Ints, place: Ints, queries: int) -> PerQuery:
-        """List candidates `place` [E] for queries `query` [E], ascending; there are so many queries."""
+    def of(cls, query: Ints, candidate: Ints, queries: int) -> PerQuery:
+        """List `candidate` [E] for `query` [E], which ascends; `queries` is Q."""
         splits = offsets_of(np.bincount(query, minlength=queries)).astype(np.int32)
-        return cls(splits, query.astype(np.int64), place.astype(np.int64))
+        return cls(splits, query.astype(np.int64), candidate.astype(np.int64))
 
 
 class RetrievalColumns(NamedTuple):
-    """What the retrieval loss asks."""
+    """What the retrieval loss reads: Q queries, each one of V query vectors asked in one period."""
 
-    own_query: SparseMatrix  # [B, V] takes the query vector of each review, of V
-    whose: Ints  # [Q] which of the query vectors is asked
-    period: Rows  # [Q] period that it is asked in
-    order: Ints  # [B] the reviews, query by query: the order of `positives`
-    positives: PerQuery  # [B] in all: the products that a query should find
-    place: Ints  # [B] where each review's product stands among the candidates
-    own_log_share: Floats  # [B] log share of the product in its period, the review left out
+    vector_of_review: SparseMatrix  # [B, V] takes the query vector that each review reads
+    vector_of_query: Ints  # [Q] the query vector that is asked
+    period: Rows  # [Q] the period in which it is asked
+    order: Ints  # [B] the reviews of the step, query by query: the order of `positives`
+    positives: PerQuery  # B in all: the products that a query should find
+    target: Ints  # [B] position of each review's product among the candidates
+    log_share_without_self: Floats  # [B] log share of the product in its period, worked out without the review
     weight: Floats  # [B] what each review counts in the mean
-    rows: Rows  # [M] the candidates
-    bias: Floats  # [M] what the draw of the candidates adds to their logits
-    hidden: PerQuery  # [E] in all: candidates that are no negatives of a query, such as its other positives
+    rows: Rows  # [M] product rows of the candidates
+    bias: Floats  # [M] what is added to the logits of the candidates because of how they were chosen
+    hidden: PerQuery  # E in all: candidates that are no negatives of a query: other products that its customer reviewed

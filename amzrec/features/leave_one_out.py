@@ -1,17 +1,20 @@
-"""The reviews of a batch as sums over histories, each without the review that is to be predicted.
+"""The vectors of a batch as sparse matrices, each vector without the review that is to be predicted from it.
 
-A vector of a side is linear in what is learned,
+The vector of a customer or product is linear in what is learned,
 
     vector = base + [Σ bag + Σ (residual − own bias) · residual vector] / √(n + 1)          (Koren 2008, SVD++, eq. 15)
 
-so all vectors of a batch are one sparse matrix times one table, and a review is left out by a negative entry. The table
-stacks, for a side with n distinct rows and m rows of the other side in the batch,
+where the sums are over its n reviews, `bag` and `residual vector` are those of the review's partner (the row of the
+other side), and the own bias is that of the row itself. So all vectors of a batch are one sparse matrix times one
+table, and a review is left out by entries that subtract what it adds. For a side with n distinct rows, whose partners
+in the batch are m rows, the table stacks
 
     base [bases] | history sums [n] | levels [n] | bags of the partners [m] | residual vectors of the partners [m]
 
-where a history sum is Σ bag + Σ residual · residual vector, and a level is Σ residual vector over rated reviews: what
-the own bias is taken off by. Example, one customer with the reviews a and b, both clicks, target a: the row of the
-matrix is 1 · base + (sum − bag of a) / √(2 − 1 + 1), so it has the entries (base, 1), (sum, 1/√2), (bag of a, −1/√2).
+where a history sum is Σ bag + Σ residual · residual vector, and a level is Σ residual vector over reviews with stars,
+which the own bias multiplies. For example, a customer has two reviews, a and b, both without stars, and a is to be
+predicted: its row of the matrix stands for 1 · base + (history sum − bag of a) / √(2 − 1 + 1), so it has the entries
+1 for the base, 1/√2 for the history sum and −1/√2 for the bag of a.
 """
 
 from __future__ import annotations
@@ -23,26 +26,26 @@ import numpy as np
 from amzrec.arrays import Floats, Ints, Rows
 from amzrec.features.columns import HistorySums
 from amzrec.features.profiles import Profiles
-from amzrec.features.sparse import SparseMatrix, distinct, kept, listed
+from amzrec.features.sparse import SparseMatrix, dropout_mask, entries_of, unique_ascending
 
 
 @dataclasses.dataclass(frozen=True)
 class StepSide:
-    """One side of a batch: its distinct rows, whose each review is, and the histories that this step keeps."""
+    """The customers of a step, or its candidates: the distinct rows, which reviews are theirs, what is dropped."""
 
     profiles: Profiles
     rows: Rows  # [n] distinct
-    which: Ints  # [B] which of the rows each review has
+    row_of_review: Ints  # [B] position of each review's row among the distinct ones
     slot: Ints  # [B] where each review stands in the histories of this side
-    seed: int | None  # of what this step drops; None: nothing
+    seed: int | None  # of what this step drops from the histories; None: it drops nothing
     dropout: float  # share of the histories that is dropped
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def kept_target(self) -> Floats:
-        """1 for each review [B] that the kept histories of this side hold, and that must be taken out of them."""
-        return kept(self.slot, self.seed, self.dropout)
+    def target_in_history(self) -> Floats:
+        """Return 1 for each review [B] that stands in the histories as this step reads them, else 0."""
+        return dropout_mask(self.slot, self.seed, self.dropout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,19 +53,21 @@ class Targets:
     """The values of the reviews of a batch, which are to be predicted."""
 
     value: Floats  # [B] in model units
-    rated: Floats  # [B] 1 where there are stars
+    rated: Floats  # [B] 1 where there are stars, else 0
 
 
-def kept_histories(side: StepSide) -> tuple[HistorySums, Floats]:
-    """The sums over the histories of the n rows of a side, without what this step drops, and the reviews kept [n]."""
+def sum_histories(side: StepSide) -> tuple[HistorySums, Floats]:
+    """Sum the histories of the n rows of a side, without what this step drops.
+
+    Returns the sums, and how many reviews of each row are in them, [n].
+    """
     histories, n = side.profiles.histories, len(side)
-    owner, slot = listed(histories.partners, side.rows)
-    weight = kept(slot, side.seed, side.dropout)
-    there = weight > 0
-    owner, slot = owner[there], slot[there]
-    partners, column = distinct(histories.partners.items[slot])
+    owner, slot = entries_of(histories.partners, side.rows)
+    kept = dropout_mask(slot, side.seed, side.dropout) > 0
+    owner, slot = owner[kept], slot[kept]
+    partners, column = unique_ascending(histories.partners.items[slot])
     h, residual, rated = len(partners), histories.residual[slot], histories.rated[slot]
-    # a bag and a residual vector for each review in the history sums, a residual vector in the levels
+    # each review adds a bag and a weighted residual vector to its history sum, and a residual vector to its level
     rows = np.concatenate([np.repeat(owner, 2), owner + n])
     columns = np.concatenate([np.stack([column, column + h], axis=1).ravel(), column + h])
     values = np.concatenate([np.stack([np.ones_like(residual), residual], axis=1).ravel(), rated])
@@ -71,69 +76,86 @@ def kept_histories(side: StepSide) -> tuple[HistorySums, Floats]:
 
 
 class LeaveOneOut:
-    """The sparse matrices whose products with the table of a side are vectors without their targets."""
+    """Builds the sparse matrices whose products with the table of a side are vectors without their targets.
 
-    def __init__(self, side: StepSide, partner: StepSide, targets: Targets, size: Floats, bases: int) -> None:
-        """`size` [n] are the reviews that the histories keep, `bases` the rows of the table before the sums."""
-        self.side, self.targets, self.size = side, targets, size
+    The rows of the table are those that the docstring of this module lists.
+    """
+
+    def __init__(self, side: StepSide, partner: StepSide, targets: Targets, history_size: Floats, bases: int) -> None:
+        """Lay out the table of a side.
+
+        `history_size` [n] is how many reviews the history sums hold, `bases` how many rows of the table come before
+        the history sums.
+        """
+        self.side, self.targets, self.history_size = side, targets, history_size
         n, m = len(side), len(partner)
         self.sums, self.levels, self.bags, self.residuals = bases, bases + n, bases + 2 * n, bases + 2 * n + m
         self.width = bases + 2 * n + 2 * m
-        self.partner = partner.which
-        self.partner_bias = partner.profiles.biases.all[partner.rows][partner.which]  # [B]
-        self.held = side.kept_target()
-        self.bias = side.profiles.biases.without(side.rows[side.which], targets.value * targets.rated, targets.rated)
+        self.partner_of_review = partner.row_of_review
+        self.partner_bias = partner.profiles.biases.all[partner.rows][partner.row_of_review]  # [B]
+        self.in_history = side.target_in_history()  # [B]
+        rows = side.rows[side.row_of_review]
+        self.bias = side.profiles.biases.without(rows, targets.value * targets.rated, targets.rated)  # [B]
 
-    def reviews(self, base: Ints, known: Floats) -> SparseMatrix:
-        """[B, width] the vector of each review's row without that review.
+    def without_own_review(self, base: Ints, known: Floats) -> SparseMatrix:
+        """Return the matrix [B, width] of the vector of each review's row without that review.
 
-        `base` [B] is the row of the table that it starts from; its history counts where `known` [B] is 1.
+        `base` [B] is the row of the table that the vector starts from; where `known` [B] is 0 it has no history.
         """
-        which = self.side.which
-        scale = known / np.sqrt(self.size[which] - self.held + 1)
-        history = self._history(base, which, scale, self.bias)
-        target = self._targets(-scale * self.held, self.bias)
+        row = self.side.row_of_review
+        scale = known / np.sqrt(self.history_size[row] - self.in_history + 1)
+        history = self._history(base, row, scale, self.bias)
+        target = self._targets(-scale * self.in_history, self.bias)
         columns = np.concatenate([history[0], target[0]], axis=1)
         weights = np.concatenate([history[1], target[1]], axis=1)
         return SparseMatrix.of_rows(columns, weights, self.width)
 
-    def rows(self, base: Ints, known: Floats) -> SparseMatrix:
-        """[n, width] the vector of each distinct row without any of its reviews in the batch; base and known [n]."""
-        n, which, targets = len(self.side), self.side.which, self.targets
-        held, value, rated = (
-            np.bincount(which, part, n).astype(np.float32)
-            for part in (self.held, targets.value * targets.rated, targets.rated)
+    def without_any_review(self, base: Ints, known: Floats) -> SparseMatrix:
+        """Return the matrix [n, width] of the vector of each distinct row without any of its reviews in the batch.
+
+        `base` [n] is the row of the table that the vector starts from; where `known` [n] is 0 it has no history.
+        """
+        n, row, targets = len(self.side), self.side.row_of_review, self.targets
+        in_history, value, rated = (
+            np.bincount(row, part, n).astype(np.float32)
+            for part in (self.in_history, targets.value * targets.rated, targets.rated)
         )
-        scale = known / np.sqrt(self.size - held + 1)
+        scale = known / np.sqrt(self.history_size - in_history + 1)
         bias = self.side.profiles.biases.without(self.side.rows, value, rated)
         history = self._history(base, np.arange(n), scale, bias)
-        target = self._targets(-scale[which] * self.held, bias[which])
-        owner = np.concatenate([np.repeat(np.arange(n), 3), np.repeat(which, 2)])
+        target = self._targets(-scale[row] * self.in_history, bias[row])
+        owner = np.concatenate([np.repeat(np.arange(n), 3), np.repeat(row, 2)])
         column = np.concatenate([history[0].ravel(), target[0].ravel()])
         weight = np.concatenate([history[1].ravel(), target[1].ravel()])
-        places, values = by_row(np.stack([owner, column], axis=1), weight)
-        return SparseMatrix(places, values, np.array([n, self.width], np.int64))
+        indices, values = sorted_by_row(np.stack([owner, column], axis=1), weight)
+        return SparseMatrix(indices, values, np.array([n, self.width], np.int64))
 
-    def whole(self) -> SparseMatrix:
-        """[n, width] the vector of each distinct row with its whole history; base row i belongs to row i."""
+    def with_all_reviews(self) -> SparseMatrix:
+        """Return the matrix [n, width] of the vector of each distinct row with its whole history.
+
+        The vector of row i starts from row i of the table.
+        """
         rows = np.arange(len(self.side))
         bias = self.side.profiles.biases.all[self.side.rows]
-        scale = (1 / np.sqrt(self.size + 1)).astype(np.float32)
+        scale = (1 / np.sqrt(self.history_size + 1)).astype(np.float32)
         return SparseMatrix.of_rows(*self._history(rows, rows, scale, bias), self.width)
 
-    def _history(self, base: Ints, which: Ints, scale: Floats, bias: Floats) -> tuple[Ints, Floats]:
-        """Columns and weights [·, 3] of base + (sum − bias · level) · scale."""
-        columns = np.stack([base, which + self.sums, which + self.levels], axis=1)
+    def _history(self, base: Ints, row: Ints, scale: Floats, bias: Floats) -> tuple[Ints, Floats]:
+        """Return columns and weights [·, 3] of base + (history sum − bias · level) · scale."""
+        columns = np.stack([base, row + self.sums, row + self.levels], axis=1)
         return columns, np.stack([np.ones_like(scale), scale, -scale * bias], axis=1)
 
     def _targets(self, weight: Floats, bias: Floats) -> tuple[Ints, Floats]:
-        """Columns and weights [B, 2] of what each target adds to the history of a row with this bias."""
-        columns = np.stack([self.partner + self.bags, self.partner + self.residuals], axis=1)
-        rest = self.targets.rated * (self.targets.value - self.partner_bias - bias)
-        return columns, np.stack([weight, weight * rest], axis=1)
+        """Return columns and weights [B, 2] of `weight` times what each review adds to a history.
+
+        `bias` [B] is that of the row whose history it is.
+        """
+        columns = np.stack([self.partner_of_review + self.bags, self.partner_of_review + self.residuals], axis=1)
+        residual = self.targets.rated * (self.targets.value - self.partner_bias - bias)
+        return columns, np.stack([weight, weight * residual], axis=1)
 
 
-def by_row(places: Ints, values: Floats) -> tuple[Ints, Floats]:
-    """Sort the entries of a sparse matrix by row, those of one row in the order given."""
-    order = np.argsort(places[:, 0], kind="stable")
-    return places[order], values[order].astype(np.float32)
+def sorted_by_row(indices: Ints, values: Floats) -> tuple[Ints, Floats]:
+    """Sort the entries of a sparse matrix by row; those of one row stay in the order given."""
+    order = np.argsort(indices[:, 0], kind="stable")
+    return indices[order], values[order].astype(np.float32)

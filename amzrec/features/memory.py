@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from amzrec.arrays import Lists
-from amzrec.features.fitted import Fitted
+from amzrec.features.fitted import FittedReviews
 from amzrec.store.memory import Memory, strongest
 
 NEIGHBOURS = 100  # products that one product votes for
@@ -48,7 +48,7 @@ def of_order(order: Lists, size: int) -> Memory:
     return dataclasses.replace(memory, fade=FADE, last=LAST)
 
 
-def of_customers(fitted: Fitted, ridge: float) -> Memory:
+def of_customers(fitted: FittedReviews, ridge: float) -> Memory:
     """Remember what the same customers have: the item-to-item regression of Steck 2019 (EASE, eq. 8).
 
     weight = −P / diag(P) without its diagonal, where P is the inverse of (reviewsᵀ · reviews + ridge). Only candidates
@@ -68,7 +68,7 @@ def of_customers(fitted: Fitted, ridge: float) -> Memory:
     return Memory.of_pairs(rows[voter], rows[product], weight[voter, product], len(fitted.products))
 
 
-def co_reviews(fitted: Fitted) -> np.ndarray:
+def co_reviews(fitted: FittedReviews) -> np.ndarray:
     """Count the customers that two candidates share, [M, M]; on the diagonal, those that one has."""
     rows = fitted.candidates
     place = np.full(len(fitted.products), -1)

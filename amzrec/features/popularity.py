@@ -1,4 +1,4 @@
-"""What is popular when: log shares of the products by period, which retrieval starts from and adds to."""
+"""What is popular at what time: the log share of each product in each period, which retrieval adds to its scores."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import dataclasses
 
 import numpy as np
 
-from amzrec.arrays import Array, Floats, Ints, Rows
+from amzrec.arrays import Array, Doubles, Floats, Ints, Rows
 from amzrec.store.times import DAY, NO_TIME, period_of
 
-KERNELS = (30.0, 60.0, 90.0, 180.0, 365.0, 1460.0)  # half-lives in days to try on valid, beside popularity of all time
-PERIODS = 200  # most periods
-ENTRIES = 20_000_000  # most entries of the table: fewer periods where there are many products
-BACKOFF = 0.1  # share of all-time popularity mixed into each period
-UNSEEN = 0.1  # reviews that a product without any counts as
+KERNEL_HALF_LIVES = (30.0, 60.0, 90.0, 180.0, 365.0, 1460.0)  # days to choose from, beside popularity of all time
+MOST_PERIODS = 200
+MOST_ENTRIES = 20_000_000  # of the table of periods and products: fewer periods where there are many products
+BACKOFF = 0.1  # share of all-time popularity that is mixed into each period
+PSEUDO_COUNT = 0.1  # reviews that each product counts in addition, so that none has a share of 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Popularity:
-    """log P(product | period), fitted on n reviews; there is one period where there are no times."""
+    """log P(product | period) of N products in T periods, from n reviews; without times there is one period."""
 
     edges: Ints  # [T - 1] unix seconds where the periods 1.. begin
     log_share: Floats  # [T, N + 1]
-    own_log_share: Floats  # [n] the entry of each fitted review, with that review left out
-    half_life: float | None  # days; None: popularity of all time
+    log_share_without_self: Floats  # [n] the log share of each review's product in its period, without that review
+    half_life: float | None  # days after which a review counts half; None: popularity of all time
 
     @classmethod
     def of(cls, product: Array, timestamp: Array, size: int, half_life: float | None) -> Popularity:
-        """Fit by period: each review is spread over time with this half-life in days, both ways.
+        """Fit by period: each review of a product [n] at a time [n] is spread over time, before it and after it.
 
-        `size` is N + 1. None, or a missing time, gives one period: popularity of all time. After the last fitted
-        review only the past is left, so the last period is decayed popularity as of the end.
-        P(p | t) = (1 − BACKOFF) · Σ_i 2^(−|t − t_i| / half_life) [p_i = p] / Σ … + BACKOFF · (count_p + UNSEEN) / Σ …
+        Its weight halves with each `half_life` days; `size` is N + 1. A half-life of None, or a missing time, gives
+        popularity of all time. In the last period only the past counts, which is popularity decayed to the end:
+        P(p | t) = (1 − BACKOFF) · Σ_i w_it [p_i = p] / Σ_i w_it + BACKOFF · P(p), w_it = 2^(−|t − t_i| / half_life)
+        and P(p) is the popularity of all time.
         """
         if half_life is None or len(product) == 0 or (timestamp == NO_TIME).any():
             return cls.of_all_time(product, size)
@@ -42,55 +43,61 @@ class Popularity:
         np.add.at(counts, (period, product), 1.0)
         spread = time_kernel(periods, width, half_life) @ counts  # [T, N + 1]
         mass = spread.sum(axis=1)
-        share = (1 - BACKOFF) * spread / mass[:, None] + BACKOFF * (count + UNSEEN) / everything
-        without = (1 - BACKOFF) * (spread[period, product] - 1) / mass[period]
-        own = np.log(np.maximum(without, 0) + BACKOFF * (count[product] - 1 + UNSEEN) / everything)
-        return cls(edges, np.log(share).astype(np.float32), own.astype(np.float32), half_life)
+        share = (1 - BACKOFF) * spread / mass[:, None] + BACKOFF * (count + PSEUDO_COUNT) / everything
+        in_period = (1 - BACKOFF) * (spread[period, product] - 1) / mass[period]
+        without_self = np.log(np.maximum(in_period, 0) + BACKOFF * (count[product] - 1 + PSEUDO_COUNT) / everything)
+        return cls(edges, np.log(share).astype(np.float32), without_self.astype(np.float32), half_life)
 
     @classmethod
     def of_all_time(cls, product: Array, size: int) -> Popularity:
-        """Fit one period: log((count + UNSEEN) / (n + UNSEEN · size))."""
+        """Fit one period: log((count + PSEUDO_COUNT) / (n + PSEUDO_COUNT · size)), where `size` is N + 1."""
         count, everything = _counts(product, size)
-        share = np.log((count + UNSEEN) / everything)[None, :]
-        own = np.log((count[product] - 1 + UNSEEN) / everything)
-        return cls(np.zeros(0, np.int64), share.astype(np.float32), own.astype(np.float32), None)
+        share = np.log((count + PSEUDO_COUNT) / everything)[None, :]
+        without_self = np.log((count[product] - 1 + PSEUDO_COUNT) / everything)
+        return cls(np.zeros(0, np.int64), share.astype(np.float32), without_self.astype(np.float32), None)
 
     @classmethod
-    def unknown(cls, reviews: int, size: int) -> Popularity:
-        """Treat all products alike, for towers that have nothing but ids."""
+    def of_equal_products(cls, reviews: int, size: int) -> Popularity:
+        """Treat all products alike, for towers that have nothing but ids: n `reviews`, and `size` is N + 1."""
         return cls(np.zeros(0, np.int64), np.zeros((1, size), np.float32), np.zeros(reviews, np.float32), None)
 
     def period(self, timestamp: Array) -> Rows:
-        """The period of each time [n]; the last one without a time and after the end."""
+        """Return the period of each time [n]: the last one where there is no time, and after the last fitted review."""
         return period_of(self.edges, timestamp)
 
     @property
     def periods(self) -> int:
-        """How many periods there are, T."""
+        """Return how many periods there are, T."""
         return len(self.log_share)
 
     @property
     def period_days(self) -> float:
-        """How long a period is, in days."""
+        """Return how long a period is, in days."""
         return float(self.edges[1] - self.edges[0]) / DAY if len(self.edges) > 1 else 1.0
 
 
-def time_kernel(periods: int, days: float, half_life: float) -> np.ndarray:
-    """Weights [T, T] of what happened in each period as seen from each other one: half per `half_life` days apart."""
+def time_kernel(periods: int, days: float, half_life: float) -> Doubles:
+    """Return the weight [T, T] that each period has as seen from each other: half with each `half_life` days apart.
+
+    `days` is the length of a period.
+    """
     apart = np.abs(np.subtract.outer(np.arange(periods), np.arange(periods)))
-    weights: np.ndarray = 0.5 ** (apart * (days / half_life))
+    weights: Doubles = 0.5 ** (apart * (days / half_life))
     return weights
 
 
-def _counts(product: Array, size: int) -> tuple[np.ndarray, float]:
-    """Reviews of each product [N + 1], and of all with UNSEEN added to each product."""
-    return np.bincount(product, minlength=size).astype(np.float64), len(product) + UNSEEN * size
+def _counts(product: Array, size: int) -> tuple[Doubles, float]:
+    """Count the reviews of each product, [N + 1], and of all products with PSEUDO_COUNT more for each of them."""
+    return np.bincount(product, minlength=size).astype(np.float64), len(product) + PSEUDO_COUNT * size
 
 
 def _periods(timestamp: Array, size: int) -> tuple[Ints, float]:
-    """Where periods of equal length begin, and their length in days: a day at least, and at most PERIODS of them."""
+    """Cut the time of the reviews into periods of equal length: at most MOST_PERIODS, none shorter than a day.
+
+    Returns the unix seconds where the periods 1.. begin, [T - 1], and the length of a period in days. `size` is N + 1.
+    """
     start, end = int(timestamp.min()), int(timestamp.max())
-    most = int(np.clip(ENTRIES // size, 1, PERIODS))
+    most = int(np.clip(MOST_ENTRIES // size, 1, MOST_PERIODS))
     width = max((end - start) / most, DAY)
     edges = (start + width * np.arange(1, max(int(np.ceil((end - start) / width)), 1))).astype(np.int64)
     return edges, width / DAY

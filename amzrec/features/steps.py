@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,251 +20,291 @@ from amzrec.features.columns import (
     RetrievalColumns,
     ReviewColumns,
     RowColumns,
+    StepColumns,
 )
-from amzrec.features.fitted import Fitted
-from amzrec.features.leave_one_out import LeaveOneOut, StepSide, Targets, kept_histories
+from amzrec.features.fitted import FittedReviews
+from amzrec.features.leave_one_out import LeaveOneOut, StepSide, Targets, sum_histories
 from amzrec.features.profiles import Profiles
-from amzrec.features.sparse import SparseMatrix, first_seen, listed
+from amzrec.features.sparse import SparseMatrix, entries_of, unique_in_order
 
-SEEDS = 1_000_003  # between the seeds of the steps of two trainings with neighbouring seeds
-LAST = {"sequence": 10, "recent": 20}  # products that an encoder of the order reads
+SEED_STRIDE = 1_000_003  # apart lie the seeds of two trainings, so that the seeds of their steps do not meet
+RECENT_PRODUCTS = {"sequence": 10, "recent": 20}  # of a customer, that a tower reads in their order
+NO_CANDIDATE = -1
 
 
-class Draws(Protocol):
-    """A source of random numbers that depend on nothing but what is asked."""
+class UniformSource(Protocol):
+    """A source of random numbers that are the same whenever and wherever they are drawn."""
 
     def __call__(self, seed: int, stream: int, number: int) -> Floats:
-        """Draw `number` times between 0 and 1; the same seed and stream give the same draws."""
+        """Draw `number` values between 0 and 1; the same seed and stream always give the same values."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Masking:
-    """Which customers a step pretends not to know: half of the masked keep their history, half are nobody.
+    """Decides which customers a step treats as unknown, although they are known.
 
-    So the unknown customer is trained (it learns what is popular), and so must a history alone suffice.
+    Of the masked customers half keep their history and half have nothing. So the embedding of the unknown customer is
+    trained, which learns what is popular, and the model learns to answer from a history alone.
     """
 
     share: float  # of the customers that are masked
 
-    def base(self, draw: Floats, which: Ints, customers: int) -> tuple[Ints, Floats]:
-        """Rows of the bases (known U | by history U | nobody 1) for customers `which` [n] of U, and 1 where known."""
-        nobody = draw < self.share / 2
-        by_history = draw < self.share
-        base = np.where(nobody, 2 * customers, which + np.where(by_history, customers, 0))
+    def bases(self, drawn: Floats, customer: Ints, customers: int) -> tuple[Ints, Floats]:
+        """Choose the rows of the table that the vectors of customers [n] start from, by values drawn from 0 to 1 [n].
+
+        `customer` [n] are positions among the U distinct `customers` of the step. The table begins with a base of each
+        that is known, then one of each that has its history alone, then one of nobody: U + U + 1 rows. Returns the
+        rows, and 0 for nobody and 1 for all others.
+        """
+        nobody = drawn < self.share / 2
+        by_history = drawn < self.share
+        base = np.where(nobody, 2 * customers, customer + np.where(by_history, customers, 0))
         return base, 1 - nobody.astype(np.float32)
 
 
-class Asked(NamedTuple):
-    """Who asks the retrieval loss: V query vectors, and which of them each review reads."""
+class QueryVectors(NamedTuple):
+    """The V query vectors of the retrieval loss: whose they are, and which one each review reads."""
 
     customer: Rows  # [V] customer rows
-    which: Ints  # [B]
+    of_review: Ints  # [B] position of each review's query vector
 
 
 class Steps:
-    """Makes the columns of a step from the positions of its reviews; what all kinds of towers share."""
+    """Makes the columns of a step from the positions of its reviews; this is what all kinds of towers share."""
 
-    def __init__(self, fitted: Fitted, recipe: Recipe, draws: Draws) -> None:
-        self.fitted, self.recipe, self.draws = fitted, recipe, draws
+    def __init__(self, fitted: FittedReviews, recipe: Recipe, uniform: UniformSource) -> None:
+        self.fitted, self.recipe, self.uniform = fitted, recipe, uniform
         self.masking, self.negatives = Masking(recipe.mask), negatives_of(fitted, recipe)
         active = np.maximum(fitted.customers.counts, 1).astype(np.float32)
         self.customer_weight = active**-recipe.equal_customers
-        self.candidate_place = np.full(len(fitted.products), -1, np.int64)
+        self.candidate_of_product = np.full(len(fitted.products), NO_CANDIDATE, np.int64)
 
-    def columns(self, drawn: Ints, number: int) -> dict[str, Any]:
-        """The columns of step `number` (counted through all epochs from 0), whose reviews are `drawn` [B]."""
+    def columns(self, reviews: Ints, step: int) -> StepColumns:
+        """Make the columns of a step whose reviews stand at these positions [B].
+
+        `step` is the number of the step, counted through all epochs from 0: it decides what is masked and dropped.
+        """
         raise NotImplementedError
 
-    def seed(self, number: int) -> int:
-        """The seed of what step `number` draws and drops on the side of the customers; + 1 is that of the products."""
-        return number * 2 + self.recipe.seed * SEEDS
+    def seed(self, step: int) -> int:
+        """Return the seed of what a step draws and drops for customers; that of products is one more."""
+        return step * 2 + self.recipe.seed * SEED_STRIDE
 
-    def reviews(self, drawn: Ints) -> ReviewColumns:
-        """What is true of the reviews, whatever the towers are."""
+    def review_columns(self, reviews: Ints) -> ReviewColumns:
+        """Look up what is known of reviews [B], whatever the towers are."""
         fitted = self.fitted
-        return ReviewColumns(fitted.value[drawn], fitted.rated[drawn], fitted.own_trend[drawn])
+        return ReviewColumns(fitted.value[reviews], fitted.rated[reviews], fitted.trend_without_self[reviews])
 
-    def retrieval(self, drawn: Ints, candidates: Candidates, asked: Asked) -> RetrievalColumns:
-        """What the retrieval loss asks: each query vector once for each period in which its reviews were written."""
+    def retrieval_columns(self, reviews: Ints, candidates: Candidates, vectors: QueryVectors) -> RetrievalColumns:
+        """Make the queries of the retrieval loss: each query vector once for each period of its reviews."""
         fitted, periods = self.fitted, self.fitted.popularity.periods
-        key, query = first_seen(asked.which * periods + fitted.period[drawn])
-        whose, order = key // periods, np.argsort(query, kind="stable")
+        key, query = unique_in_order(vectors.of_review * periods + fitted.period[reviews])
+        vector_of_query, order = key // periods, np.argsort(query, kind="stable")
         return RetrievalColumns(
-            own_query=SparseMatrix.selection(asked.which, len(asked.customer)),
-            whose=whose,
+            vector_of_review=SparseMatrix.selection(vectors.of_review, len(vectors.customer)),
+            vector_of_query=vector_of_query,
             period=(key % periods).astype(np.int32),
             order=order,
-            positives=PerQuery.of(query[order], candidates.place[order], len(key)),
-            place=candidates.place,
-            own_log_share=fitted.own_log_share[drawn],
-            weight=self.customer_weight[fitted.customer[drawn]],
+            positives=PerQuery.of(query[order], candidates.target[order], len(key)),
+            target=candidates.target,
+            log_share_without_self=fitted.log_share_without_self[reviews],
+            weight=self.customer_weight[fitted.customer[reviews]],
             rows=candidates.rows,
             bias=candidates.bias,
-            hidden=self.hidden(asked.customer[whose], candidates.rows),
+            hidden=self.reviewed_candidates(vectors.customer[vector_of_query], candidates.rows),
         )
 
-    def hidden(self, customer: Rows, candidates: Rows) -> PerQuery:
-        """Which of the candidates each customer [Q] reviewed."""
+    def reviewed_candidates(self, customer: Rows, candidates: Rows) -> PerQuery:
+        """List the candidates that each query's customer [Q] reviewed; none where the recipe masks no positives."""
         if not self.recipe.mask_positives:
             return PerQuery.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(customer))
         partners = self.fitted.customers.histories.partners
-        owner, slot = listed(partners, customer)
-        self.candidate_place[candidates] = np.arange(len(candidates))
-        place = self.candidate_place[partners.items[slot]]
-        self.candidate_place[candidates] = -1
-        there = place >= 0
-        return PerQuery.of(owner[there], place[there], len(customer))
+        query, slot = entries_of(partners, customer)
+        self.candidate_of_product[candidates] = np.arange(len(candidates))
+        candidate = self.candidate_of_product[partners.items[slot]]
+        self.candidate_of_product[candidates] = NO_CANDIDATE
+        listed = candidate != NO_CANDIDATE
+        return PerQuery.of(query[listed], candidate[listed], len(customer))
 
 
 class IdSteps(Steps):
-    """For towers of ids alone."""
+    """Makes the columns for towers of ids alone."""
 
-    def columns(self, drawn: Ints, number: int) -> dict[str, Any]:
-        """See Steps.columns."""
+    def columns(self, reviews: Ints, step: int) -> StepColumns:
+        """Make the columns of a step, as Steps.columns says."""
         fitted = self.fitted
-        customer, product = fitted.customer[drawn], fitted.product[drawn]
+        customer, product = fitted.customer[reviews], fitted.product[reviews]
         candidates = self.negatives.of(product)
-        masked = self.draws(self.seed(number), 1, len(drawn)) < self.recipe.mask
+        masked = self.uniform(self.seed(step), 1, len(reviews)) < self.recipe.mask
         towers = IdColumns(
             customer=fitted.customers.vector_row[np.where(masked, 0, customer)],
             product=fitted.products.vector_row[product],
             candidates=fitted.products.vector_row[candidates.rows],
         )
-        found: dict[str, Any] = {"reviews": self.reviews(drawn), "towers": towers}
+        columns: StepColumns = {"reviews": self.review_columns(reviews), "towers": towers}
         if self.recipe.retrieval_weight > 0:
-            found["retrieval"] = self.retrieval(drawn, candidates, Asked(customer, np.arange(len(drawn))))
-        return found
+            vectors = QueryVectors(customer, np.arange(len(reviews)))
+            columns["retrieval"] = self.retrieval_columns(reviews, candidates, vectors)
+        return columns
 
 
 class HistorySteps(Steps):
-    """For towers with histories."""
+    """Makes the columns for towers with histories."""
 
-    def __init__(self, fitted: Fitted, recipe: Recipe, draws: Draws) -> None:
-        super().__init__(fitted, recipe, draws)
+    def __init__(self, fitted: FittedReviews, recipe: Recipe, uniform: UniformSource) -> None:
+        super().__init__(fitted, recipe, uniform)
         self.sides = fitted.customers, fitted.products
         self.rarity = [(1 + recipe.l2_rare / np.maximum(side.counts, 1)).astype(np.float32) for side in self.sides]
-        self.scarcity = [scarcity(side, recipe.l2_rare) for side in self.sides]
-        # one query for all reviews of a customer in a batch, without any of them: far fewer rows of logits
-        self.one_query = "retrieval" in recipe.tasks and recipe.retrieval_loss == "softmax" and recipe.history == "bag"
+        self.ridges = [attribute_ridge(side, recipe.l2_rare) for side in self.sides]
+        # one query vector for all reviews of a customer in a batch, without any of them: far fewer rows of logits
+        self.query_per_customer = (
+            "retrieval" in recipe.tasks and recipe.retrieval_loss == "softmax" and recipe.history == "bag"
+        )
 
-    def columns(self, drawn: Ints, number: int) -> dict[str, Any]:
-        """See Steps.columns."""
-        fitted, recipe, seed = self.fitted, self.recipe, self.seed(number)
-        customer, product = fitted.customer[drawn], fitted.product[drawn]
+    def columns(self, reviews: Ints, step: int) -> StepColumns:
+        """Make the columns of a step, as Steps.columns says."""
+        fitted, recipe, seed = self.fitted, self.recipe, self.seed(step)
+        customer, product = fitted.customer[reviews], fitted.product[reviews]
         candidates = self.negatives.of(product)
-        rows, which = first_seen(customer)
-        slots = fitted.customers.histories.slot[drawn], fitted.products.histories.slot[drawn]
-        left = StepSide(fitted.customers, rows, which, slots[0], seed, recipe.history_dropout)
-        right = StepSide(fitted.products, candidates.rows, candidates.place, slots[1], seed + 1, recipe.history_dropout)
-        towers = self.towers(drawn, left, right)
-        found: dict[str, Any] = {"reviews": self.reviews(drawn), "towers": towers}
+        rows, row_of_review = unique_in_order(customer)
+        slots = fitted.customers.histories.slot[reviews], fitted.products.histories.slot[reviews]
+        dropout = recipe.history_dropout
+        customers = StepSide(fitted.customers, rows, row_of_review, slots[0], seed, dropout)
+        products = StepSide(fitted.products, candidates.rows, candidates.target, slots[1], seed + 1, dropout)
+        towers = self.tower_columns(reviews, seed, customers, products)
+        columns: StepColumns = {"reviews": self.review_columns(reviews), "towers": towers}
         if recipe.history != "bag":
-            known = self.masking.base(self.draws(seed, 1, len(drawn)), which, len(rows))[1]
-            found["recent"] = recent_columns(fitted, customer, fitted.order_slot[drawn], known, LAST[recipe.history])
+            known = self.masking.bases(self.uniform(seed, 1, len(reviews)), row_of_review, len(rows))[1]
+            columns["recent"] = recent_columns(
+                fitted, customer, fitted.timeline_slot[reviews], known, RECENT_PRODUCTS[recipe.history]
+            )
         if recipe.retrieval_weight > 0:
-            asked = Asked(rows, which) if self.one_query else Asked(customer, np.arange(len(drawn)))
-            found["retrieval"] = self.retrieval(drawn, candidates, asked)
-        return found
+            per_customer, per_review = (rows, row_of_review), (customer, np.arange(len(reviews)))
+            vectors = QueryVectors(*(per_customer if self.query_per_customer else per_review))
+            columns["retrieval"] = self.retrieval_columns(reviews, candidates, vectors)
+        return columns
 
-    def towers(self, drawn: Ints, left: StepSide, right: StepSide) -> HistoryColumns:
-        """The columns of both towers: `left` are the customers of the step, `right` its candidates."""
-        targets = Targets(self.fitted.value[drawn], self.fitted.rated[drawn])
-        (customer_sums, customer_size), (product_sums, product_size) = kept_histories(left), kept_histories(right)
-        u, m = len(left), len(right)
-        query = LeaveOneOut(left, right, targets, customer_size, 2 * u + 1)
-        candidate = LeaveOneOut(right, left, targets, product_size, m)
-        base, known = self.masking.base(self.draws(left.seed or 0, 1, len(drawn)), left.which, u)
-        x = query.reviews(base, known)
-        queries = x
+    def tower_columns(self, reviews: Ints, seed: int, customers: StepSide, products: StepSide) -> HistoryColumns:
+        """Make the columns of both towers, for the U distinct customers of the step and its M candidates."""
+        targets = Targets(self.fitted.value[reviews], self.fitted.rated[reviews])
+        customer_sums, customer_size = sum_histories(customers)
+        product_sums, product_size = sum_histories(products)
+        u, m = len(customers), len(products)
+        query = LeaveOneOut(customers, products, targets, customer_size, 2 * u + 1)
+        candidate = LeaveOneOut(products, customers, targets, product_size, m)
+        base, known = self.masking.bases(self.uniform(seed, 1, len(reviews)), customers.row_of_review, u)
+        reviewers = query.without_own_review(base, known)
+        queries = reviewers
         if self.recipe.history == "recent":
-            by_history = self.masking.base(np.full(len(drawn), 1.0, np.float32), left.which, u)[0] + u
-            queries = SparseMatrix.of_rows(by_history[:, None], np.ones((len(drawn), 1), np.float32), query.width)
-        elif self.one_query:
-            queries = query.rows(*self.masking.base(self.draws(left.seed or 0, 2, u), np.arange(u), u))
-        sides = [row_columns(side.profiles, side.rows) for side in (left, right)]
-        penalty = [self.row_penalty(side, number) for number, side in enumerate((left, right))]
+            queries = self.without_histories(customers, query.width)
+        elif self.query_per_customer:
+            queries = query.without_any_review(*self.masking.bases(self.uniform(seed, 2, u), np.arange(u), u))
+        row_parts = [row_columns(side.profiles, side.rows) for side in (customers, products)]
+        penalty = [self.row_penalty(side, number) for number, side in enumerate((customers, products))]
         return HistoryColumns(
-            customers=sides[0],
-            products=sides[1],
+            customers=row_parts[0],
+            products=row_parts[1],
             customer_sums=customer_sums,
             product_sums=product_sums,
             queries=queries,
-            x=x,
-            y=candidate.reviews(right.which, np.ones(len(drawn), np.float32)),
-            candidates=candidate.whole(),
-            customer=left.which,
-            product=right.which,
+            reviewers=reviewers,
+            reviewed=candidate.without_own_review(products.row_of_review, np.ones(len(reviews), np.float32)),
+            candidates=candidate.with_all_reviews(),
+            customer_of_review=customers.row_of_review,
+            candidate_of_review=products.row_of_review,
             customer_bias=query.bias * known,
             product_bias=candidate.bias,
             customer_penalty=self.table_penalty(penalty[0], penalty[1], u + 1 + 2 * u),
             product_penalty=self.table_penalty(penalty[1], penalty[0], 2 * m),
-            customer_word_penalty=self.word_penalty(left, sides[0], 0),
-            product_word_penalty=self.word_penalty(right, sides[1], 1),
+            customer_attribute_penalty=self.attribute_penalty(customers, row_parts[0], 0),
+            product_attribute_penalty=self.attribute_penalty(products, row_parts[1], 1),
         )
 
+    def without_histories(self, customers: StepSide, width: int) -> SparseMatrix:
+        """Make the matrix [B, width] that takes what each review's customer is but for its id and its history."""
+        nobody_in_particular = customers.row_of_review[:, None] + len(customers)
+        return SparseMatrix.of_rows(nobody_in_particular, np.ones_like(nobody_in_particular, np.float32), width)
+
     def row_penalty(self, side: StepSide, number: int) -> Floats:
-        """Weight [n] of the squared vectors of each row: its share of the batch, and more where it has few reviews."""
-        times = np.bincount(side.which, minlength=len(side)).astype(np.float32)
+        """Weigh the squared vectors of the n rows of a side: by their share of the batch, and more with few reviews.
+
+        `number` is 0 for customers and 1 for products.
+        """
+        times = np.bincount(side.row_of_review, minlength=len(side)).astype(np.float32)
         weight: Floats = times * self.rarity[number][side.rows] / times.sum()
         return weight
 
-    def table_penalty(self, own: Floats, partner: Floats, between: int) -> Floats:
-        """Weights of the squared rows of a table: bases, `between` rows without a penalty, bags, residual vectors."""
-        recipe = self.recipe
-        rest = np.zeros(between, np.float32)
-        return np.concatenate([recipe.l2 * own, rest, recipe.l2_history * partner, recipe.l2_history * partner])
+    def table_penalty(self, row_weight: Floats, partner_weight: Floats, between: int) -> Floats:
+        """Weigh the squared rows of the table of a side, from the weights of its rows [n] and its partners' [m].
 
-    def word_penalty(self, side: StepSide, columns: RowColumns, number: int) -> Floats:
-        """Weight [a] of the squared bias of each attribute: a ridge of `l2_rare` on each, per review that has it."""
-        if not self.scarcity[number].any() or "rating" not in self.recipe.tasks:
+        The table has n bases, then `between` rows without a penalty, then m bags and m residual vectors.
+        """
+        recipe = self.recipe
+        nothing = np.zeros(between, np.float32)
+        by_history = recipe.l2_history * partner_weight
+        return np.concatenate([recipe.l2 * row_weight, nothing, by_history, by_history])
+
+    def attribute_penalty(self, side: StepSide, columns: RowColumns, number: int) -> Floats:
+        """Weigh the squared offset of each attribute [a]: a ridge of `l2_rare`, spread over the reviews that have it.
+
+        `number` is 0 for customers and 1 for products. The weight is 0 where no rating is learned.
+        """
+        if not self.ridges[number].any() or "rating" not in self.recipe.tasks:
             return np.zeros(len(columns.attributes), np.float32)
-        times = np.bincount(side.which, minlength=len(side))
-        attribute = columns.words.places[:, 1]
-        count = np.bincount(attribute, times[columns.words.places[:, 0]], len(columns.attributes))
-        return (self.scarcity[number][columns.attributes] * count / len(side.which)).astype(np.float32)
+        times = np.bincount(side.row_of_review, minlength=len(side))
+        row, attribute = columns.attribute_matrix.indices.T
+        count = np.bincount(attribute, times[row], len(columns.attributes))
+        return (self.ridges[number][columns.attributes] * count / len(side.row_of_review)).astype(np.float32)
 
 
 def row_columns(side: Profiles, rows: Rows) -> RowColumns:
-    """What rows [n] of one side are before their histories."""
-    return RowColumns(rows, side.vector_row[rows], *words_of(side.attributes, rows))
+    """Look up what is known of rows [n] of one side apart from their histories."""
+    return RowColumns(rows, side.vector_row[rows], *attribute_columns(side.attributes, rows))
 
 
-def words_of(attributes: Attributes, rows: Rows) -> tuple[SparseMatrix, Ints]:
-    """The matrix [n, a] that sums the features and title words of rows [n], and which attributes these a are.
+def attribute_columns(attributes: Attributes, rows: Rows) -> tuple[SparseMatrix, Ints]:
+    """Return the matrix [n, a] that sums the attributes of rows [n], and the attributes [a] of its columns.
 
-    Where there are none, one attribute that no row has stands in.
+    Where there are no attributes at all, the matrix has one column that is empty.
     """
     if attributes.number == 0:
         nothing = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
         return SparseMatrix(*nothing, np.array([len(rows), 1], np.int64)), np.zeros(1, np.int64)
-    owner, slot = listed(attributes.lists, rows)
+    owner, slot = entries_of(attributes.lists, rows)
     number = attributes.lists.offsets[rows + 1] - attributes.lists.offsets[rows]
-    used, column = first_seen(attributes.lists.items[slot])
+    used, column = unique_in_order(attributes.lists.items[slot])
     weight = (1 / np.sqrt(number + 1)).astype(np.float32)[owner]
     shape = np.array([len(rows), len(used)], np.int64)
     return SparseMatrix(np.stack([owner, column], axis=1), weight, shape), used.astype(np.int64)
 
 
-def scarcity(side: Profiles, ridge: float) -> Floats:
-    """The ridge on the bias of each attribute, divided by the reviews that have it."""
+def attribute_ridge(side: Profiles, ridge: float) -> Floats:
+    """Divide the ridge on the offset of each attribute by the reviews that have it: one number per attribute."""
     lists, number = side.attributes.lists, max(side.attributes.number, 1)
     reviews = np.bincount(lists.items, np.repeat(side.counts, lists.lengths), number)
     return (ridge / np.maximum(reviews, 1)).astype(np.float32)
 
 
-def recent_columns(fitted: Fitted, customer: Rows, end: Ints, known: Floats, last: int) -> RecentColumns:
-    """The last products of customers [B] that stand in their order before `end` [B]; none of an unknown customer."""
-    place = np.maximum(fitted.order.offsets[customer], end - last)[:, None] + np.arange(last)
-    there = (place < end[:, None]) & (known > 0)[:, None]
-    items = fitted.order.items
-    age = np.where(there, end[:, None] - 1 - place, 0)
-    return RecentColumns(items[np.where(there, place, 0)].astype(np.int64), there, age)
+def recent_columns(fitted: FittedReviews, customer: Rows, end: Ints, known: Floats, last: int) -> RecentColumns:
+    """Look up the `last` products of customers [B] that stand in their timelines before the slots `end` [B].
+
+    A customer whose `known` [B] is 0 has none.
+    """
+    slot = np.maximum(fitted.timelines.offsets[customer], end - last)[:, None] + np.arange(last)
+    present = (slot < end[:, None]) & (known > 0)[:, None]
+    items = fitted.timelines.items
+    age = np.where(present, end[:, None] - 1 - slot, 0)
+    return RecentColumns(items[np.where(present, slot, 0)].astype(np.int64), present, age)
 
 
 def whole_histories(side: Profiles, rows: Rows) -> tuple[HistorySums, SparseMatrix]:
-    """The sums over the whole histories of rows [n], and the matrix [n, 3n] from bases, sums and levels to vectors."""
+    """Return the sums over the whole histories of rows [n], and the matrix that makes their vectors of them.
+
+    The matrix [n, 3n] is for a table of n bases, n history sums and n levels.
+    """
     nowhere, nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
     step = StepSide(side, rows, nowhere, nowhere, None, 0.0)
-    nobody = StepSide(side, rows[:0], nowhere, nowhere, None, 0.0)
-    sums, size = kept_histories(step)
-    return sums, LeaveOneOut(step, nobody, Targets(nothing, nothing), size, len(rows)).whole()
+    no_partners = StepSide(side, rows[:0], nowhere, nowhere, None, 0.0)
+    sums, history_size = sum_histories(step)
+    leave_one_out = LeaveOneOut(step, no_partners, Targets(nothing, nothing), history_size, len(rows))
+    return sums, leave_one_out.with_all_reviews()

@@ -43,9 +43,9 @@ def factorized_top_k(vectors: Vectors, reviews: Reviews, ks: tuple[int, ...] = T
             queries = np.concatenate([queries, np.eye(len(periods), dtype=np.float32)[period[part]]], axis=1)
         positives = with_context(vectors, product, periods)
         metric.update_state(tf.constant(queries), tf.constant(positives), true_candidate_ids=tf.constant(product))
-    found = dict(zip((k for k in ks if k <= len(rows)), map(float, metric.result()), strict=True))
-    listed = float(np.isin(reviews.product, rows).mean())  # with k beyond the catalogue every candidate is found
-    return {f"top_{k}": found.get(k, listed) for k in ks}
+    shares = dict(zip((k for k in ks if k <= len(rows)), map(float, metric.result()), strict=True))
+    listed = float(np.isin(reviews.product, rows).mean())  # with k beyond the catalogue every candidate is shares
+    return {f"top_{k}": shares.get(k, listed) for k in ks}
 
 
 def periods_of(vectors: Vectors, reviews: Reviews) -> tuple[Rows, Rows]:

@@ -11,13 +11,14 @@ from typing import Any
 from amzrec.answers.scann import avx2
 from amzrec.errors import AmzrecError
 
+Tensor = Any  # a tensor or variable of TensorFlow, which has no types that mypy reads
 FLAG = "TF_USE_LEGACY_KERAS"  # tensorflow-recommenders 0.7 is written for Keras 2, which tf-keras still provides
 ON = ("1", "true", "True")  # the values that TensorFlow accepts
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}  # 2 still prints "failed call to cuInit" without GPU
 
 
 def import_tensorflow() -> Any:
-    """TensorFlow with Keras 2 behind `tf.keras`, quiet.
+    """Import TensorFlow with Keras 2 behind `tf.keras` and without its log lines, and return the module.
 
     Raises AmzrecError where it is not installed, or where it was imported before with Keras 3: that choice is made
     at its first import and cannot be taken back.
@@ -48,10 +49,10 @@ def import_tensorflow() -> Any:
 
 @contextlib.contextmanager
 def graphs_as_written() -> Iterator[None]:
-    """In here TensorFlow runs new graphs without rewriting them first: 2 of the 17 s until a first step, for nothing.
+    """Let TensorFlow run the graphs that are made in this block as they were written, without rewriting them first.
 
-    The products of matrices that make a step are the same either way (`LOG.md`). The setting is TensorFlow's own, for
-    the whole process, so it is put back at the end.
+    Rewriting takes 2 of the 17 s until a first step and gains nothing: a step is products of matrices, which stay as
+    they are (`LOG.md`). The setting is TensorFlow's own and holds for the whole process, so it is put back at the end.
     """
     optimizer, name = import_tensorflow().config.optimizer, "disable_meta_optimizer"
     before = optimizer.get_experimental_options().get(name, False)
@@ -63,9 +64,10 @@ def graphs_as_written() -> Iterator[None]:
 
 
 def import_tfrs() -> Any:
-    """TensorFlow Recommenders, after `import_tensorflow`; raises AmzrecError as that does.
+    """Import TensorFlow Recommenders, TensorFlow with Keras 2 before it, and return the module.
 
-    Without AVX2 the scann package, which it would import, kills the process: it is hidden then.
+    It would import the scann package, which kills the process where the processor has no AVX2: there scann is hidden.
+    Raises AmzrecError where either of them cannot be imported.
     """
     import_tensorflow()
     hide = not avx2() and "scann" not in sys.modules

@@ -1,34 +1,35 @@
-"""MultitaskModel: two towers that retrieve and rate, on TensorFlow Recommenders' model and tasks."""
+"""MultitaskModel: two towers that retrieve and rate, on the model and the tasks of TensorFlow Recommenders."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from amzrec.arrays import Floats
 from amzrec.config import Recipe
-from amzrec.features.columns import RetrievalColumns, ReviewColumns
-from amzrec.features.fitted import Fitted
+from amzrec.features.columns import RetrievalColumns, ReviewColumns, StepColumns
+from amzrec.features.fitted import FittedReviews
 from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, RecentBagEncoder, SequenceEncoder
 from amzrec.model.head import BiasedHead, PlainHead
-from amzrec.model.keras2 import import_tfrs
+from amzrec.model.keras2 import Tensor, import_tfrs
 from amzrec.model.losses import list_loss
 from amzrec.model.softmax import Logits, RetrievalBatch, softmax_loss
 from amzrec.model.sparse import multiply, take
-from amzrec.model.towers import Tensor, tf, tf_keras
+from amzrec.model.towers import tf, tf_keras
 
 tfrs: Any = import_tfrs()
 
 
 class MeanSquaredRating(tfrs.tasks.Ranking):  # type: ignore[misc]
-    """tfrs.tasks.Ranking with a mean squared error over the reviews with stars, as few operations."""
+    """tfrs.tasks.Ranking with a mean squared error over the reviews with stars, in as few operations as possible."""
 
     def call(self, value: Tensor, predicted: Tensor, rated: Tensor) -> Tensor:
-        """Mean of (value − predicted)² over the reviews [B] where `rated` is 1; 0 where there are none."""
+        """Return the mean of (value − predicted)² over the reviews [B] whose `rated` is 1; 0 where there are none."""
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
-        def mean(predicted: Tensor) -> Any:
+        def mean(predicted: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
             error = predicted - value
             share = error * (rated / tf.maximum(tf.reduce_sum(rated), 1.0))
             return tf.reduce_sum(error * share), lambda upstream: (2.0 * upstream) * share
@@ -36,43 +37,46 @@ class MeanSquaredRating(tfrs.tasks.Ranking):  # type: ignore[misc]
         return mean(predicted)
 
 
-class Rating:
-    """The task of predicting stars: mean squared error, or a loss over the lists of one customer."""
+class RatingTask:
+    """The task of predicting stars: a mean squared error, or a loss over lists of one customer's reviews."""
 
     def __init__(self, recipe: Recipe, head: BiasedHead | PlainHead) -> None:
-        self.weight, self.kind, self.lists, self.head = recipe.rating_weight, recipe.rating_loss, recipe.lists, head
+        self.weight, self.head = recipe.rating_weight, head
+        self.kind, self.list_size = recipe.rating_loss, recipe.reviews_together
         self.task = MeanSquaredRating()
         self.metric = tf_keras.metrics.Mean("rating_loss")
 
-    def loss(self, columns: dict[str, Any], encoded: Encoded) -> Tensor:
-        """The mean over the rated reviews of the batch, in model units."""
+    def loss(self, columns: StepColumns, encoded: Encoded) -> Tensor:
+        """Return the mean loss of the reviews of the step that have stars, in model units; a scalar."""
         reviews: ReviewColumns = columns["reviews"]
-        predicted = self.head(encoded.pairs) + reviews.own_trend
-        if self.lists > 1:
-            shape = [-1, self.lists]
+        predicted = self.head(encoded.pairs) + reviews.trend_without_self
+        if self.list_size > 1:
+            shape = [-1, self.list_size]
             return list_loss(self.kind, tf.reshape(reviews.value, shape), tf.reshape(predicted, shape))
         return self.task(reviews.value, predicted, reviews.rated)
 
 
 class SoftmaxRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
-    """tfrs.tasks.Retrieval over the unique candidates of a batch, as a mean, without a [B, B] matrix.
+    """tfrs.tasks.Retrieval over distinct candidates, as a mean, and without keeping a [B, B] matrix of logits.
 
-    Equal to the original (divided by the batch size) where that is right: in-batch candidates, no correction.
+    It equals the original divided by the batch size where the original is right: with the products of the batch as
+    candidates and without a correction for popular ones.
     """
 
     def call(self, logits: Logits, batch: RetrievalBatch, hardest: int | None, half: bool) -> Tensor:
-        """See `softmax.softmax_loss`."""
+        """Return the mean softmax loss of a batch, a scalar; the arguments are those of `softmax.softmax_loss`."""
         return softmax_loss(logits, batch, hardest, half)
 
 
-class Retrieval:
-    """The task of finding the product: score = q · v / T + b + log share in the period of the query.
+class RetrievalTask:
+    """The task of finding the product of a review among the candidates.
 
-    Untrained it ranks as popularity at that time does.
+    The score of a product is q · v / T + b + its log share in the period of the query, where T is the temperature and
+    b a learned number of the product. Untrained, products rank about as popularity in that period does.
     """
 
-    def __init__(self, model: Any, recipe: Recipe, fitted: Fitted) -> None:
-        """`model` is the Keras model that the weights belong to; only softmax over scores learns b and T."""
+    def __init__(self, model: MultitaskModel, recipe: Recipe, fitted: FittedReviews) -> None:
+        """Add the weights b and log T to `model`; they are learned unless the towers are of ids alone."""
         self.recipe, self.weight, self.scale = recipe, recipe.retrieval_weight, fitted.scale
         size, learned = len(fitted.products), recipe.features != "ids"
         self.popularity = model.add_weight(name="popularity", shape=(size, 1), initializer="zeros", trainable=learned)
@@ -84,36 +88,43 @@ class Retrieval:
         self.task = SoftmaxRetrieval()
         self.metric = tf_keras.metrics.Mean("retrieval_loss")
 
-    def loss(self, columns: dict[str, Any], encoded: Encoded) -> Tensor:
-        """Mean cross-entropy of the reviews against the candidates, or the squared error of the dot product."""
+    def loss(self, columns: StepColumns, encoded: Encoded) -> Tensor:
+        """Return the mean loss of the reviews of the step, a scalar.
+
+        It is the cross-entropy of each review's product among the candidates, or, as the recipe says, the squared
+        error of the dot product.
+        """
         if self.recipe.retrieval_loss == "dot":
             return self.dot_loss(columns["reviews"], encoded)
         asked: RetrievalColumns = columns["retrieval"]
         queries = encoded.queries / tf.exp(self.log_temperature)
         bias = tf.squeeze(take(self.popularity, asked.rows), 1) + asked.bias
-        own = multiply(asked.own_query, queries)
-        positive = tf.reduce_sum(own * encoded.positives, 1) + tf.gather(bias, asked.place) + asked.own_log_share
+        query_of_review = multiply(asked.vector_of_review, queries)
+        dot = tf.reduce_sum(query_of_review * encoded.positives, 1)
+        positive = dot + tf.gather(bias, asked.target) + asked.log_share_without_self
         prior = tf.gather(self.log_share, asked.rows, axis=1) if self.catalogue_share is None else self.catalogue_share
-        logits = Logits(tf.gather(queries, asked.whose), encoded.candidates, bias, prior, asked.period)
+        logits = Logits(tf.gather(queries, asked.vector_of_query), encoded.candidates, bias, prior, asked.period)
         logit, weight = tf.gather(positive, asked.order), tf.gather(asked.weight, asked.order)
         batch = RetrievalBatch(asked.positives, logit, weight, asked.hidden)
         return self.task(logits, batch, self.recipe.hard_negatives or None, self.recipe.precision == "bfloat16")
 
     def dot_loss(self, reviews: ReviewColumns, encoded: Encoded) -> Tensor:
-        """Mean squared error of q · v against the stars as 0 to 1, over the rated reviews."""
+        """Return the mean squared error of q · v against the stars as 0 to 1, over the reviews with stars."""
         dot = tf.reduce_sum(encoded.queries * encoded.positives, 1)
         error = tf.square(dot - self.scale.to_share(reviews.value)) * reviews.rated
         return tf.reduce_sum(error) / tf.maximum(tf.reduce_sum(reviews.rated), 1)
 
 
 class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
-    """Both tasks on one pair of towers, weighted; both losses are means, so weights mean the same at any batch size.
+    """Both tasks on one pair of towers; the loss is the weighted sum of two means, whatever the batch size is.
 
     It learns from the columns that `features.steps` makes of fitted reviews.
     """
 
-    def __init__(self, recipe: Recipe, fitted: Fitted, customer_ids: Any, product_ids: Any) -> None:
-        """`customer_ids` and `product_ids` are the vocabularies by row; row 0 is the unknown one."""
+    def __init__(
+        self, recipe: Recipe, fitted: FittedReviews, customer_ids: Iterable[object], product_ids: Iterable[object]
+    ) -> None:
+        """`customer_ids` and `product_ids` are the vocabularies, one id for each row; row 0 is the unknown one."""
         super().__init__()
         self.recipe = recipe
         parts = (fitted, recipe, customer_ids, product_ids)
@@ -124,27 +135,33 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             kinds = {"bag": HistoryEncoder, "recent": RecentBagEncoder, "sequence": SequenceEncoder}
             kind = kinds[recipe.history]
             self.encoder, self.rating_head = kind(*parts), BiasedHead(recipe, fitted.bias_scale())
-        self.rating, self.retrieval = Rating(recipe, self.rating_head), Retrieval(self, recipe, fitted)
+        self.rating, self.retrieval = RatingTask(recipe, self.rating_head), RetrievalTask(self, recipe, fitted)
         self.tasks = [getattr(self, task) for task in recipe.tasks]
-        self.means = [task.metric for task in self.tasks]  # Keras resets each epoch what it finds in an attribute
+        self.loss_means = [task.metric for task in self.tasks]  # Keras resets each epoch what it finds in an attribute
 
-    def start(self, vectors: Floats) -> None:
-        """Let the retrieval dimensions of products, and of what they add to histories, start at vectors [R + 1, Dr]."""
+    def start_at(self, vectors: Floats) -> None:
+        """Set where training starts: the retrieval dimensions of products, and of what they add to histories.
+
+        `vectors` [N + 1, Dr] are their values; a product whose vector is 0 keeps its random start.
+        """
         for table in (self.encoder.candidate_tower.embedding, self.encoder.candidate_tower.bag):
             value = table.numpy()
             known = vectors.any(axis=1)
             value[known, : self.recipe.retrieval_dims] = vectors[known]
             table.assign(value)
 
-    def call(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Query and candidate vectors [B, D] of rows or raw ids, as they are answered from; outside of graphs only."""
+    def call(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return query and candidate vectors [B, D] from which questions are answered; outside of graphs only.
+
+        `inputs` are "customer" and "product": rows [B], or ids as strings [B].
+        """
         encoder = self.encoder
         queries = encoder.queries(encoder.query_tower.rows_of(inputs["customer"]))
         return queries, encoder.candidates(encoder.candidate_tower.rows_of(inputs["product"]))
 
     @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
-    def compute_loss(self, inputs: dict[str, Any], training: bool = False) -> Tensor:
-        """Weighted sum of the two mean losses, and the penalties on the vectors of the batch; a scalar."""
+    def compute_loss(self, inputs: StepColumns, training: bool = False) -> Tensor:
+        """Return the weighted sum of the mean losses, and the penalties on the vectors of the step; a scalar."""
         encoded = self.encoder.encode(inputs)
         loss = encoded.penalty
         for task in self.tasks:

@@ -195,4 +195,4 @@ class BlockedSoftmax:
 def cut(listed: PerQuery, start: Tensor, end: Tensor) -> tuple[slice, Tensor]:
     """The slice of what is listed for queries start .. end, and query (from 0) and candidate of each, [e, 2]."""
     mine = slice(listed.splits[start], listed.splits[end])
-    return mine, tf.stack([listed.query[mine] - tf.cast(start, tf.int64), listed.place[mine]], axis=1)
+    return mine, tf.stack([listed.query[mine] - tf.cast(start, tf.int64), listed.candidate[mine]], axis=1)

@@ -89,6 +89,6 @@ def squares(table: Any, weight: Any) -> Any:
 def multiply(matrix: SparseMatrix, table: Any) -> Any:
     """The product [R, D] of a sparse matrix [R, C] that the host has made and a table [C, D]."""
     csr = tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=matrix.places, values=matrix.values, dense_shape=matrix.shape
+        indices=matrix.indices, values=matrix.values, dense_shape=matrix.shape
     )
     return _product(csr, table)

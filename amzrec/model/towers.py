@@ -1,7 +1,8 @@
-"""The two kinds of towers: StringLookup + embedding, and one that adds what histories and attributes say."""
+"""The two kinds of towers: StringLookup and embedding, and one that adds what histories and attributes say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -12,71 +13,77 @@ from amzrec.config import Recipe
 from amzrec.features.columns import HistorySums, RowColumns
 from amzrec.features.profiles import Profiles
 from amzrec.features.steps import row_columns, whole_histories
-from amzrec.model.keras2 import import_tensorflow
+from amzrec.model.keras2 import Tensor, import_tensorflow
 from amzrec.model.sparse import multiply, take
 
 tf: Any = import_tensorflow()
 tf_keras: Any = tf.keras
-Tensor = Any
 
 
 class IdTower(tf_keras.layers.Layer):  # type: ignore[misc]
-    """StringLookup + embedding, as the reference systems have it. Row 0 is the unknown id.
+    """The tower of customers, or of products, as the reference systems have it: StringLookup and embedding.
 
-    Training gives rows, since the lookup was done once, in `prepare`; `lookup` does it for strings.
+    Row 0 is the unknown id. In training the tower is given rows, since `prepare` did the lookup once for all epochs;
+    `lookup` does it for strings.
     """
 
-    def __init__(self, profiles: Profiles, ids: Any, recipe: Recipe, name: str) -> None:
+    def __init__(self, profiles: Profiles, ids: Iterable[object], recipe: Recipe, name: str) -> None:
+        """`ids` are the customer or product ids by row, `name` is what the weights are called: query or candidate."""
         super().__init__(name=name)
         self.profiles, self._ids = profiles, ids
         self._seed = recipe.seed + len(name)
         self._uniform = tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=self._seed)
         self.embedding = self.table("embedding", len(profiles), recipe.dim, self._uniform)
 
-    def table(self, name: str, rows: int, columns: int, start: Any) -> Tensor:
-        """A trained table [rows, columns]."""
-        return self.add_weight(name=f"{self.name}_{name}", shape=(rows, columns), initializer=start)
+    def table(self, name: str, rows: int, columns: int, initializer: Callable[..., Tensor]) -> Tensor:
+        """Make a trained table [rows, columns]."""
+        return self.add_weight(name=f"{self.name}_{name}", shape=(rows, columns), initializer=initializer)
 
     @cached_property
-    def lookup(self) -> Any:
-        """The StringLookup of this side's ids, made when strings are first given."""
-        return tf_keras.layers.StringLookup(vocabulary=[str(name) for name in self._ids][1:], oov_token="")
+    def lookup(self) -> Callable[[Tensor], Tensor]:
+        """Make the StringLookup of this tower's ids, when strings are given for the first time."""
+        layer: Callable[[Tensor], Tensor] = tf_keras.layers.StringLookup(
+            vocabulary=[str(name) for name in self._ids][1:], oov_token=""
+        )
+        return layer
 
-    def rows_of(self, asked: Any) -> Rows:
-        """Rows [n] of rows or of ids, 0 for an unknown id; outside of graphs only."""
-        asked = tf.convert_to_tensor(asked)
-        rows = self.lookup(asked) if asked.dtype == tf.string else asked
+    def rows_of(self, ids_or_rows: Tensor) -> Rows:
+        """Turn ids [n] into rows, 0 for an unknown id; rows [n] are returned as they are. Outside of graphs only."""
+        ids_or_rows = tf.convert_to_tensor(ids_or_rows)
+        rows = self.lookup(ids_or_rows) if ids_or_rows.dtype == tf.string else ids_or_rows
         return np.asarray(rows.numpy(), np.int32)
 
     def ids(self, vector_row: Tensor) -> Tensor:
-        """Embeddings [n, D]."""
+        """Return the embeddings [n, D] at these rows [n] of the embedding table."""
         return take(self.embedding, vector_row)
 
     def vectors(self, rows: Rows, partner: IdTower) -> Tensor:
-        """Vectors [n, D] of rows [n], as they are answered from; `partner` is the tower of the other side."""
+        """Return the vectors [n, D] of rows [n] from which questions are answered; `partner` is the other tower."""
         return self.base(rows)
 
     def base(self, rows: Rows) -> Tensor:
-        """What the vectors [n, D] of rows [n] are before their histories."""
+        """Return the part of the vectors [n, D] of rows [n] that is not their histories."""
         return self.ids(self.profiles.vector_row[rows])
 
-    def bias(self, rows: Rows) -> Tensor:
-        """The shrunk bias [n] that the rating reads, in model units."""
+    def shrunk_bias(self, rows: Rows) -> Tensor:
+        """Return the shrunk mean [n] of the stars of rows [n] that the rating head reads, in model units."""
         return tf.zeros([len(rows)])
 
-    def offset_of(self, rows: Rows) -> Tensor:
-        """The learned bias [n] of rows and of their attributes, in model units."""
+    def learned_offset(self, rows: Rows) -> Tensor:
+        """Return what the tower has learned to add to the stars of rows [n], in model units, [n]."""
         return tf.zeros([len(rows)])
 
 
 class HistoryTower(IdTower):
-    """vector = embedding + attributes + [Σ bag + Σ (residual − own bias) · residual vector] / √(n + 1).
+    """A tower whose vectors also hold the reviews and the attributes of a customer or product.
 
-    Koren 2008 (SVD++, eq. 15), made two-sided. The tower owns what its rows add to the histories of the *other* side:
-    `bag`, and `residual`, which is weighed by what the stars said beyond the biases.
+    vector = embedding + attributes + [Σ bag + Σ (residual − own bias) · residual vector] / √(n + 1), which is SVD++
+    (Koren 2008, eq. 15) on both sides. The tables `bag` and `residual` hold what the rows of this tower add to the
+    histories of the *other* tower: `bag` for any review, `residual` times what the stars say beyond the biases. An
+    offset is what is added to the predicted stars: of a row (`offset`) and of an attribute (`attribute_offset`).
     """
 
-    def __init__(self, profiles: Profiles, ids: Any, recipe: Recipe, name: str) -> None:
+    def __init__(self, profiles: Profiles, ids: Iterable[object], recipe: Recipe, name: str) -> None:
         super().__init__(profiles, ids, recipe, name)
         size, attributes, width = len(profiles), max(profiles.attributes.number, 1), recipe.dim
         zeros = tf_keras.initializers.Zeros()
@@ -87,46 +94,46 @@ class HistoryTower(IdTower):
         self.attribute = self.table("attribute", attributes, width, small)
         self.attribute_offset = self.table("attribute_offset", attributes, 1, zeros)
 
-    def words(self, columns: RowColumns) -> Tensor:
-        """What features and title words add to vectors, [n, D]."""
-        return multiply(columns.words, take(self.attribute, columns.attributes))
+    def attribute_vectors(self, columns: RowColumns) -> Tensor:
+        """Return what features and title words add to the vectors of n rows, [n, D]."""
+        return multiply(columns.attribute_matrix, take(self.attribute, columns.attributes))
 
-    def sums(self, columns: HistorySums, partner: HistoryTower) -> Tensor:
-        """History sums, then levels, [2n, D]: see `features.leave_one_out`."""
-        return multiply(columns.sums, tf.concat(partner.entries(columns.partners), 0))
+    def history_sums(self, columns: HistorySums, partner: HistoryTower) -> Tensor:
+        """Return the history sums, then the levels, of n rows: [2n, D]. `features.leave_one_out` says what they are."""
+        return multiply(columns.sums, tf.concat(partner.history_entries(columns.partners), 0))
 
-    def entries(self, rows: Tensor) -> list[Tensor]:
-        """What reviews of these rows [m] add to the histories of the other side: bags and residual vectors [m, D]."""
+    def history_entries(self, rows: Tensor) -> list[Tensor]:
+        """Return what reviews of rows [m] add to histories of the other tower: bags and residual vectors [m, D]."""
         return [take(self.bag, rows), take(self.residual, rows)]
 
     def offsets(self, columns: RowColumns) -> Tensor:
-        """Learned biases [n] of the rows and of their attributes, beside the shrunk means."""
-        words = multiply(columns.words, self.word_offsets(columns))
-        return tf.squeeze(take(self.offset, columns.vector_row) + words, 1)
+        """Return the offsets [n] of n rows, those of their attributes included."""
+        of_attributes = multiply(columns.attribute_matrix, self.attribute_offsets(columns))
+        return tf.squeeze(take(self.offset, columns.vector_row) + of_attributes, 1)
 
-    def attribute_bias(self, rows: Rows) -> Tensor:
-        """Learned bias [n] of the attributes of rows [n] alone, in model units."""
-        columns = row_columns(self.profiles, rows)
-        return multiply(columns.words, self.word_offsets(columns))[:, 0]
-
-    def word_offsets(self, columns: RowColumns) -> Tensor:
-        """Learned biases [a, 1] of the attributes."""
+    def attribute_offsets(self, columns: RowColumns) -> Tensor:
+        """Return the offsets [a, 1] of the attributes that n rows have."""
         return take(self.attribute_offset, columns.attributes)
 
+    def offset_of_attributes(self, rows: Rows) -> Tensor:
+        """Return the sums [n] of the offsets of the attributes of rows [n], without those of the rows themselves."""
+        columns = row_columns(self.profiles, rows)
+        return multiply(columns.attribute_matrix, self.attribute_offsets(columns))[:, 0]
+
     def vectors(self, rows: Rows, partner: IdTower) -> Tensor:
-        """See IdTower.vectors."""
-        sums, whole = whole_histories(self.profiles, rows)
-        return multiply(whole, tf.concat([self.base(rows), self.sums(sums, partner)], 0))
+        """Return the vectors [n, D] of rows [n] with their whole histories; `partner` is the other tower."""
+        sums, matrix = whole_histories(self.profiles, rows)
+        return multiply(matrix, tf.concat([self.base(rows), self.history_sums(sums, partner)], 0))
 
     def base(self, rows: Rows) -> Tensor:
-        """See IdTower.base."""
+        """Return the embeddings and attributes [n, D] of rows [n]: their vectors without their histories."""
         columns = row_columns(self.profiles, rows)
-        return self.ids(columns.vector_row) + self.words(columns)
+        return self.ids(columns.vector_row) + self.attribute_vectors(columns)
 
-    def bias(self, rows: Rows) -> Tensor:
-        """See IdTower.bias."""
+    def shrunk_bias(self, rows: Rows) -> Tensor:
+        """Return the shrunk mean [n] of the stars of rows [n], in model units."""
         return tf.constant(self.profiles.biases.all[rows])
 
-    def offset_of(self, rows: Rows) -> Tensor:
-        """See IdTower.offset_of."""
+    def learned_offset(self, rows: Rows) -> Tensor:
+        """Return the offsets [n] of rows [n] and of their attributes, in model units."""
         return self.offsets(row_columns(self.profiles, rows))

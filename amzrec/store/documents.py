@@ -35,20 +35,20 @@ class Document:
         file.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
-    def of(cls, found: object) -> Self:
+    def of(cls, decoded: object) -> Self:
         """Build the document from decoded JSON; missing keys get the defaults of their fields.
 
         Raises ValueError for a value of another type, a missing key, an unknown key (UnknownKey) and a version that is
         later than FORMAT (NewerFormat).
         """
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__} where an object should be")
-        version = found.get(VERSION_KEY, 0)
+        if not isinstance(decoded, dict):
+            raise ValueError(f"it holds a {type(decoded).__name__} where an object should be")
+        version = decoded.get(VERSION_KEY, 0)
         if not isinstance(version, int):
             raise ValueError(f"its {VERSION_KEY} is {version!r}")
         if version > FORMAT:
             raise NewerFormat(f"it has format {version}, and this amzrec reads formats up to {FORMAT}")
-        document: Self = Builder(version).dataclass(cls, {k: v for k, v in found.items() if k != VERSION_KEY})
+        document: Self = Builder(version).dataclass(cls, {k: v for k, v in decoded.items() if k != VERSION_KEY})
         return document
 
     @classmethod
@@ -67,8 +67,8 @@ class Document:
 
 def plain(document: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, and of those in it, as values that JSON has."""
-    found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(document)))
-    return found
+    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(document)))
+    return fields
 
 
 class Builder:
@@ -77,39 +77,39 @@ class Builder:
     def __init__(self, version: int) -> None:
         self.version = version
 
-    def dataclass(self, kind: type[Any], found: dict[str, Any], where: str = "") -> Any:
+    def dataclass(self, kind: type[Any], decoded: dict[str, Any], where: str = "") -> Any:
         """Build a dataclass, and those in its fields; `where` begins the names in errors.
 
         A dataclass whose fields had other names in format 0 lists these in RENAMED, {old: new}.
         """
         renamed = getattr(kind, "RENAMED", {}) if self.version == 0 else {}
-        found = {renamed.get(key, key): value for key, value in found.items()}
+        decoded = {renamed.get(key, key): value for key, value in decoded.items()}
         hints = typing.get_type_hints(kind)
         fields = {field.name: field for field in dataclasses.fields(kind)}
-        for key in found:
+        for key in decoded:
             if key not in fields:
                 raise UnknownKey(f"{where}{key} is not known (known: {', '.join(fields)})")
         for name, field in fields.items():
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-            if required and name not in found:
+            if required and name not in decoded:
                 raise ValueError(f"{where}{name} is missing")
-        return kind(**{name: self.value(hints[name], value, where + name) for name, value in found.items()})
+        return kind(**{name: self.value(hints[name], value, where + name) for name, value in decoded.items()})
 
-    def value(self, kind: Any, found: Any, name: str) -> Any:
+    def value(self, kind: Any, decoded: Any, name: str) -> Any:
         """Return one decoded JSON value as the type of its field; ValueError, with `name`, where it is another."""
         origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
         if kind is Any:
-            return found
+            return decoded
         if origin is types.UnionType:  # of something and None
-            return None if found is None else self.value(inner[0], found, name)
-        if dataclasses.is_dataclass(origin) and isinstance(origin, type) and isinstance(found, dict):
-            return self.dataclass(origin, found, f"{name}.")
-        if origin is tuple and isinstance(found, list):
-            return tuple(self.value(inner[0], value, f"{name}[{place}]") for place, value in enumerate(found))
-        if origin is dict and isinstance(found, dict):
-            return {key: self.value(inner[1], value, f"{name}.{key}") for key, value in found.items()}
-        if origin is float and type(found) is int:
-            return float(found)
-        if type(found) is origin:
-            return found
-        raise ValueError(f"{name} is {found!r}, which is no {getattr(kind, '__name__', kind)}")
+            return None if decoded is None else self.value(inner[0], decoded, name)
+        if dataclasses.is_dataclass(origin) and isinstance(origin, type) and isinstance(decoded, dict):
+            return self.dataclass(origin, decoded, f"{name}.")
+        if origin is tuple and isinstance(decoded, list):
+            return tuple(self.value(inner[0], value, f"{name}[{place}]") for place, value in enumerate(decoded))
+        if origin is dict and isinstance(decoded, dict):
+            return {key: self.value(inner[1], value, f"{name}.{key}") for key, value in decoded.items()}
+        if origin is float and type(decoded) is int:
+            return float(decoded)
+        if type(decoded) is origin:
+            return decoded
+        raise ValueError(f"{name} is {decoded!r}, which is no {getattr(kind, '__name__', kind)}")

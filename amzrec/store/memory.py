@@ -31,7 +31,7 @@ class Votes:
         return Votes(self.products.take(queries), self.weights[ranges(offsets[queries], offsets[queries + 1])])
 
     def add(self, scores: Floats, columns: Array) -> None:
-        """Add the votes of b queries to their scores [b, M]; `columns` [N + 1] is where each product row stands, or -1."""
+        """Add the votes of b queries to their scores [b, M]; columns[row] is where a product stands, -1 for nowhere."""
         line, product = self.products.pairs()
         inside = product < len(columns)
         column = np.where(inside, columns[np.where(inside, product, 0)], -1)

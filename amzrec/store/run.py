@@ -32,7 +32,7 @@ class RunInfo(Document):
     finished: float  # unix seconds
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)  # the settings that were used, none left open
     trained: tuple[str, ...] = TASKS  # tasks with a weight and data to learn from
-    protocol: DataProtocol | None = None  # of the dataset; None: not told, so not compared
+    protocol: DataProtocol | None = None  # of the dataset; None: not known, so not compared
     dataset: str | None = None  # path of the dataset folder
     fingerprint: str | None = None  # of the source
     source: str | None = None
@@ -87,13 +87,13 @@ def open_run(path: Run | Path | str | None = None) -> Run:
 
 def finished_runs(root: Path = RUNS) -> list[Path]:
     """List the finished run folders under `runs/`, the oldest first; damaged ones are left out."""
-    found = []
+    finished = []
     for file in root.glob(f"*/{RUN}") if root.is_dir() else ():
         try:
-            found.append((float(json.loads(file.read_text())["finished"]), file.parent))
+            finished.append((float(json.loads(file.read_text())["finished"]), file.parent))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return [path for _, path in sorted(found)]
+    return [path for _, path in sorted(finished)]
 
 
 def latest_run(root: Path = RUNS) -> Path:

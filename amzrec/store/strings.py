@@ -46,8 +46,9 @@ class Strings:
     def find(self, value: str) -> int | None:
         """Return the first row that holds exactly this string, or None."""
         place = self.place(value)
-        found = place < len(self.order) and self.raw(self.order[place]) == value.encode()
-        return int(self.order[place]) if found else None
+        if place == len(self.order) or self.raw(self.order[place]) != value.encode():
+            return None
+        return int(self.order[place])
 
 
 def feature_lists(features: list[list[str]]) -> tuple[Strings, Lists] | None:

@@ -15,5 +15,5 @@ def period_of(edges: Array, timestamp: Array) -> Rows:
 
     `edges` [T - 1] ascend. NO_TIME means now, which is the last period, T - 1.
     """
-    found = np.searchsorted(edges, timestamp, side="right")
-    return np.where(timestamp == NO_TIME, len(edges), found).astype(np.int32)
+    period = np.searchsorted(edges, timestamp, side="right")
+    return np.where(timestamp == NO_TIME, len(edges), period).astype(np.int32)

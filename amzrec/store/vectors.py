@@ -133,19 +133,19 @@ class Vectors:
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are there, by the name of their field and file."""
-        found = {name: getattr(self, name) for name in FILES}
-        return {name: array for name, array in found.items() if array is not None}
+        arrays = {name: getattr(self, name) for name in FILES}
+        return {name: array for name, array in arrays.items() if array is not None}
 
 
 def files() -> dict[str, Stored]:
     """Read from the types of Vectors which of its fields are files, and of what kind."""
-    found: dict[str, Stored] = {}
+    kind_of: dict[str, Stored] = {}
     for name, hint in get_type_hints(Vectors, include_extras=True).items():
         options = (hint, *get_args(hint))  # Table, or the parts of Table | None
         kinds = [part for option in options for part in get_args(option) if isinstance(part, Stored)]
         if kinds:
-            found[name] = kinds[0]
-    return found
+            kind_of[name] = kinds[0]
+    return kind_of
 
 
 FILES = files()

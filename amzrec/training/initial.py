@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from amzrec.features.fitted import Fitted
+from amzrec.features.fitted import FittedReviews
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.sparse import sparse_matmul
 
@@ -18,7 +18,7 @@ LENGTH = 0.3  # of a started vector
 SPARE, ROUNDS = 8, 6  # directions beside those asked for, and passes over the reviews (Halko et al. 2011, alg. 4.4)
 
 
-def initial_product_vectors(fit: Fitted, width: int, least: int, seed: int) -> npt.NDArray[np.float32] | None:
+def initial_product_vectors(fit: FittedReviews, width: int, least: int, seed: int) -> npt.NDArray[np.float32] | None:
     """[R + 1, width] vectors of length .3 of products with `least` reviews, zeros for others; None: too few reviews.
 
     The right singular vectors of customers × products, each review weighing 1 / √(reviews of the customer · reviews of

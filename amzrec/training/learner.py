@@ -1,4 +1,4 @@
-"""A model in training: its optimizer, its reviews, epochs, and the vectors that it would answer from."""
+"""A model in training: its optimizer, its reviews, its epochs, and the vectors that it would answer from."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from amzrec.arrays import Array, Floats, Ints, Rows
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
-from amzrec.features.batches import plan, positions
-from amzrec.features.fitted import Fitted
+from amzrec.features.batches import plan_epoch, shuffled_batches
+from amzrec.features.fitted import FittedReviews
 from amzrec.features.steps import HistorySteps, IdSteps, Steps
 from amzrec.model.head import Pairs
-from amzrec.model.keras2 import import_tensorflow
+from amzrec.model.keras2 import Tensor, import_tensorflow
 from amzrec.model.multitask import MultitaskModel
 from amzrec.model.optimizer import LazyAdam
 from amzrec.store.dataset import Dataset
@@ -29,14 +29,14 @@ BLOCK = 8192  # rows whose vectors are computed at a time
 class Learner:
     """A MultitaskModel with its optimizer and the reviews that it is fitted on."""
 
-    def __init__(self, recipe: Recipe, fitted: Fitted, dataset: Dataset, initial: Floats | None = None) -> None:
-        """`initial` [N + 1, Dr] are vectors that products start at, see `training.initial`."""
+    def __init__(self, recipe: Recipe, fitted: FittedReviews, dataset: Dataset, initial: Floats | None = None) -> None:
+        """`initial` [N + 1, Dr] are vectors that products start at, as `training.initial` finds them; None: random."""
         tf.keras.utils.set_random_seed(recipe.seed)
-        tf.get_logger().setLevel("ERROR")  # variables of a task that is not trained have no gradient: no news
+        tf.get_logger().setLevel("ERROR")  # it would warn of variables without a gradient: those of an untrained task
         self.recipe, self.fitted = recipe, fitted
         self.model = MultitaskModel(recipe, fitted, dataset.customers["customer_id"], dataset.products["product_id"])
         if initial is not None:
-            self.model.start(initial)
+            self.model.start_at(initial)
         adam = recipe.optimizer == "adam"
         self.optimizer = (
             LazyAdam(recipe.learning_rate, recipe.average)
@@ -45,35 +45,44 @@ class Learner:
         )
         self.model.compile(optimizer=self.optimizer)
         self.optimizer.build(self.model.trainable_variables)
-        self.plan = plan(fitted, recipe)
+        self.epoch_plan = plan_epoch(fitted, recipe)
 
     def prepare(self) -> None:
-        """Set up the input; AmzrecError where no list for a loss over lists can be made."""
-        if not self.plan.size:
+        """Set up what epochs read.
+
+        Raises AmzrecError where the loss is over lists and no customer has enough reviews for one.
+        """
+        plan = self.epoch_plan
+        if not plan.batch_size:
             raise AmzrecError(
-                f"--rating-loss {self.recipe.rating_loss} needs customers with {self.plan.lists} reviews with stars; "
-                "there are none. Lower --list-size, or use --rating-loss squared"
+                f"--rating-loss {self.recipe.rating_loss} needs customers with {plan.reviews_together} reviews with "
+                "stars; there are none. Lower --list-size, or use --rating-loss squared"
             )
         kind = IdSteps if self.recipe.features == "ids" else HistorySteps
-        self.steps = kind(self.fitted, self.recipe, draws)
-        self.rows = batches(self.steps, self._drawn)
+        self.steps = kind(self.fitted, self.recipe, stateless_uniform)
+        self.step_columns = columns_dataset(self.steps, self._numbered_batches)
 
-    def _drawn(self) -> Iterator[tuple[int, Ints]]:
-        """The number of each step of the present epoch, counted through all epochs, and its reviews."""
-        first = (self.number - 1) * self.plan.steps
-        return enumerate(positions(self.fitted, self.plan, [*self.seed, self.number]), first)
+    def _numbered_batches(self) -> Iterator[tuple[int, Ints]]:
+        """Yield the steps of the present epoch: their numbers, counted through all epochs, and their reviews [B]."""
+        first = (self.epoch_number - 1) * self.epoch_plan.steps
+        seed = [*self.epoch_seed, self.epoch_number]
+        return enumerate(shuffled_batches(self.fitted, self.epoch_plan, seed), first)
 
     def epoch(self, number: int, progress: Progress, label: str, logs: Path | None, phase: str) -> dict[str, float]:
-        """One pass over the reviews in an order drawn from (seed, phase, number); returns the mean losses."""
-        self.number, self.seed = number, [self.recipe.seed, int(phase == "refit")]
-        callbacks: list[Any] = [StepCounter(progress, label, self.plan.steps, self.plan.size)]
+        """Pass once over the reviews, in an order drawn from the seed, the phase and the number of the epoch.
+
+        `number` counts from 1, `label` is what the progress shows, `logs` is where TensorBoard reads. Returns the mean
+        loss of each task, and the loss of the task's constant predictor to compare it with.
+        """
+        self.epoch_number, self.epoch_seed = number, [self.recipe.seed, int(phase == "refit")]
+        callbacks = [StepCounter(progress, label, self.epoch_plan.steps, self.epoch_plan.batch_size)]
         if logs:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(logs / phase), profile_batch=0))
         log = self.model.fit(
-            self.rows,
+            self.step_columns,
             initial_epoch=number - 1,
             epochs=number,
-            steps_per_epoch=self.plan.steps,
+            steps_per_epoch=self.epoch_plan.steps,
             verbose=0,
             callbacks=callbacks,
         ).history
@@ -87,66 +96,70 @@ class Learner:
         return {name: round(float(value), 6) for name, value in losses.items()}
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """In this block the model has its averaged weights, which are what it answers from."""
+        """Give the model its averaged weights, from which questions are answered, for a `with` block."""
         if not isinstance(self.optimizer, LazyAdam):
             return contextlib.nullcontext()
         return self.optimizer.averaged(self.model.trainable_variables)
 
     def queries(self, rows: Rows) -> Floats:
-        """Customer vectors [n, D] of rows [n], with their histories."""
+        """Return the vectors [n, D] of customer rows [n], with their histories."""
         return in_blocks(self.model.encoder.queries, rows, self.recipe.dim)
 
     def retrieval_queries(self, rows: Rows) -> Floats:
-        """Customer vectors [n, Dr] of rows [n] for retrieval, with their histories."""
+        """Return the vectors [n, Dr] of customer rows [n] for retrieval, with their histories."""
         return in_blocks(self.model.encoder.retrieval_queries, rows, self.recipe.retrieval_dims)
 
     def query_bases(self, rows: Rows) -> Floats:
-        """Customer vectors [n, D] of rows [n] before their histories."""
+        """Return the vectors [n, D] of customer rows [n] without their histories."""
         return in_blocks(self.model.encoder.query_tower.base, rows, self.recipe.dim)
 
     def retrieval_bases(self, rows: Rows) -> Floats:
-        """Customer vectors [n, Dr] of rows [n] for retrieval before their histories."""
+        """Return the vectors [n, Dr] of customer rows [n] for retrieval, without their histories."""
         return in_blocks(self.model.encoder.retrieval_bases, rows, self.recipe.retrieval_dims)
 
     def candidates(self, rows: Rows) -> Floats:
-        """Product vectors [n, D] of rows [n], with their histories."""
+        """Return the vectors [n, D] of product rows [n], with their histories."""
         return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim)
 
-    def stars(self, customer: Rows, product: Rows, x: Floats, y: Floats) -> Floats:
-        """Predicted stars of pairs [n] from their vectors [n, D], without the trend over time, not clipped."""
+    def stars(self, customer: Rows, product: Rows, queries: Floats, candidates: Floats) -> Floats:
+        """Predict the stars [n] of pairs of a customer and a product, without the trend over time, not clipped.
+
+        `customer` and `product` [n] are rows, `queries` and `candidates` [n, D] their vectors.
+        """
         encoder, start = self.model.encoder, self.recipe.rating_start
         q, c = encoder.query_tower, encoder.candidate_tower
-        biases = q.bias(customer), c.bias(product), q.offset_of(customer), c.offset_of(product)
-        predicted = self.model.rating_head(Pairs(tf.constant(x[:, start:]), tf.constant(y[:, start:]), *biases))
+        biases = q.shrunk_bias(customer), c.shrunk_bias(product), q.learned_offset(customer), c.learned_offset(product)
+        pairs = Pairs(tf.constant(queries[:, start:]), tf.constant(candidates[:, start:]), *biases)
+        predicted = self.model.rating_head(pairs)
         stars: Floats = self.fitted.scale.to_stars(predicted.numpy())
         return stars
 
-    def retrieval_vectors(self, x: Floats, y: Floats, products: Rows) -> tuple[Floats, Floats]:
-        """Query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the retrieval score.
+    def retrieval_vectors(self, queries: Floats, candidates: Floats, products: Rows) -> tuple[Floats, Floats]:
+        """Return query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the score.
 
-        `x` [n, D] and `y` [m, D] are tower vectors, `products` [m] the rows of y. The last column is b as of the last
-        period.
+        `queries` [n, D] and `candidates` [m, D] are tower vectors, `products` [m] the rows of the candidates. The last
+        column of a candidate is its b as of the last period, and 1 in a query.
         """
         dims, task = self.recipe.retrieval_dims, self.model.retrieval
         temperature = float(np.exp(task.log_temperature.numpy()))
         b = task.popularity.numpy()[products] + self.fitted.popularity.log_share[-1, products, None]
-        queries = np.concatenate([x[:, :dims] / temperature, np.ones((len(x), 1), np.float32)], axis=1)
-        return queries.astype(np.float32), np.concatenate([y[:, :dims], b], axis=1).astype(np.float32)
+        x = np.concatenate([queries[:, :dims] / temperature, np.ones((len(queries), 1), np.float32)], axis=1)
+        return x.astype(np.float32), np.concatenate([candidates[:, :dims], b], axis=1).astype(np.float32)
 
     def context(self, products: Rows) -> Floats:
-        """What the period of a query adds to the scores of products, [T, m]: 0 in the last period, which b is of."""
+        """Return what each period adds to the scores of product rows [m], [T, m]: 0 in the last one, which b is of."""
         share = self.fitted.popularity.log_share[:, products]
         return np.asarray(share - share[-1:], np.float32)
 
     def save(self, prefix: Path) -> None:
-        """Write weights and optimizer; OSError where that fails."""
+        """Write the weights and the state of the optimizer; raises OSError where that fails."""
         try:
             tf.train.Checkpoint(model=self.model, optimizer=self.optimizer).write(str(prefix))
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
 
     def restore(self, prefix: Path) -> None:
-        """Read them back; AmzrecError where they are missing, damaged or of another model."""
+        """Read what `save` wrote; raises AmzrecError where it is missing, damaged or of another model."""
         checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer)
         try:
             checkpoint.read(str(prefix)).assert_existing_objects_matched()
@@ -156,55 +169,55 @@ class Learner:
             ) from error
 
 
-def draws(seed: int, stream: int, number: int) -> Floats:
-    """Draw `number` times between 0 and 1; the same seed and stream give the same draws (features.steps.Draws)."""
+def stateless_uniform(seed: int, stream: int, number: int) -> Floats:
+    """Draw `number` values between 0 and 1 on the host; the same seed and stream always give the same values."""
     with tf.device("/CPU:0"):
         wrapped = np.array([seed % (1 << 64), stream], np.uint64).astype(np.int64)
-        drawn: Floats = tf.random.stateless_uniform([number], wrapped).numpy()
-    return drawn
+        values: Floats = tf.random.stateless_uniform([number], wrapped).numpy()
+    return values
 
 
-def batches(steps: Steps, drawn: Callable[[], Iterator[tuple[int, Ints]]]) -> Any:
-    """A tf.data.Dataset of the columns of steps, made on the host while the steps before are computed.
+def columns_dataset(steps: Steps, numbered_batches: Callable[[], Iterator[tuple[int, Ints]]]) -> Any:
+    """Make a tf.data.Dataset of the columns of steps; the host makes them while the steps before are computed.
 
-    `drawn` is asked each time that the dataset is read, for the number and the reviews of each step: building a dataset
-    takes as long as a step of ML-100K.
+    One dataset serves all epochs, since making one takes as long as a step of ML-100K: each time that it is read it
+    asks `numbered_batches` for the number and the reviews of each step.
     """
-    some = np.zeros(1, np.int64)
-    signature = tf.nest.map_structure(spec, steps.columns(some, 0))
-    rows = tf.data.Dataset.from_generator(
-        lambda: (steps.columns(reviews, number) for number, reviews in drawn()), output_signature=signature
+    one_review = np.zeros(1, np.int64)
+    signature = tf.nest.map_structure(spec_of_any_length, steps.columns(one_review, 0))
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (steps.columns(reviews, number) for number, reviews in numbered_batches()), output_signature=signature
     )
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing to tune; its thread would be waited for, half a second an epoch
-    return rows.prefetch(2).with_options(options)
+    return dataset.prefetch(2).with_options(options)
 
 
-def spec(array: Array) -> Any:
-    """The type of an array of any length; a second dimension stays."""
+def spec_of_any_length(array: Array) -> Any:
+    """Return the tf.TensorSpec of arrays like this one, with any number of rows."""
     return tf.TensorSpec([None, *array.shape[1:]], array.dtype)
 
 
-def in_blocks(vectors: Callable[[Rows], Any], rows: Rows, width: int) -> Floats:
-    """Vectors [n, width] of rows [n], BLOCK rows at a time."""
+def in_blocks(vectors: Callable[[Rows], Tensor], rows: Rows, width: int) -> Floats:
+    """Compute the vectors [n, width] of rows [n], BLOCK rows at a time."""
     parts = [vectors(rows[i : i + BLOCK]).numpy() for i in range(0, len(rows), BLOCK)]
     return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
 
 
 class StepCounter(tf.keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells the progress how many steps of the epoch are done, without reading a value from the device."""
+    """Tells the progress how many steps of an epoch are done, without reading a value from the device."""
 
     _supports_tf_logs = True
 
-    def __init__(self, progress: Progress, label: str, total: int, size: int) -> None:
+    def __init__(self, progress: Progress, label: str, total: int, batch_size: int) -> None:
         super().__init__()
-        self.progress, self.label, self.total, self.size = progress, label, total, size
+        self.progress, self.label, self.total, self.batch_size = progress, label, total, batch_size
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begin to count."""
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the clock."""
         self.begun = time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """One more."""
-        rate = (batch + 1) * self.size / max(time.monotonic() - self.begun, 1e-9)
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Tell that one more step is done, and how many examples per second that makes."""
+        rate = (batch + 1) * self.batch_size / max(time.monotonic() - self.begun, 1e-9)
         self.progress.step(self.label, batch + 1, self.total, f"{rate:,.0f} examples/s")

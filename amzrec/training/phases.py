@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from amzrec.arrays import Floats
 from amzrec.config import Recipe
 from amzrec.evaluation.baselines import choose_half_life
-from amzrec.features.fitted import Fitted, fit
-from amzrec.features.popularity import KERNELS
+from amzrec.features.fitted import FittedReviews, fit_reviews
+from amzrec.features.popularity import KERNEL_HALF_LIVES
 from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Reviews
 from amzrec.training.initial import initial_product_vectors
 from amzrec.training.learner import Learner, tf
-from amzrec.training.remember import choose_memory
 from amzrec.training.session import Session
 from amzrec.training.state import REFIT, SELECT, Choices
 from amzrec.training.watch import Watch
@@ -23,7 +21,7 @@ TASKS = ("rating", "retrieval")
 
 
 def run(session: Session) -> None:
-    """Go through both phases, or what is left of them, then write the files of the run."""
+    """Go through both phases, or through what is left of them, then write the files of the run."""
     gpus = tf.config.list_physical_devices("GPU")
     session.progress.say(f"training on {len(gpus)} GPU" if gpus else "training on the CPU (TensorFlow sees no GPU)")
     with graphs_as_written():
@@ -37,80 +35,82 @@ def run(session: Session) -> None:
 
 
 def select(session: Session) -> Choices:
-    """Train on train; valid says how long, and from where to start. Without valid all epochs are trained."""
+    """Train on train, and return what valid chooses: from where to start, and the best epoch of each task.
+
+    Without valid reviews all epochs are trained and the last one is kept. Snapshots are kept only where no refit
+    follows.
+    """
     dataset, recipe, state = session.dataset, session.recipe, session.state
     watched = len(dataset.valid) > 0
-    fitted = fit(dataset, dataset.train, recipe)
+    fitted = fit_reviews(dataset, dataset.train, recipe)
     if not watched:
         state.choices.best = dict.fromkeys(recipe.tasks, recipe.epochs)
     watch = Watch(dataset, fitted.candidates, recipe.seed) if watched else None
     if watch and not state.epoch:
         choose_time(session, fitted, watch)
-    fitted = with_time(fitted, dataset.train, state.choices)
-    learner = start(session, fitted, watch)
+    fitted = with_chosen_time(fitted, dataset.train, state.choices)
+    learner = new_learner(session, fitted, watch)
     keep = not recipe.refit
     if not session.resumed(learner):
         judge(session, learner, watch, 0, {})
         if keep:
-            session.keep(learner, due(recipe, state.choices, 0))
-    while state.epoch < recipe.epochs and not (watch and tired(session)):
+            session.keep_snapshots(learner, tasks_best_at(0, recipe, state.choices))
+    while state.epoch < recipe.epochs and not (watch and out_of_patience(session)):
         facts = session.epoch(learner, SELECT, recipe.epochs)
         judge(session, learner, watch, state.epoch, facts)
         if keep:
-            session.keep(learner, due(recipe, state.choices, state.epoch))
+            session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, state.choices))
         session.checkpoint(learner)
-    if watch and recipe.memory:
-        state.choices.memory = choose_memory(watch, fitted)
-        if keep and state.choices.memory:
-            session.keep_memory(fitted)
     return state.choices
 
 
 def refit(session: Session, choices: Choices) -> None:
-    """Train on train + valid for the chosen epochs, and keep each task at its own best one."""
+    """Train on train + valid for the chosen epochs, and keep a snapshot of each task at its own best epoch."""
     dataset, recipe, state = session.dataset, session.recipe, session.state
     both = Reviews.concat([dataset.train, dataset.valid])
-    fitted = with_time(fit(dataset, both, recipe), both, choices)
-    learner = start(session, fitted, None)
+    fitted = with_chosen_time(fit_reviews(dataset, both, recipe), both, choices)
+    learner = new_learner(session, fitted, None)
     if not session.resumed(learner):
-        session.keep(learner, due(recipe, choices, 0))
+        session.keep_snapshots(learner, tasks_best_at(0, recipe, choices))
     while state.epoch < choices.epochs:
         facts = session.epoch(learner, REFIT, choices.epochs)
-        session.tell(facts, {})
-        session.keep(learner, due(recipe, choices, state.epoch))
+        session.record(facts, {})
+        session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, choices))
         session.checkpoint(learner)
-    if choices.memory:
-        session.keep_memory(fitted)
 
 
-def due(recipe: Recipe, choices: Choices, epoch: int) -> list[str]:
-    """The tasks whose vectors are those of this epoch.
+def tasks_best_at(epoch: int, recipe: Recipe, choices: Choices) -> list[str]:
+    """Return the tasks whose best epoch is this one, so that their vectors must be kept now.
 
-    A task that is not trained stays as it started, or, where all dimensions are shared, as the other task left it.
+    A task that is not trained is kept as it started; or, where both tasks read all dimensions, as the best epoch of
+    the other task left it.
     """
     untrained = choices.best[recipe.tasks[0]] if recipe.features == "ids" else 0
     return [task for task in TASKS if choices.best.get(task, untrained) == epoch]
 
 
-def choose_time(session: Session, fitted: Fitted, watch: Watch) -> None:
-    """Decide on valid the half-life of the popularity that retrieval starts from, and whether stars follow a trend."""
+def choose_time(session: Session, fitted: FittedReviews, watch: Watch) -> None:
+    """Choose on valid the half-life of the popularity that retrieval starts from, and whether stars follow a trend."""
     dataset, recipe, choices = session.dataset, session.recipe, session.state.choices
     if recipe.features == "ids" or not dataset.has_time:
         return
-    by_half_life = {days: fitted.with_popularity(dataset.train, days) for days in (None, *KERNELS)}
+    by_half_life = {days: fitted.with_popularity(dataset.train, days) for days in (None, *KERNEL_HALF_LIVES)}
     choices.half_life = choose_half_life(list(by_half_life), lambda days: watch.popularity_figure(by_half_life[days]))
     choices.trend = watch.trend_gain(by_half_life[choices.half_life].with_trend()) > 0
 
 
-def with_time(fitted: Fitted, reviews: Reviews, choices: Choices) -> Fitted:
-    """Give fitted reviews the popularity over time and the trend that were chosen."""
+def with_chosen_time(fitted: FittedReviews, reviews: Reviews, choices: Choices) -> FittedReviews:
+    """Return fitted reviews with the popularity over time and the trend that were chosen; `reviews` have the times."""
     if choices.half_life is not None:
         fitted = fitted.with_popularity(reviews, choices.half_life)
     return fitted.with_trend() if choices.trend else fitted
 
 
-def start(session: Session, fitted: Fitted, watch: Watch | None) -> Learner:
-    """The untrained model; whether products start at singular vectors is decided once, by valid."""
+def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) -> Learner:
+    """Build the untrained model, whose products start at singular vectors where that ranks valid better.
+
+    Valid decides that once, before the first epoch, by comparing it with popularity alone; the refit follows.
+    """
     recipe, state, dataset = session.recipe, session.state, session.dataset
     deciding = watch is not None and state.epoch == 0
     vectors: Floats | None = None
@@ -126,28 +126,32 @@ def start(session: Session, fitted: Fitted, watch: Watch | None) -> Learner:
     return learner
 
 
-def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, facts: dict[str, Any]) -> None:
-    """Measure on valid, note which epoch is each task's best, and tell."""
+def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, facts: dict[str, float]) -> None:
+    """Measure the model on valid, note each task whose best epoch this is, and record the epoch with its `facts`."""
     state, figures = session.state, watch.figures(learner) if watch else {}
     for task in session.recipe.tasks if watch else ():
-        found, known = figure(task, figures, session.recipe.lists > 1), state.figures.get(task, -math.inf)
-        if found > known or found == known == -math.inf:  # what valid cannot judge is kept as it is at the end
-            state.choices.best[task], state.figures[task] = epoch, found
-            if watch and task == "retrieval":
+        now = deciding_figure(task, figures, session.recipe.reviews_together > 1)
+        best = state.figures.get(task, -math.inf)
+        if now > best or now == best == -math.inf:  # a task that valid cannot judge is kept as it is at the end
+            state.choices.best[task], state.figures[task] = epoch, now
+            if watch and task == "retrieval" and session.recipe.memory:
                 watch.remember(learner)
     if epoch:
-        session.tell(facts, figures)
+        session.record(facts, figures)
 
 
-def figure(task: str, figures: dict[str, float], lists: bool) -> float:
-    """What a task is judged by on valid, the higher the better; −∞ where valid cannot judge it."""
+def deciding_figure(task: str, figures: dict[str, float], lists: bool) -> float:
+    """Return the figure on valid that a task is judged by, the higher the better; −∞ where valid cannot judge it.
+
+    `lists` tells whether the rating is learned by a loss over lists.
+    """
     name = "valid_ndcg" if task == "retrieval" else "valid_ndcg@5" if lists else "valid_rmse"
-    found = figures.get(name, math.nan) * (-1 if name == "valid_rmse" else 1)
-    return found if math.isfinite(found) else -math.inf
+    value = figures.get(name, math.nan) * (-1 if name == "valid_rmse" else 1)
+    return value if math.isfinite(value) else -math.inf
 
 
-def tired(session: Session) -> bool:
-    """Whether no task that valid can judge has improved for `patience` epochs."""
+def out_of_patience(session: Session) -> bool:
+    """Tell whether no task that valid can judge has improved for `patience` epochs."""
     state = session.state
-    best = [state.choices.best[task] for task, found in state.figures.items() if math.isfinite(found)]
+    best = [state.choices.best[task] for task, figure in state.figures.items() if math.isfinite(figure)]
     return bool(best) and state.epoch - max(best) >= session.recipe.patience

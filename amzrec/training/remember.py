@@ -7,7 +7,7 @@ import numpy as np
 from amzrec.arrays import Lists, Rows
 from amzrec.evaluation import judge
 from amzrec.evaluation.systems import CustomerVotes
-from amzrec.features.fitted import Fitted
+from amzrec.features.fitted import FittedReviews
 from amzrec.features.memory import CLOSED_FORM, of_customers, of_order
 from amzrec.store.memory import Memory
 from amzrec.training.state import MemoryChoice
@@ -18,14 +18,14 @@ FEW = 3000  # products up to which all ridges are tried; above, the middle one
 SHARES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # scores per vote that are tried
 
 
-def memory_of(fitted: Fitted, choice: MemoryChoice) -> Memory:
+def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
     """Build a chosen memory from fitted reviews; its weights are scores."""
     order = choice.kind == "order"
-    memory = of_order(fitted.order, len(fitted.products)) if order else of_customers(fitted, choice.ridge)
+    memory = of_order(fitted.timelines, len(fitted.products)) if order else of_customers(fitted, choice.ridge)
     return memory.scaled(choice.share)
 
 
-def choose_memory(watch: Watch, fitted: Fitted) -> MemoryChoice | None:
+def choose_memory(watch: Watch, fitted: FittedReviews) -> MemoryChoice | None:
     """Choose the memory that ranks valid best together with the watched vectors; None where none ranks it better."""
     system = watch.best
     if system is None:
@@ -42,16 +42,16 @@ def choose_memory(watch: Watch, fitted: Fitted) -> MemoryChoice | None:
     return found
 
 
-def kinds(fitted: Fitted) -> list[tuple[str, float]]:
+def kinds(fitted: FittedReviews) -> list[tuple[str, float]]:
     """List the memories that the fitted reviews allow: kind and ridge."""
-    found = [("order", 0.0)] if len(fitted.order.items) else []
+    found = [("order", 0.0)] if len(fitted.timelines.items) else []
     products = len(fitted.candidates)
     if 1 < products <= CLOSED_FORM:
         found += [("customers", ridge) for ridge in (RIDGES if products <= FEW else RIDGES[1:2])]
     return found
 
 
-def histories(fitted: Fitted, customers: Rows) -> Lists:
+def histories(fitted: FittedReviews, customers: Rows) -> Lists:
     """The fitted products of these customers, in the order of time where there is one."""
-    order = fitted.order if len(fitted.order.items) else fitted.customers.histories.partners
+    order = fitted.timelines if len(fitted.timelines.items) else fitted.customers.histories.partners
     return order.take(np.asarray(customers))

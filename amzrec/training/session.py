@@ -1,4 +1,4 @@
-"""One training in its working folder: epochs are told and saved there, and the run's files end up there."""
+"""One training in its working folder, where its epochs are recorded and saved and the files of its run are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from amzrec import __version__
 from amzrec.config import Recipe
@@ -22,20 +22,20 @@ from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.training.state import REFIT, SELECT, State
 
 if TYPE_CHECKING:
-    from amzrec.features.fitted import Fitted
+    from amzrec.features.fitted import FittedReviews
     from amzrec.training.learner import Learner
 
 CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
-STATE = "state.json"
-MEMORY = "memory.npz"
+STATE = "state.json"  # file that says where an unfinished training stands
+MEMORY = "memory.npz"  # file with the memory of pairs that was chosen
 LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
 
 
 class Session:
-    """A training under way."""
+    """A training under way: its dataset, recipe and state, and the folder that becomes the run when it is finished."""
 
     def __init__(self, dataset: Dataset, recipe: Recipe, work: Path, progress: Progress, tensorboard: bool) -> None:
-        """`open_state` comes next."""
+        """Set up a training that begins in the folder `work`; call `open_state` before anything else."""
         self.dataset, self.recipe, self.work, self.progress = dataset, recipe, work, progress
         self.logs = work / "tensorboard" if tensorboard else None
         self.started = self.saved = time.monotonic()
@@ -45,10 +45,14 @@ class Session:
             "protocol": plain(dataset.protocol),
         }
         self.state = State(self.settings)
-        self.before = 0.0  # seconds of earlier sittings
+        self.earlier_seconds = 0.0  # that the training took before it was interrupted
 
     def open_state(self, resume: bool, overwrite: bool) -> None:
-        """Begin in a fresh working folder, or go on with the unfinished training that is there."""
+        """Begin in a fresh working folder, or with `resume` go on with the unfinished training that is there.
+
+        Raises AmzrecError where one is there that is neither resumed nor overwritten, and where the one to be resumed
+        had other settings or data.
+        """
         file = self.work / STATE
         if file.exists() and resume:
             state = State.read(file)
@@ -58,7 +62,8 @@ class Session:
                     "repeat its command with --resume, or begin again with --overwrite"
                 )
             self.progress.say(f"going on after epoch {state.epoch} of {state.phase}")
-            self.state, self.before = dataclasses.replace(state, settings=self.settings), state.seconds
+            self.state = dataclasses.replace(state, settings=self.settings)
+            self.earlier_seconds = state.seconds
             return
         if file.exists() and not overwrite:
             raise AmzrecError(
@@ -71,17 +76,21 @@ class Session:
         (self.work / CHECKPOINTS).mkdir(parents=True)
 
     def begin_phase(self, phase: str) -> None:
-        """Go on to the next phase, before its first epoch."""
+        """Go on to the next phase, which stands before its first epoch."""
         self.state = dataclasses.replace(self.state, phase=phase, epoch=0, checkpoint="")
 
     def resumed(self, learner: Learner) -> bool:
-        """Whether this phase goes on after some epoch; the learner then has the weights of that epoch."""
+        """Tell whether this phase goes on after some epoch, and give the learner the weights of that epoch."""
         if self.state.checkpoint:
             learner.restore(self.work / CHECKPOINTS / self.state.checkpoint)
         return self.state.epoch > 0
 
-    def epoch(self, learner: Learner, phase: str, epochs: int) -> dict[str, Any]:
-        """One more pass over the reviews; returns its row of the history. AmzrecError for a loss that is no number."""
+    def epoch(self, learner: Learner, phase: str, epochs: int) -> dict[str, float]:
+        """Pass once more over the reviews, and return what the history records of it: seconds, speed and losses.
+
+        `epochs` is how many there may be, for the label of the progress. Raises AmzrecError for a loss that is no
+        number.
+        """
         state, started, number = self.state, time.monotonic(), self.state.epoch + 1
         losses = learner.epoch(number, self.progress, f"{LABELS[phase]} {number}/{epochs}", self.logs, phase)
         seconds = time.monotonic() - started
@@ -90,26 +99,32 @@ class Session:
             raise AmzrecError(
                 f"the loss is no longer a number in epoch {number}: lower --learning-rate ({self.recipe.learning_rate})"
             )
-        return {"seconds": round(seconds, 3), "examples_per_second": round(learner.plan.reviews / seconds)} | losses
+        return {
+            "seconds": round(seconds, 3),
+            "examples_per_second": round(learner.epoch_plan.reviews / seconds),
+        } | losses
 
-    def tell(self, facts: dict[str, Any], figures: dict[str, float]) -> None:
-        """Add a row to the history and say how the epoch went."""
+    def record(self, facts: dict[str, float], figures: dict[str, float]) -> None:
+        """Add the present epoch to the history and tell how it went.
+
+        `facts` is what `epoch` returned, `figures` what was measured on valid.
+        """
         state = self.state
         rounded = {name: round(value, 6) for name, value in figures.items()}
-        state.history.append({"phase": state.phase, "epoch": state.epoch} | facts | rounded)
+        state.history.append({"phase": state.phase, "epoch": state.epoch, **facts, **rounded})
         shown = " ".join(f"{k.removeprefix('valid_')} {v:.4f}" for k, v in figures.items() if math.isfinite(v))
         self.progress.say(f"epoch {state.epoch}: {shown or 'fitted'}, {facts['examples_per_second']:,} examples/s")
-        state.seconds = self.before + time.monotonic() - self.started
+        state.seconds = self.earlier_seconds + time.monotonic() - self.started
 
-    def keep(self, learner: Learner, tasks: list[str]) -> None:
-        """Write what these tasks have learned by now, for `finish` to read."""
+    def keep_snapshots(self, learner: Learner, tasks: list[str]) -> None:
+        """Write what these tasks have learned by now into the working folder, where `finish` reads it."""
         from amzrec.training.snapshot import rating_snapshot, retrieval_snapshot
 
         for task in tasks:
             snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
             snapshot.save(self.work / f"{task}.npz")
 
-    def keep_memory(self, fitted: Fitted) -> None:
+    def keep_memory(self, fitted: FittedReviews) -> None:
         """Write the memory that was chosen, built from these reviews, for `finish` to read."""
         from amzrec.training.remember import memory_of
         from amzrec.training.snapshot import MemorySnapshot
@@ -119,7 +134,10 @@ class Session:
             MemorySnapshot.of(memory_of(fitted, choice)).save(self.work / MEMORY)
 
     def checkpoint(self, learner: Learner) -> None:
-        """Save weights, optimizer and state, unless that was done just now; each is whole before the older ones go."""
+        """Save weights, optimizer and state, unless that was done less than CHECKPOINT_SECONDS ago.
+
+        The checkpoint before is removed when the new one is whole.
+        """
         if time.monotonic() - self.saved < CHECKPOINT_SECONDS:
             return
         state, folder = self.state, self.work / CHECKPOINTS
@@ -132,7 +150,10 @@ class Session:
         self.saved = time.monotonic()
 
     def finish(self, fit_parts: list[str]) -> None:
-        """Write vectors/, history.csv and run.json."""
+        """Write the files of the run: vectors/, history.csv and run.json.
+
+        `fit_parts` are the parts of the dataset that the kept model was fitted on.
+        """
         from amzrec.training.snapshot import Learned, MemorySnapshot, RatingSnapshot, RetrievalSnapshot, assemble
 
         state, dataset = self.state, self.dataset
@@ -161,7 +182,7 @@ class Session:
             trend=state.choices.trend,
             svd_start=state.choices.svd_start,
             memory=None if state.choices.memory is None else dataclasses.asdict(state.choices.memory),
-            seconds=round(self.before + time.monotonic() - self.started, 1),
+            seconds=round(self.earlier_seconds + time.monotonic() - self.started, 1),
             versions=versions(),
             finished=time.time(),
         )
@@ -169,13 +190,13 @@ class Session:
 
 
 def tidy(folder: Path) -> None:
-    """Remove from a finished run what only going on needs."""
+    """Remove from the folder of a finished run what only an unfinished training needs."""
     for name in ("rating.npz", "retrieval.npz", MEMORY, STATE):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def versions() -> dict[str, str]:
-    """What the run was made with."""
+    """Return the versions of amzrec, Python and the libraries that training depends on."""
     names = ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")
     return {"amzrec": __version__, "python": platform.python_version()} | {name: version(name) for name in names}

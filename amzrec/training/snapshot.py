@@ -1,4 +1,4 @@
-"""From a model in training to plain vectors: what each task has learned, and both put together for a run."""
+"""From a model in training to plain arrays: what each task has learned, and both put together as a run's vectors."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 
 from amzrec.arrays import Array, Doubles, Floats, Ints, Rows, offsets_of
-from amzrec.features.profiles import SHRINK_CUSTOMER
-from amzrec.model.head import BiasedHead
+from amzrec.features.profiles import CUSTOMER_BIAS_SHRINKAGE
+from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.towers import HistoryTower
 from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
 from amzrec.store.memory import Memory
@@ -22,62 +22,183 @@ from amzrec.training.learner import Learner
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """Arrays in one .npz file; C customers, N products, Dr retrieval and K rating dimensions, T periods."""
+    """Arrays that are kept in one .npz file: of C customers and N products, and of row 0 of both, the unknown ones.
+
+    There are Dr retrieval dimensions and K rating dimensions, and T periods of time.
+    """
 
     def save(self, file: Path) -> None:
-        """Write it."""
+        """Write the arrays."""
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
         np.savez(file, **arrays)
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read the arrays that `save` wrote."""
         with np.load(file, allow_pickle=False) as arrays:
             return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
 
 
 @dataclasses.dataclass(frozen=True)
 class HistoryTables(Snapshot):
-    """What a query vector is made of, in the dimensions that a task reads (d), so that customers can be folded in."""
+    """What the vector of a customer is made of, in the d dimensions that a task reads.
 
-    query_base: Floats  # [C + 1, d] before the history
-    history_bag: Floats  # [N + 1, d] what a product adds to the history of a customer
-    history_residual: Floats  # [N + 1, d] times the residual of the stars, per star
+    From these tables a customer's vector can be made anew when reviews are added to its history (fold-in).
+    """
+
+    query_base: Floats  # [C + 1, d] the vectors without their histories
+    history_bag: Floats  # [N + 1, d] what a review of a product adds to the history of a customer
+    history_residual: Floats  # [N + 1, d] what it adds for each star beyond the biases
 
 
 @dataclasses.dataclass(frozen=True)
 class RetrievalSnapshot(HistoryTables):
-    """What retrieval has learned."""
+    """What retrieval has learned: the inner product of a query and a candidate is their score."""
 
-    queries: Floats  # [C + 1, Dr + 1]
-    candidates: Floats  # [N + 1, Dr + 1]
-    candidate_rows: Rows  # [M] products that may be recommended
+    queries: Floats  # [C + 1, Dr + 1], the last column is 1
+    candidates: Floats  # [N + 1, Dr + 1], the last column is the popularity of the product as of the last period
+    candidate_rows: Rows  # [M] product rows that may be recommended
     context: Floats  # [T, N + 1] what the period of a query adds to the scores, 0 in the last one
     edges: Ints  # [T - 1] unix seconds where the periods 1.. begin
-    temperature: Array  # scalar
+    temperature: Array  # scalar by which the queries are divided already
     recent_weights: Floats  # [L] what a product weighs by how many came after it; empty where no order is read
-    product_counts: Ints  # [N + 1]
-    customer_counts: Ints  # [C + 1]
+    product_counts: Ints  # [N + 1] fitted reviews of each product
+    customer_counts: Ints  # [C + 1] fitted reviews of each customer
 
 
 @dataclasses.dataclass(frozen=True)
 class RatingSnapshot(HistoryTables):
-    """What the rating has learned, in stars; the layers of its MLP are one flat array, in the order of `shapes`."""
+    """What the rating has learned, in stars instead of model units."""
 
-    queries: Floats  # [C + 1, K + 2] dimensions, shrunk bias, additive term
-    candidates: Floats  # [N + 1, K + 2]
-    weight: Floats  # [K] of the dot product
+    queries: Floats  # [C + 1, K + 2] the rating dimensions, the shrunk bias, what is added to the stars
+    candidates: Floats  # [N + 1, K + 2] the rating dimensions, the shrunk bias, what is added to the stars
+    weight: Floats  # [K] of each dimension in the product of a query and a candidate
     context: Floats  # [T] what the period of a query adds to the stars, 0 in the last one
     product_bias: Floats  # [N + 1] shrunk mean of stars − mean, which residuals are taken against
-    shapes: Ints  # [L, 2] kernels of the MLP
-    layers: Floats  # their values, kernel and bias of each in turn
-    mean: Doubles  # scalar: mean stars, NaN without any
-    customer_weight: Doubles  # scalar: what a customer's shrunk bias counts in the additive term
+    shapes: Ints  # [L, 2] inputs and outputs of each layer of the MLP
+    layers: Floats  # the values of all layers in one flat array: the kernel and the bias of each in turn
+    mean: Doubles  # scalar: mean stars of the fitted reviews, NaN without any
+    customer_weight: Doubles  # scalar: weight of a customer's shrunk bias in what is added to the stars
+
+
+def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
+    """Take the arrays from which retrieval would be answered now, with the averaged weights."""
+    fitted, dims = learner.fitted, slice(learner.recipe.retrieval_dims)
+    with learner.averaged():
+        customers, products = all_rows(learner)
+        queries, candidates = learner.retrieval_vectors(
+            learner.retrieval_queries(customers), learner.candidates(products), products
+        )
+        return RetrievalSnapshot(
+            **history_tables(learner, dims) | {"query_base": learner.retrieval_bases(customers)},
+            queries=queries,
+            candidates=with_cold_products(learner, candidates, np.zeros_like(candidates)),
+            candidate_rows=fitted.candidates,
+            context=learner.context(products),
+            edges=fitted.popularity.edges,
+            temperature=np.exp(learner.model.retrieval.log_temperature.numpy()),
+            recent_weights=learner.model.encoder.recent_weights,
+            product_counts=fitted.products.counts,
+            customer_counts=fitted.customers.counts,
+        )
+
+
+def rating_snapshot(learner: Learner) -> RatingSnapshot:
+    """Take the arrays from which stars would be predicted now, with the averaged weights, in stars."""
+    fitted, unit, dims = learner.fitted, learner.fitted.scale.unit, slice(learner.recipe.rating_start, None)
+    with learner.averaged():
+        customers, products = all_rows(learner)
+        head, encoder = learner.model.rating_head, learner.model.encoder
+        q, c = encoder.query_tower, encoder.candidate_tower
+        weights, layers = head_in_stars(head, learner.recipe.dim - learner.recipe.rating_start, unit)
+        sides = []
+        for tower, rows, vectors, scale in (
+            (q, customers, learner.queries(customers), weights[0]),
+            (c, products, learner.candidates(products), weights[1]),
+        ):
+            bias = tower.shrunk_bias(rows).numpy() * unit
+            additive = scale * bias + tower.learned_offset(rows).numpy() * unit
+            sides.append(np.concatenate([vectors[:, dims], bias[:, None], additive[:, None]], axis=1))
+        sides[1][:, -1] += fitted.trend[-1] * unit  # as of the last period; `context` is the difference of the others
+        known = np.zeros_like(sides[1])
+        if isinstance(c, HistoryTower):  # what attributes add to the stars has been learned for cold products too
+            known[:, -1] = c.offset_of_attributes(products).numpy() * unit
+        return RatingSnapshot(
+            **history_tables(learner, dims),
+            queries=sides[0],
+            candidates=with_cold_products(learner, sides[1], known),
+            weight=weights[2],
+            context=(fitted.trend - fitted.trend[-1]) * unit,
+            product_bias=fitted.products.biases.all * unit,
+            shapes=np.array([kernel.shape for kernel, _ in layers], np.int64).reshape(-1, 2),
+            layers=np.concatenate([part.ravel() for layer in layers for part in layer] or [np.zeros(0, np.float32)]),
+            mean=np.array(fitted.scale.mean if fitted.rated.any() else np.nan),
+            customer_weight=np.array(weights[0], np.float64),
+        )
+
+
+def all_rows(learner: Learner) -> tuple[Rows, Rows]:
+    """Return the rows of all customers [C + 1] and of all products [N + 1], row 0, the unknown one, included."""
+    sides = learner.fitted.customers, learner.fitted.products
+    customers, products = (np.arange(len(side), dtype=np.int32) for side in sides)
+    return customers, products
+
+
+def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
+    """Return the fields of HistoryTables in the dimensions `dims`; a product without reviews adds nothing."""
+    customers, products = all_rows(learner)
+    tower, known = learner.model.encoder.candidate_tower, learner.fitted.products.counts > 0
+    bag = residual = np.zeros((len(products), learner.recipe.dim), np.float32)
+    if isinstance(tower, HistoryTower):
+        bag, residual = tower.bag.numpy(), tower.residual.numpy()
+    return {
+        "query_base": learner.query_bases(customers)[:, dims],
+        "history_bag": np.where(known[:, None], bag, 0)[:, dims],
+        "history_residual": np.where(known[:, None], residual, 0)[:, dims] / learner.fitted.scale.unit,
+    }
+
+
+def with_cold_products(learner: Learner, vectors: Floats, known: Floats) -> Floats:
+    """Return vectors [N + 1, d] in which candidates without reviews (`--catalogue all`) have what their attributes say.
+
+    `known` [N + 1, d] is the part of the vectors that is right for products without reviews as well.
+    """
+    side = learner.fitted.products
+    cold = learner.fitted.candidates[side.counts[learner.fitted.candidates] == 0]
+    if not len(cold) or learner.recipe.features == "ids":
+        return vectors
+    vectors = vectors.copy()
+    vectors[cold] = (known + vectors_from_attributes(side, vectors - known, learner.recipe.l2_rare))[cold]
+    return vectors
+
+
+def head_in_stars(head: BiasedHead | PlainHead, width: int, unit: float) -> tuple[tuple[float, float, Floats], Layers]:
+    """Turn a rating head into the form that answers read: (bias weights, weight of each dimension), layers of the MLP.
+
+    The MLP reads [x, bias of x, y, bias of y, x · y], where x and y have `width` dimensions and the biases are in
+    stars; it answers in stars. `unit` is the stars of a model unit.
+    """
+    layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
+    biased = isinstance(head, BiasedHead)
+    if layers:
+        kernel, bias = layers[0]
+        if biased:
+            kernel = kernel.copy()
+            kernel[[width, 2 * width + 1]] /= unit
+        else:  # the plain head reads [x, y]: the rows of the kernel for all other inputs are zero
+            narrow, kernel = kernel, np.zeros((3 * width + 2, kernel.shape[1]), np.float32)
+            kernel[:width], kernel[width + 1 : 2 * width + 1] = narrow[:width], narrow[width:]
+        layers[0] = (kernel, bias)
+        layers[-1] = (layers[-1][0] * unit, layers[-1][1] * unit)
+    if not biased:
+        return (0.0, 0.0, np.zeros(width, np.float32)), layers
+    customer, product = head.scale.numpy()
+    return (float(customer), float(product), head.weight.numpy() * unit), layers
 
 
 @dataclasses.dataclass(frozen=True)
 class MemorySnapshot(Snapshot):
-    """A memory of pairs: see store.memory."""
+    """A memory of pairs, as the arrays of store.memory.Memory."""
 
     offsets: Ints  # [N + 2]
     items: Rows
@@ -92,123 +213,9 @@ class MemorySnapshot(Snapshot):
         return cls(lists.offsets, lists.items, memory.weights, np.array(memory.fade), np.array(memory.last))
 
 
-def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
-    """What retrieval would be answered from now, by the averaged weights."""
-    fitted, dims = learner.fitted, slice(learner.recipe.retrieval_dims)
-    with learner.averaged():
-        customers, products = all_rows(learner)
-        queries, candidates = learner.retrieval_vectors(
-            learner.retrieval_queries(customers), learner.candidates(products), products
-        )
-        return RetrievalSnapshot(
-            **history_tables(learner, dims) | {"query_base": learner.retrieval_bases(customers)},
-            queries=queries,
-            candidates=with_new_products(learner, candidates, np.zeros_like(candidates)),
-            candidate_rows=fitted.candidates,
-            context=learner.context(products),
-            edges=fitted.popularity.edges,
-            temperature=np.exp(learner.model.retrieval.log_temperature.numpy()),
-            recent_weights=learner.model.encoder.recent_weights,
-            product_counts=fitted.products.counts,
-            customer_counts=fitted.customers.counts,
-        )
-
-
-def rating_snapshot(learner: Learner) -> RatingSnapshot:
-    """What stars would be answered from now, by the averaged weights; model units become stars."""
-    fitted, unit, dims = learner.fitted, learner.fitted.scale.unit, slice(learner.recipe.rating_start, None)
-    with learner.averaged():
-        customers, products = all_rows(learner)
-        head, encoder = learner.model.rating_head, learner.model.encoder
-        q, c = encoder.query_tower, encoder.candidate_tower
-        weights, layers = head_in_stars(head, learner.recipe.dim - learner.recipe.rating_start, unit)
-        sides = []
-        for tower, rows, vectors, scale in (
-            (q, customers, learner.queries(customers), weights[0]),
-            (c, products, learner.candidates(products), weights[1]),
-        ):
-            bias = tower.bias(rows).numpy() * unit
-            additive = scale * bias + tower.offset_of(rows).numpy() * unit
-            sides.append(np.concatenate([vectors[:, dims], bias[:, None], additive[:, None]], axis=1))
-        sides[1][:, -1] += fitted.trend[-1] * unit  # as of now; `context` tells other times
-        known = np.zeros_like(sides[1])
-        if isinstance(c, HistoryTower):  # what attributes say of the stars stands: it was learned beside all else
-            known[:, -1] = c.attribute_bias(products).numpy() * unit
-        return RatingSnapshot(
-            **history_tables(learner, dims),
-            queries=sides[0],
-            candidates=with_new_products(learner, sides[1], known),
-            weight=weights[2],
-            context=(fitted.trend - fitted.trend[-1]) * unit,
-            product_bias=fitted.products.biases.all * unit,
-            shapes=np.array([kernel.shape for kernel, _ in layers], np.int64).reshape(-1, 2),
-            layers=np.concatenate([part.ravel() for layer in layers for part in layer] or [np.zeros(0, np.float32)]),
-            mean=np.array(fitted.scale.mean if fitted.rated.any() else np.nan),
-            customer_weight=np.array(weights[0], np.float64),
-        )
-
-
-def all_rows(learner: Learner) -> tuple[Rows, Rows]:
-    """The rows of all customers and of all products, the unknown ones too."""
-    sides = learner.fitted.customers, learner.fitted.products
-    customers, products = (np.arange(len(side), dtype=np.int32) for side in sides)
-    return customers, products
-
-
-def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
-    """The fields of HistoryTables in the dimensions `dims`; a product without reviews adds nothing to a history."""
-    customers, products = all_rows(learner)
-    tower, known = learner.model.encoder.candidate_tower, learner.fitted.products.counts > 0
-    bag = residual = np.zeros((len(products), learner.recipe.dim), np.float32)
-    if isinstance(tower, HistoryTower):
-        bag, residual = tower.bag.numpy(), tower.residual.numpy()
-    return {
-        "query_base": learner.query_bases(customers)[:, dims],
-        "history_bag": np.where(known[:, None], bag, 0)[:, dims],
-        "history_residual": np.where(known[:, None], residual, 0)[:, dims] / learner.fitted.scale.unit,
-    }
-
-
-def with_new_products(learner: Learner, vectors: Floats, known: Floats) -> Floats:
-    """Give candidates without reviews (`--catalogue all`) the vectors that their attributes call for.
-
-    `known` is the part of the vectors that such products have already.
-    """
-    side = learner.fitted.products
-    new = learner.fitted.candidates[side.counts[learner.fitted.candidates] == 0]
-    if not len(new) or learner.recipe.features == "ids":
-        return vectors
-    vectors = vectors.copy()
-    vectors[new] = (known + vectors_from_attributes(side, vectors - known, learner.recipe.l2_rare))[new]
-    return vectors
-
-
-def head_in_stars(head: Any, width: int, unit: float) -> tuple[tuple[float, float, Floats], Layers]:
-    """A rating head in the form that all answers use, in stars: (weights of both biases, of the dot product), MLP.
-
-    The MLP reads [x, bias, y, bias, x · y] of `width` dimensions, biases in stars.
-    """
-    layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
-    biased = isinstance(head, BiasedHead)
-    if layers:
-        kernel, bias = layers[0]
-        if biased:
-            kernel = kernel.copy()
-            kernel[[width, 2 * width + 1]] /= unit
-        else:  # it reads [x, y]: the other places are zero
-            narrow, kernel = kernel, np.zeros((3 * width + 2, kernel.shape[1]), np.float32)
-            kernel[:width], kernel[width + 1 : 2 * width + 1] = narrow[:width], narrow[width:]
-        layers[0] = (kernel, bias)
-        layers[-1] = (layers[-1][0] * unit, layers[-1][1] * unit)
-    if not biased:
-        return (0.0, 0.0, np.zeros(width, np.float32)), layers
-    customer, product = head.scale.numpy()
-    return (float(customer), float(product), head.weight.numpy() * unit), layers
-
-
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """The snapshots that a run is put together from."""
+    """The snapshots that the vectors of a run are put together from."""
 
     rating: RatingSnapshot
     retrieval: RetrievalSnapshot
@@ -216,7 +223,11 @@ class Learned:
 
 
 def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[str]) -> Vectors:
-    """Put both tasks' snapshots together; their dimensions stand side by side, so each keeps its own best epoch."""
+    """Put the snapshots of both tasks together as the vectors of a run.
+
+    Their dimensions stand side by side, retrieval first, so that each task keeps its own best epoch. `history` is how
+    histories are read (bag or sequence), `fit_parts` are the parts of the dataset that were fitted.
+    """
     rating, retrieval, memory = learned.rating, learned.retrieval, learned.memory
     dims, ends = retrieval.queries.shape[1] - 1, dataset.info.stars or Scale(1.0, 5.0)
     head = Head(
@@ -224,7 +235,7 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         low=ends.min,
         high=ends.max,
         bias_weight=float(rating.customer_weight),
-        bias_shrinkage=SHRINK_CUSTOMER,
+        bias_shrinkage=CUSTOMER_BIAS_SHRINKAGE,
         temperature=float(retrieval.temperature),
         retrieval_dims=dims,
         rating_start=dims,
@@ -237,7 +248,7 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         name: np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1).astype(np.float32)
         for name in ("query_base", "history_bag", "history_residual")
     }
-    arrays |= seen(dataset) | time_of(rating, retrieval)
+    arrays |= seen_reviews(dataset) | context_arrays(rating, retrieval)
     if memory:
         weights = memory.weights.astype(np.float32)
         arrays |= {"memory_offsets": memory.offsets, "memory_items": memory.items, "memory_weights": weights}
@@ -257,7 +268,7 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         rating_candidate=rating.candidates.astype(np.float32),
         rating_weight=rating.weight.astype(np.float32),
         product_bias=rating.product_bias.astype(np.float32),
-        layers=unflattened(rating),
+        layers=layers_of(rating),
         head=head,
         customer_ids=Strings.of(dataset.customers["customer_id"].to_pylist()),
         product_ids=Strings.of(dataset.products["product_id"].to_pylist()),
@@ -265,18 +276,18 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
     )
 
 
-def time_of(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict[str, Array]:
-    """What the period of a query adds to scores and stars, where there is more than one period."""
+def context_arrays(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict[str, Array]:
+    """Return the fields of Vectors that say what the period of a query adds; none where there is one period."""
     if not len(retrieval.edges):
         return {}
-    found: dict[str, Array] = {"context": retrieval.context.astype(np.float32), "context_edges": retrieval.edges}
+    arrays: dict[str, Array] = {"context": retrieval.context.astype(np.float32), "context_edges": retrieval.edges}
     if rating.context.any():
-        found["rating_context"] = rating.context.astype(np.float32)
-    return found
+        arrays["rating_context"] = rating.context.astype(np.float32)
+    return arrays
 
 
-def seen(dataset: Dataset) -> dict[str, Array]:
-    """All kept reviews by customer in the order of time, tagged with their part."""
+def seen_reviews(dataset: Dataset) -> dict[str, Array]:
+    """Return the fields of Vectors that list all reviews by customer and time, each tagged with its part."""
     parts = [getattr(dataset, name) for name in PARTS]
     every = Reviews.concat(parts)
     part = np.repeat(np.arange(len(parts), dtype=np.uint8), [len(p) for p in parts])
@@ -289,8 +300,8 @@ def seen(dataset: Dataset) -> dict[str, Array]:
     }
 
 
-def unflattened(rating: RatingSnapshot) -> Layers:
-    """The (kernel, bias) of each layer of the MLP."""
+def layers_of(rating: RatingSnapshot) -> Layers:
+    """Cut the flat array of a snapshot into the layers of its MLP: (kernel, bias) of each."""
     layers, start = [], 0
     for rows, columns in rating.shapes:
         end = start + rows * columns

@@ -10,8 +10,8 @@ from typing import Any, Self
 from amzrec.config import flag
 from amzrec.errors import AmzrecError
 
-SELECT, REFIT = "select", "refit"  # fitted on train and judged on valid; fitted on train + valid
-FREE = ("epochs", "patience")  # settings that may change as long as epochs are being chosen
+SELECT, REFIT = "select", "refit"  # the phases: fitted on train and judged on valid; fitted on train + valid
+MAY_CHANGE = ("epochs", "patience")  # settings that may be others when a training goes on in the phase SELECT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,9 @@ class MemoryChoice:
 
 @dataclasses.dataclass
 class Choices:
-    """What valid has decided: all that the refit needs to know of the phase before it."""
+    """What the phase SELECT has chosen on valid: all that the refit needs to know of it."""
 
-    best: dict[str, int] = dataclasses.field(default_factory=dict)  # epoch by task; 0: as it started
+    best: dict[str, int] = dataclasses.field(default_factory=dict)  # best epoch of each task; 0: as it started
     half_life: float | None = None  # days of the popularity that retrieval starts from; None: of all time
     trend: bool = False  # whether the trend of the stars over time lowers the error
     svd_start: bool = False  # whether starting at singular vectors ranks better than popularity does
@@ -35,7 +35,7 @@ class Choices:
 
     @property
     def epochs(self) -> int:
-        """How many epochs the refit takes."""
+        """Return how many epochs the refit takes."""
         return max(self.best.values())
 
 
@@ -47,14 +47,14 @@ class State:
     phase: str = SELECT
     epoch: int = 0  # finished epochs of this phase
     choices: Choices = dataclasses.field(default_factory=Choices)
-    figures: dict[str, float] = dataclasses.field(default_factory=dict)  # of the best epochs, by task
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    seconds: float = 0.0
-    checkpoint: str = ""
+    figures: dict[str, float] = dataclasses.field(default_factory=dict)  # on valid at the best epoch of each task
+    history: list[dict[str, str | float]] = dataclasses.field(default_factory=list)  # a row per epoch of both phases
+    seconds: float = 0.0  # of training, interruptions left out
+    checkpoint: str = ""  # name of the checkpoint with the weights; empty before the first one
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """The state of an unfinished training; AmzrecError where it is damaged or of another version."""
+        """Read the state of an unfinished training; raises AmzrecError where it is damaged or of another version."""
         try:
             document = json.loads(file.read_text())
             choices = document["choices"]
@@ -66,14 +66,14 @@ class State:
             ) from error
 
     def write(self, file: Path) -> None:
-        """Write it whole or not at all."""
+        """Write the state to a file, whole or not at all."""
         draft = file.with_name(f"{file.name}.new")
         draft.write_text(json.dumps(dataclasses.asdict(self)))
         draft.replace(file)
 
     def changed(self, settings: dict[str, Any]) -> list[str]:
-        """What differs from these settings, in the words of the command line."""
-        free = FREE if self.phase == SELECT else ()
+        """Return what differs from these settings, as flags of the command line, so that going on is refused."""
+        allowed = MAY_CHANGE if self.phase == SELECT else ()
         old, new = self.settings["recipe"], settings["recipe"]
-        flags = [flag(name) for name in new if name not in free and old.get(name) != new[name]]
+        flags = [flag(name) for name in new if name not in allowed and old.get(name) != new[name]]
         return flags + [name for name in ("fingerprint", "protocol") if self.settings[name] != settings[name]]

@@ -10,7 +10,7 @@ from amzrec.arrays import Array, Doubles, Floats, Rows
 from amzrec.evaluation import judge
 from amzrec.evaluation.systems import CustomerVotes, Scored, by_vectors
 from amzrec.evaluation.testset import Queries, TestSet, line_up
-from amzrec.features.fitted import Fitted
+from amzrec.features.fitted import FittedReviews
 from amzrec.store.dataset import Dataset
 from amzrec.training.learner import Learner
 
@@ -52,7 +52,7 @@ class LearnerSystem:
 class PopularitySystem:
     """Popularity over time alone: what an untrained model ranks by."""
 
-    fitted: Fitted
+    fitted: FittedReviews
     name: str = "popularity over time"
 
     def stars(self, testset: TestSet) -> Doubles | None:
@@ -75,7 +75,7 @@ class PopularitySystem:
 class WatchedSystem:
     """The retrieval of an epoch as a system: its vectors of the watched customers and of all candidates."""
 
-    fitted: Fitted
+    fitted: FittedReviews
     queries: Floats  # [G, Dr + 1]
     candidates: Floats  # [M, Dr + 1]
     votes: CustomerVotes | None = None
@@ -118,18 +118,18 @@ class Watch:
         """Measure valid_rmse in stars and valid_ndcg, and valid_ndcg@5 of a loss over lists, with averaged weights."""
         with learner.averaged():
             found = judge.watch(self.testset, LearnerSystem(learner))
-        unwanted = () if learner.recipe.lists > 1 else ("ndcg@5",)
+        unwanted = () if learner.recipe.reviews_together > 1 else ("ndcg@5",)
         return {f"valid_{name}": value for name, value in found.items() if name not in unwanted}
 
     def start_figure(self, learner: Learner) -> float:
         """Measure valid_ndcg of an untrained model."""
         return judge.watch(self.testset, LearnerSystem(learner))["ndcg"]
 
-    def popularity_figure(self, fitted: Fitted) -> float:
+    def popularity_figure(self, fitted: FittedReviews) -> float:
         """Measure valid_ndcg of popularity over time alone."""
         return judge.watch(self.testset, PopularitySystem(fitted))["ndcg"]
 
-    def trend_gain(self, fitted: Fitted) -> float:
+    def trend_gain(self, fitted: FittedReviews) -> float:
         """How much the trend lowers the squared error of the biases on the rated valid reviews, in model units."""
         valid = self.testset.reviews
         rated = ~np.isnan(valid.stars)
