@@ -210,6 +210,18 @@ class Recommender:
         """
         return self.index.search(queries, k, exclude, None if histories is None else self.votes(histories))
 
+    def scores(self, customer: int, products: Rows) -> Floats:
+        """Compute the retrieval scores [n] of a customer row for product rows [n]."""
+        v = self.vectors
+        scores = np.asarray(v.retrieval_candidate[products] @ v.retrieval_query[customer], np.float32)[None]
+        votes = self.votes([self.history(customer)])
+        if votes is not None:
+            place = np.full(len(v.product_ids), -1, np.int64)
+            place[products] = np.arange(len(products))
+            votes.add(scores, place)
+        found: Floats = scores[0]
+        return found
+
     def rate(self, queries: Floats, products: Rows, clip: bool = True) -> Floats:
         """Predict the stars [B] of rating queries [B, K + 2] and product rows [B], on the scale of the source.
 
@@ -235,7 +247,7 @@ class Recommender:
         return np.asarray(stars, np.float32)
 
     def similar(self, product: int, k: int) -> tuple[Rows, Floats]:
-        """Return the k candidates [k] with the largest inner product with a product row, without popularity b.
+        """Return the k candidates [k] most like a product row: inner product without popularity b, and its votes.
 
         Not the cosine: the length of a vector says how sure the model is of its direction, and without it rarely
         reviewed products come first (LOG.md). Fewer than k come where the catalogue is smaller; the product itself, and
@@ -244,6 +256,13 @@ class Recommender:
         vectors = self.candidate_vectors[:, :-1]
         scores = vectors @ np.asarray(self.vectors.retrieval_candidate[product, :-1], np.float32)  # [M]
         known = np.any(vectors, axis=1)
+        votes = self.votes([np.array([product], np.int32)])
+        if votes is not None:
+            place = np.full(len(self.vectors.product_ids), -1, np.int64)
+            place[self.candidates] = np.arange(len(self.candidates))
+            scores = scores[None].astype(np.float32)
+            votes.add(scores, place)
+            scores = scores[0]
         scores = np.where(known & (self.candidates != product), scores, -np.inf).astype(np.float32)
         columns = best(scores[None, :], k)[0]
         columns = columns[columns >= 0]

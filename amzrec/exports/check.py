@@ -103,10 +103,11 @@ def draw_sample(model: Recommender, scann: bool) -> Sample:
     customers = np.unique(np.linspace(0, len(vectors.customer_ids) - 1, SAMPLE).astype(np.int32))
     seen = [np.asarray(model.seen(int(row))[0]) for row in customers]
     queries = np.ascontiguousarray(vectors.retrieval_query[customers])
-    first = model.retrieve(queries, 1, seen)[0][:, 0]
+    histories = [model.history(int(row)) for row in customers]
+    first = model.retrieve(queries, 1, seen, histories)[0][:, 0]
     excluded = [int(row) if number % 2 else 0 for number, row in enumerate(first)]
     hidden = [np.append(rows, np.int32(row)) for rows, row in zip(seen, excluded, strict=True)]
-    top, top_scores = model.retrieve(queries, DEPTH, hidden)
+    top, top_scores = model.retrieve(queries, DEPTH, hidden, histories)
     request = {
         "models": [SAVED_MODEL, SCANN_MODEL] if scann else [SAVED_MODEL],
         "index": SCANN_INDEX if scann else None,
@@ -170,7 +171,7 @@ def customer_faults(answer: Answer, sample: Sample, model: Recommender, n: int, 
     count = int(answer["count"][n])
     rows = rows_of(model, answer["product_id"][n][:count])
     scores = np.asarray(answer["score"][n][:count], np.float32)
-    if not close(scores, vectors.retrieval_candidate[rows] @ vectors.retrieval_query[customer]):
+    if not close(scores, model.scores(int(customer), rows)):
         yield "scores that are not those of the products"
     if exact and not close(scores, sample.top_scores[n, :count]):
         yield f"{answer['product_id'][n][0]!r} first, which is not the best or not in order"
@@ -194,7 +195,8 @@ def check_index(folder: Path, answer: Answer, sample: Sample, model: Recommender
     columns = np.asarray(answer["columns"])
     if not close(answer["scores"], np.take_along_axis(scores, columns, axis=1)):
         raise refused("does not give the scores of the vectors", SCANN_INDEX)
-    top, _ = ScannIndex.load(folder).search(queries, DEPTH, sample.hidden)
+    votes = model.votes([model.history(int(row)) for row in sample.customers])
+    top, _ = ScannIndex.load(folder).search(queries, DEPTH, sample.hidden, votes)
     hits = sum(len(set(mine[mine > 0]) & set(exact)) for mine, exact in zip(top, sample.top, strict=True))
     total = int((sample.top > 0).sum())
     if hits < RECALL * total:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from amzrec.answers.scann import DEEP, REORDER, REORDER_LEAST, WIDE, configure
-from amzrec.arrays import Array, Rows
+from amzrec.arrays import Array, Lists, Rows
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import Vectors
@@ -84,6 +84,7 @@ class Served(tf.Module):  # type: ignore[misc]
         self.seen_offsets = constant(vectors.seen_offsets)  # [C + 2]
         self.seen_product = constant(vectors.seen_product)  # [S]
         self.rows = constant(rows)  # [M]
+        self.memory = ServedMemory(vectors, column) if vectors.memory else None
         if stars:
             head = vectors.head
             self.mean, self.low, self.high = (tf.constant(n, tf.float32) for n in (head.mean, head.low, head.high))
@@ -133,6 +134,8 @@ class Served(tf.Module):  # type: ignore[misc]
     def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
         """Find the columns and scores [B, k] of the best candidates, best first, -inf where fewer are left."""
         scores = tf.matmul(tf.gather(self.queries, customer), self.candidates, transpose_b=True)  # [B, M]
+        if self.memory:
+            scores += self.memory.votes(customer, tf.shape(self.candidates)[0])
         at = tf.where(hidden >= 0)  # [n, 2]
         at = tf.stack([at[:, 0], tf.cast(tf.gather_nd(hidden, at), tf.int64)], axis=1)
         scores = tf.tensor_scatter_nd_min(scores, at, tf.fill([tf.shape(at)[0]], np.float32(-np.inf)))
@@ -175,6 +178,20 @@ class ServedScann(Served):
         builder = scann_ops.builder(self.candidates.numpy(), REORDER_LEAST, "dot_product")
         self.scann = configure(builder, len(vectors.candidates)).build().serialize_to_module()
 
+    def voted(self, memory: ServedMemory, customer: Tensor, column: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """Add to what ScaNN found [B, n] all candidates with votes, and the votes to their scores."""
+        votes = memory.votes(customer, tf.shape(self.candidates)[0])  # [B, M]
+        found = tf.where(tf.math.is_nan(score), -1, column)
+        score += tf.gather(votes, tf.maximum(found, 0), batch_dims=1)
+        at = tf.where(votes != 0)
+        others = tf.RaggedTensor.from_value_rowids(at[:, 1], at[:, 0], tf.size(customer, tf.int64)).to_tensor(-1)
+        others = tf.cast(others, tf.int32)
+        again = tf.reduce_any(others[:, :, None] == found[:, None, :], axis=2) | (others < 0)
+        place = tf.maximum(others, 0)
+        products = tf.einsum("bd,bvd->bv", tf.gather(self.queries, customer), tf.gather(self.candidates, place))
+        voted = tf.where(again, np.float32(-np.inf), products + tf.gather(votes, place, batch_dims=1))
+        return tf.concat([column, place], 1), tf.concat([score, voted], 1)
+
     def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
         """See Served.search, which answers wide exclusions, deep lists, and what ScaNN leaves short."""
         from scann.scann_ops.py import scann_ops
@@ -187,8 +204,11 @@ class ServedScann(Served):
             rescored = tf.minimum(tf.maximum(REORDER_LEAST, REORDER * wanted), count)
             column, score = searcher.search_batched(tf.gather(self.queries, customer), wanted, rescored)
             column = tf.reshape(column, [tf.size(customer), wanted])
+            score = tf.reshape(score, tf.shape(column))
+            if self.memory:
+                column, score = self.voted(self.memory, customer, column, score)
             out = tf.reduce_any(column[:, :, None] == hidden[:, None, :], axis=2)  # [B, wanted]
-            score = tf.where(out | tf.math.is_nan(score), np.float32(-np.inf), tf.reshape(score, tf.shape(column)))
+            score = tf.where(out | tf.math.is_nan(score), np.float32(-np.inf), score)
             best, order = tf.math.top_k(score, k)
             kept = tf.gather(column, order, batch_dims=1)
             return tf.cond(tf.reduce_all(best > -np.inf), lambda: (kept, best), exact)
@@ -197,6 +217,40 @@ class ServedScann(Served):
         wide = tf.shape(hidden)[1]
         wanted = tf.minimum(k + wide, count)
         return tf.cond((wide > WIDE) | (k + wide > DEEP), exact, near)
+
+
+class ServedMemory(tf.Module):  # type: ignore[misc]
+    """What the histories of customers vote for: see store.memory.Memory."""
+
+    def __init__(self, vectors: Vectors, column: Rows) -> None:
+        """`column` [N + 1] is the position of each product among the candidates, -1 for none."""
+        super().__init__()
+        fitted = np.isin(vectors.seen_part, vectors.head.fit_tags)
+        histories = Lists.of(vectors.seen.owners[fitted], vectors.seen_product[fitted], len(vectors.seen))
+        self.history_offsets, self.history = constant(histories.offsets), constant(histories.items)
+        lists, offsets = vectors.memory_items, vectors.memory_offsets
+        there = column[np.asarray(lists)] >= 0
+        neighbours = Lists(np.asarray(offsets), np.asarray(lists))
+        kept = Lists.of(neighbours.owners[there], column[neighbours.items[there]], len(neighbours))
+        self.offsets, self.columns = constant(kept.offsets), constant(kept.items)
+        self.weights = constant(np.asarray(vectors.memory_weights)[there])
+        self.fade, self.last = vectors.head.memory_fade, vectors.head.memory_last
+
+    def votes(self, customer: Tensor, candidates: Tensor) -> Tensor:
+        """Add up the votes [B, candidates] of the histories of customer rows [B]."""
+        begin, end = tf.gather(self.history_offsets, customer), tf.gather(self.history_offsets, customer + 1)
+        if self.last:
+            begin = tf.maximum(begin, end - self.last)
+        slots = tf.ragged.range(begin, end)
+        line, product = slots.value_rowids(), tf.gather(self.history, slots.flat_values)
+        age = tf.gather(end, line) - 1 - slots.flat_values
+        fade = tf.pow(tf.constant(self.fade, tf.float32), tf.cast(age, tf.float32))
+        pairs = tf.ragged.range(tf.gather(self.offsets, product), tf.gather(self.offsets, product + 1))
+        voter = pairs.value_rowids()
+        at = tf.stack([tf.gather(line, voter), tf.cast(tf.gather(self.columns, pairs.flat_values), tf.int64)], axis=1)
+        weights = tf.gather(self.weights, pairs.flat_values) * tf.gather(fade, voter)
+        shape = tf.stack([tf.size(customer, tf.int64), tf.cast(candidates, tf.int64)])
+        return tf.scatter_nd(at, weights, shape)
 
 
 def constant(array: Array) -> Tensor:

@@ -1,0 +1,202 @@
+"""The memory of pairs: built as documented, added up as a product of matrices, and an exact part of every answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amzrec.answers.index import ExactIndex
+from amzrec.answers.recommender import Recommender
+from amzrec.answers.scann import ScannIndex, without_scann
+from amzrec.arrays import Lists
+from amzrec.evaluation.judge import judge
+from amzrec.evaluation.systems import RunSystem
+from amzrec.evaluation.testset import line_up_test
+from amzrec.features.memory import BACKWARD, SHRINK, of_customers, of_order
+from amzrec.store.dataset import open_dataset
+from amzrec.store.memory import Memory
+from amzrec.store.vectors import Vectors, read_vectors, write_vectors
+from fits import fitted_of, random_reviews
+from runs import random_vectors
+
+RNG = np.random.default_rng(11)
+
+
+def dense(memory: Memory) -> np.ndarray:
+    """The memory as the matrix [N + 1, N + 1] that it stands for."""
+    found = np.zeros((len(memory.neighbours), len(memory.neighbours)))
+    found[memory.neighbours.owners, memory.neighbours.items] = memory.weights
+    return found
+
+
+def random_memory(size: int, pairs: int, fade: float = 1.0, last: int = 0) -> Memory:
+    """Votes of both signs between random products; row 0, the unknown product, has none."""
+    chosen = RNG.choice((size - 1) ** 2, pairs, replace=False)
+    memory = Memory.of_pairs(1 + chosen // (size - 1), 1 + chosen % (size - 1), RNG.normal(size=pairs), size)
+    return dataclasses.replace(memory, fade=fade, last=last)
+
+
+# --- built
+
+
+def test_what_followed_what_counts_by_distance_direction_and_how_often_both_come() -> None:
+    found = dense(of_order(Lists.join([np.array([1, 2, 3]), np.array([2, 1])]), 4))
+    root = {(a, b): np.sqrt((count(a) + SHRINK) * (count(b) + SHRINK)) for a in (1, 2, 3) for b in (1, 2, 3)}
+    known = np.zeros((4, 4))
+    known[1, 2] = (1 + BACKWARD) / root[1, 2]  # 2 comes next after 1 once, and just before it once
+    known[2, 1] = (1 + BACKWARD) / root[2, 1]
+    known[2, 3], known[3, 2] = 1 / root[2, 3], BACKWARD / root[3, 2]
+    known[1, 3], known[3, 1] = 0.5 / root[1, 3], 0.5 * BACKWARD / root[3, 1]  # two steps apart
+    np.testing.assert_allclose(found, known, rtol=1e-6)
+
+
+def count(product: int) -> int:
+    """How often each product of the test above comes."""
+    return {1: 2, 2: 2, 3: 1}[product]
+
+
+def test_an_order_without_pairs_gives_an_empty_memory() -> None:
+    for lists in (Lists.empty(3), Lists.join([np.array([2]), np.array([1])])):
+        assert not len(of_order(lists, 4).weights)
+
+
+def test_what_customers_share_is_the_closed_form_of_item_to_item_regression() -> None:
+    fitted = fitted_of(random_reviews())
+    x = np.zeros((13, 10))
+    x[fitted.customer, fitted.product] = 1
+    x = x[:, fitted.candidates]
+    inverse = np.linalg.inv(x.T @ x + 2.0 * np.eye(len(fitted.candidates)))
+    known = -inverse / np.diag(inverse)
+    np.fill_diagonal(known, 0)
+    found = dense(of_customers(fitted, 2.0))[np.ix_(fitted.candidates, fitted.candidates)]
+    np.testing.assert_allclose(found, known, rtol=1e-5)
+    # the regression itself: each column minimises |x_i − X b|² + 2 |b|² with b_i = 0
+    for i in range(len(known)):
+        others = np.delete(np.arange(len(known)), i)
+        b = np.linalg.solve(x[:, others].T @ x[:, others] + 2 * np.eye(len(others)), x[:, others].T @ x[:, i])
+        np.testing.assert_allclose(known[others, i], b, rtol=1e-8)
+
+
+# --- added up
+
+
+@pytest.mark.parametrize(("fade", "last"), [(1.0, 0), (0.8, 0), (0.5, 3)])
+@pytest.mark.parametrize("pairs", [12, 200])  # few votes, and so many that nearly all products have some
+def test_votes_are_the_product_of_the_faded_history_with_the_memory(fade: float, last: int, pairs: int) -> None:
+    memory = random_memory(16, pairs, fade, last)
+    histories = [RNG.permutation(15)[:length] + 1 for length in (0, 1, 6, 15)]
+    votes = memory.votes(Lists.join(histories))
+    assert len(votes) == 4
+    for query, history in enumerate(histories):
+        row = np.zeros(16)
+        for age, product in enumerate(history[::-1][: last or None]):
+            row += fade**age * dense(memory)[product]
+        found = np.zeros(16)
+        span = votes.products.span(query)
+        found[votes.products.items[span]] = votes.weights[span]
+        np.testing.assert_allclose(found, row, atol=1e-5)
+        assert len(set(votes.products[query])) == len(votes.products[query])
+
+
+# --- in answers
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Vectors]:
+    """The checkerboard as a dataset, and random vectors with a memory of it."""
+    from conftest import write_checkerboard
+
+    folder = write_checkerboard(tmp_path_factory.mktemp("board") / "data")
+    vectors = random_vectors(open_dataset(folder), np.random.default_rng(2))
+    memory = random_memory(len(vectors.product_ids), 150, fade=0.7, last=4)
+    head = dataclasses.replace(vectors.head, memory_fade=0.7, memory_last=4)
+    lists = memory.neighbours
+    return folder, dataclasses.replace(
+        vectors, head=head, memory_offsets=lists.offsets, memory_items=lists.items, memory_weights=memory.weights
+    )
+
+
+def slow_scores(vectors: Vectors, customer: int) -> np.ndarray:
+    """Scores of all product rows for a customer, with the votes of its fitted history."""
+    recommender = Recommender(vectors)
+    scores = vectors.retrieval_candidate @ vectors.retrieval_query[customer]
+    assert vectors.memory
+    for age, product in enumerate(recommender.history(customer)[::-1][:4]):
+        scores = scores + 0.7**age * dense(vectors.memory)[product]
+    return np.asarray(scores)
+
+
+def test_the_memory_comes_back_from_its_files(remembering: tuple[Path, Vectors], tmp_path: Path) -> None:
+    write_vectors(tmp_path, remembering[1])
+    again = read_vectors(tmp_path, verify=True)
+    assert again.memory
+    assert remembering[1].memory
+    np.testing.assert_array_equal(dense(again.memory), dense(remembering[1].memory))
+    assert (again.memory.fade, again.memory.last) == (0.7, 4)
+
+
+@pytest.mark.parametrize("index", ["exact", "scann"])
+def test_recommendations_are_the_best_by_vectors_and_votes_together(
+    remembering: tuple[Path, Vectors], index: str
+) -> None:
+    if index == "scann" and (reason := without_scann()):
+        pytest.skip(reason)
+    vectors = remembering[1]
+    plain = Recommender(vectors)
+    kind = ExactIndex if index == "exact" else ScannIndex.build
+    recommender = Recommender(vectors, kind(np.ascontiguousarray(plain.candidate_vectors), plain.candidates))
+    changed = 0
+    for customer in range(len(vectors.customer_ids)):
+        query, seen = recommender.query(customer), recommender.seen(customer)[0]
+        rows, scores = recommender.retrieve(query.retrieval[None], 5, [seen], [query.history])
+        known = slow_scores(vectors, customer)
+        left = np.setdiff1d(plain.candidates, seen)
+        best = left[np.argsort(-known[left], kind="stable")][:5]
+        count = min(5, len(left))
+        np.testing.assert_allclose(scores[0][:count], known[best], rtol=1e-4, atol=1e-4)
+        assert rows[0][:count].tolist() == best.tolist()
+        np.testing.assert_allclose(recommender.scores(customer, best), known[best], rtol=1e-4, atol=1e-4)
+        changed += rows[0][0] != recommender.retrieve(query.retrieval[None], 5, [seen])[0][0][0]
+    assert changed > 0, "the votes must matter"
+
+
+def test_folding_in_lets_what_a_new_customer_likes_vote(remembering: tuple[Path, Vectors]) -> None:
+    recommender = Recommender(remembering[1])
+    query = recommender.fold_in(0, np.array([3, 7], np.int32))
+    assert query.history.tolist() == [3, 7], "in the order given"
+    votes = recommender.votes([query.history])
+    assert votes is not None
+    known = 0.7 * dense(remembering[1].memory)[3] + dense(remembering[1].memory)[7]  # type: ignore[arg-type]
+    found = np.zeros(len(known))
+    found[votes.products.items] = votes.weights
+    np.testing.assert_allclose(found, known, atol=1e-5)
+
+
+def test_the_judge_ranks_with_the_votes(remembering: tuple[Path, Vectors]) -> None:
+    folder, vectors = remembering
+    testset = line_up_test(open_dataset(folder), ("train", "valid"), vectors.candidates)
+    figures = judge(testset, RunSystem(Recommender(vectors)))
+    ranked = figures.answers.ranked
+    assert ranked is not None
+    for place, (customer, product) in enumerate(zip(testset.reviews.customer, testset.reviews.product, strict=True)):
+        scores = slow_scores(vectors, int(customer))[vectors.candidates]
+        own = scores[testset.column[product]]
+        assert ranked.above[place] == np.sum(scores >= own) - 1
+
+
+def test_the_saved_model_answers_with_the_votes(remembering: tuple[Path, Vectors], tmp_path: Path) -> None:
+    from amzrec.exports.saved_model import Served, tf
+
+    vectors = remembering[1]
+    served = Served(vectors, tmp_path, stars=False)
+    customers = np.arange(len(vectors.customer_ids))
+    names = tf.constant([vectors.customer_ids[int(row)] for row in customers])
+    answer = served.recommend(names, tf.constant(3), tf.constant([[""]] * len(customers)))
+    for row in customers:
+        known = slow_scores(vectors, int(row))
+        left = np.setdiff1d(vectors.candidates, Recommender(vectors).seen(int(row))[0])
+        best = left[np.argsort(-known[left], kind="stable")][: int(answer["count"][row])]
+        np.testing.assert_allclose(answer["score"][row][: len(best)], known[best], rtol=1e-4, atol=1e-4)
