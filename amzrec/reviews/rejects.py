@@ -71,4 +71,4 @@ def refused_rows(engine: Engine, source: Source, part: Part, key: str, titles: T
         rows = engine.fetch(rows.filter(rows.reason.notnull()).select("position", "reason").order_by("position"))
         reasons = dict(zip(rows["position"].to_pylist(), rows["reason"].to_pylist(), strict=True))
         for line, reason, text in engine.refused(part, reasons):
-            yield Reject(str(part.file), line, reason, text[:LONGEST])
+            yield Reject(part.called or str(part.file), line, reason, text[:LONGEST])

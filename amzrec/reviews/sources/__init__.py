@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from amzrec.config import PrepareConfig
-from amzrec.errors import AmzrecError
+from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.engines.protocol import Engine
-from amzrec.reviews.relation import Source
-from amzrec.reviews.sources import catalogue, layouts, location, movielens, ratings, tables
+from amzrec.reviews.relation import Facts, Source
+from amzrec.reviews.sources import address, catalogue, databases, layouts, location, movielens, ratings, tables
 from amzrec.reviews.textfile import check_gzip
 
 FORMATS: dict[str, str] = {  # what --format takes
@@ -22,21 +22,37 @@ FORMATS: dict[str, str] = {  # what --format takes
 }
 
 
-def open_source(engine: Engine, source: str, config: PrepareConfig, scratch: Path) -> Source:
+def open_source(
+    engine: Engine, source: str, config: PrepareConfig, scratch: Path, progress: Progress = SILENT
+) -> Source:
     """Open a source on an engine, with the titles of --titles; `scratch` is a folder for copies.
 
     Raises AmzrecError where the source is missing, empty, or of no known layout.
     """
     if config.format is not None and config.format not in FORMATS:
         raise AmzrecError(f"--format is {config.format!r}; allowed: {', '.join(FORMATS)}")
-    opened = open_reviews(engine, source, config, scratch)
+    opened = open_reviews(engine, source, config, scratch, progress)
     if config.titles:
-        opened = dataclasses.replace(opened, products={**opened.products, **catalogue.read_titles(Path(config.titles))})
+        opened = dataclasses.replace(opened, products={**opened.products, **facts_of(config.titles, scratch, progress)})
     return opened
 
 
-def open_reviews(engine: Engine, source: str, config: PrepareConfig, scratch: Path) -> Source:
+def facts_of(titles: str, scratch: Path, progress: Progress) -> Facts:
+    """Return the titles and features that --titles names: a file, or a table of a database."""
+    if databases.is_database(titles):
+        return catalogue.read_titles(databases.titles_file(titles, scratch, progress), address.masked(titles))
+    return catalogue.read_titles(Path(titles))
+
+
+def open_reviews(engine: Engine, source: str, config: PrepareConfig, scratch: Path, progress: Progress) -> Source:
     """Open a source without --titles."""
+    if databases.is_database(source):
+        return databases.open_database(engine, source, config, scratch, progress)
+    if config.table or config.query:
+        raise AmzrecError(
+            f"--{'table' if config.table else 'query'} is for databases, and {address.masked(source)} is none: name "
+            "postgresql://host/db, sqlite:///file.db or an SQLite file, or leave it out"
+        )
     if source.startswith("tfds:"):
         from amzrec.reviews.sources import saved
 
@@ -54,6 +70,11 @@ def open_reviews(engine: Engine, source: str, config: PrepareConfig, scratch: Pa
     if format in movielens.FORMATS:
         return movielens.open_movielens(engine, source, where.files[0], format)
     return tables.open_tables(engine, where.name, where.files, config)
+
+
+def fingerprint_of(source: str) -> str | None:
+    """Return 16 hex digits of the content of a source, without opening it; None where only reading it all can tell."""
+    return None if databases.is_database(source) else location.fingerprint_of(source)
 
 
 def sample_folder() -> Path:

@@ -1,0 +1,80 @@
+"""Real servers on the loopback for the tests: PostgreSQL from Debian's package, S3 by moto, the web by Python."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+PASSWORD = "se cret#1@x"
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def server_user() -> list[str]:
+    """Return what to put before a command so that it does not run as root, which PostgreSQL refuses."""
+    if os.getuid():
+        return []
+    names = {user.pw_name for user in pwd.getpwall()}
+    return ["setpriv", f"--reuid={next(n for n in ('postgres', 'nobody') if n in names)}", "--clear-groups"]
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[str]:
+    """Start a PostgreSQL server with a user amz, and give its address; skips where there is none to start."""
+    found = sorted(glob.glob("/usr/lib/postgresql/*/bin/initdb")) or [shutil.which("initdb") or ""]
+    if not found[-1]:
+        pytest.skip("there is no PostgreSQL server here: apt-get install postgresql")
+    programs, port = Path(found[-1]).parent, free_port()
+    folder = Path(tempfile.mkdtemp(prefix="amzrec-postgresql-"))
+    password = folder / "password"
+    password.write_text(PASSWORD)
+    if server_user():
+        user = pwd.getpwnam(server_user()[1].partition("=")[2])
+        for path in (folder, password):
+            os.chown(path, user.pw_uid, user.pw_gid)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [*server_user(), str(programs / program), "-D", str(folder / "data"), *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=folder)
+
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    try:
+        run("initdb", "-U", "amz", "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--no-sync")
+        run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
+        try:
+            yield f"postgresql://amz:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def serving(handler: type[SimpleHTTPRequestHandler], folder: Path) -> Iterator[str]:
+    """Serve a folder on the loopback, and give the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
