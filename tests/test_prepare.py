@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,6 @@ from amzrec.reviews.cache import dataset_of
 from amzrec.reviews.engines import duckdb
 from amzrec.reviews.sources import blocks
 from amzrec.store.dataset import NO_TIME, Dataset, Scale, is_dataset, open_dataset
-from amzrec.store.folders import tidy
 from conftest import ROOT
 
 ALL_TRAIN: Any = {"valid": 0, "test": 1e-9}  # nothing held out
@@ -349,19 +347,6 @@ def test_a_killed_prepare_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path:
             assert len(open_dataset(tmp_path / "out").train) > 0
         prepare(file, tmp_path / "out", overwrite=True)
         assert {path.name for path in tmp_path.iterdir()} == {"reviews.csv", "out"}
-
-
-def test_what_a_killed_process_moved_aside_is_put_back_and_what_lives_is_left_alone(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    (tmp_path / f".out.{gone.pid}.old").mkdir()
-    (tmp_path / f".out.{gone.pid}.old" / "dataset.json").touch()
-    for name in (f".out.{os.getppid()}.partial", ".out.notes", f".out2.{gone.pid}.partial"):
-        (tmp_path / name).mkdir()
-    tidy(tmp_path / "out")
-    kept = [".out.notes", f".out.{os.getppid()}.partial", f".out2.{gone.pid}.partial", "out"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
-    assert (tmp_path / "out" / "dataset.json").exists()
 
 
 def test_an_unfinished_dataset_inside_the_folder_of_the_source_is_no_part_of_it(tmp_path: Path) -> None:
