@@ -40,12 +40,14 @@ def test_a_file_that_fails_half_way_leaves_what_was_there(tmp_path: Path, before
     file = tmp_path / "figures.json"
     if before:
         file.write_text(before)
-    with (
-        pytest.raises(AmzrecError, match=r"cannot write the figures .*figures\.json"),
-        whole_file(file, "the figures") as partial,
-    ):
-        partial.write_text("half of")
-        raise full_disk()
+
+    def write_half() -> None:
+        with whole_file(file, "the figures") as partial:
+            partial.write_text("half of")
+            raise full_disk()
+
+    with pytest.raises(AmzrecError, match=r"cannot write the figures .*figures\.json"):
+        write_half()
     assert names(tmp_path) == (["figures.json"] if before else [])
     assert not before or file.read_text() == before
 
@@ -73,9 +75,14 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None
     out = tmp_path / "out"
     with whole_folder(out, False, "it") as partial:
         (partial / "old").touch()
-    with pytest.raises(AmzrecError, match="nothing was left there"), whole_folder(out, True, "it") as partial:
-        (partial / "new").touch()
-        raise full_disk()
+
+    def write_half() -> None:
+        with whole_folder(out, True, "it") as partial:
+            (partial / "new").touch()
+            raise full_disk()
+
+    with pytest.raises(AmzrecError, match="nothing was left there"):
+        write_half()
     assert names(tmp_path) == ["out"]
     assert names(out) == ["old"]
 
