@@ -168,6 +168,7 @@ field = st.sampled_from([b"a", b"4", b"", b'"', b"\xff", "\u00e9".encode(), b"\\
 dirty = st.lists(st.lists(field, min_size=0, max_size=6).map(b"\t".join), min_size=12, max_size=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [None, 64, 1 << 20])
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=dirty, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans())
@@ -321,6 +322,7 @@ def test_an_existing_folder_is_refused_without_overwrite_and_a_failure_leaves_it
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "reviews.csv"]
 
 
+@pytest.mark.slow
 def test_a_killed_prepare_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path: Path) -> None:
     file = tmp_path / "reviews.csv"
     file.write_text("user,item\n" + "".join(f"u{i % 9},p{i % 7}\n" for i in range(60)))
@@ -358,6 +360,7 @@ def test_an_unfinished_dataset_inside_the_folder_of_the_source_is_no_part_of_it(
     assert dataset.info.counts.read == 2
 
 
+@pytest.mark.slow
 def test_the_cache_is_by_content_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "reviews.csv"
@@ -389,6 +392,7 @@ rows = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=rows, k=st.sampled_from([0, 2]), split=st.sampled_from(["random", "per-customer"]))
 def test_every_row_read_is_kept_or_accounted_for(tmp_path: Path, rows: Any, k: int, split: str) -> None:
@@ -439,6 +443,7 @@ def test_two_ids_of_one_hash_are_an_error_and_not_one_customer(tmp_path: Path, m
     assert len(open_dataset(tmp_path / "out").train) == 2
 
 
+@pytest.mark.slow
 def test_a_line_longer_than_a_block_is_a_review_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "r.tsv"
     words = "w" * (3 << 19)
