@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import glob
+import logging
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -66,6 +68,50 @@ def postgresql() -> Iterator[str]:
             run("pg_ctl", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def s3() -> Iterator[str]:
+    """Start moto's S3 with an empty bucket `shop`, set the usual variables, and give its endpoint."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    try:
+        bucket_of(endpoint).create_dir("shop")
+        yield endpoint
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def google() -> Iterator[str]:
+    """Start an emulator of Google's store with an empty bucket `shop`, and give its endpoint."""
+    from gcp_storage_emulator.server import create_server
+
+    port = free_port()
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="shop")
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop()
+
+
+def bucket_of(endpoint: str) -> Any:
+    """Return a file system to put files into the buckets of `s3`."""
+    from pyarrow import fs
+
+    return fs.S3FileSystem(
+        access_key="key",
+        secret_key="secret",
+        region="us-east-1",
+        endpoint_override=endpoint.partition("://")[2],
+        scheme="http",
+        allow_bucket_creation=True,
+    )
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import servers
 from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
@@ -63,6 +66,21 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Any:
     session = builder.config("spark.local.dir", str(tmp_path_factory.mktemp("spark"))).getOrCreate()
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL with 400 reviews in a table."""
+    from adbc_driver_postgresql import dbapi
+
+    with servers.postgresql() as url:
+        with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE TABLE reviews AS SELECT c AS user_id, 'p' || p AS product_id, (c + p) % 5 + 1.5 AS rating, "
+                "timestamptz '2014-05-27 18:27+00' + c * interval '1 day' AS created "
+                "FROM generate_series(1, 20) c, generate_series(1, 20) p"
+            )
+        yield url
 
 
 @pytest.mark.spark
@@ -121,6 +139,29 @@ ALL = columns(
     "customer", "user", "product", "item", "stars", "rating", "timestamp", "time",
     "title", "title", "category", "category",
 )  # fmt: skip
+
+
+@pytest.mark.spark
+def test_a_table_of_postgresql_is_the_same(spark: Any, tmp_path: Path, postgresql: str) -> None:
+    named = columns("customer", "user_id", "product", "product_id", "stars", "rating", "timestamp", "created")
+    assert same_on_both(postgresql, tmp_path, table="reviews", columns=named).kept == 400
+
+
+@pytest.mark.spark
+def test_files_in_a_bucket_and_on_the_web_are_the_same(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"c{c},p{p},{(c + p) % 5 + 1}\n" for c in range(20) for p in range(20)]
+    with servers.s3() as endpoint, servers.serving(SimpleHTTPRequestHandler, tmp_path) as site:
+        for name, value in (("ENDPOINT_URL", endpoint), ("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        for number, lines in enumerate((rows[:100], rows[100:])):
+            text = "customer_id,product_id,stars\n" + "".join(lines)
+            write(tmp_path / f"part-{number}.csv", text)
+            with servers.bucket_of(endpoint).open_output_stream(f"shop/many/part-{number}.csv") as stream:
+                stream.write(text.encode())
+        assert same_on_both("s3://shop/many", tmp_path / "s3").kept == 400
+        assert same_on_both(f"{site}/part-1.csv", tmp_path / "web").kept == 300
 
 
 @pytest.mark.spark

@@ -116,7 +116,8 @@ class Preparation:
         self.counts |= {"read": read, "rejected": dict(counts.most_common())}
 
         def listed() -> Iterator[rejects.Reject]:
-            yield from rejects.unread_records(unread)
+            called = {str(one.part.file): one.part.called for one in self.inputs}
+            yield from rejects.unread_records(unread, called)
             for one in self.inputs if counts else ():
                 yield from rejects.refused_rows(self.engine, one.source, one.part, self.key, titles)
 
