@@ -40,6 +40,10 @@ class PrepareConfig(Config):
     """Layout of the source, such as movielens-1m or table; without it, it is found from the content."""
     columns: Annotated[str | None, DATA, SHOWN] = None
     """Columns by name, or number from 0: customer=UserId,product=ItemId,stars=Score; also timestamp and title."""
+    table: Annotated[str | None, DATA] = None
+    """Table of reviews, where SOURCE is a database (postgresql://host/db, sqlite:///file.db, an SQLite file)."""
+    query: Annotated[str | None, DATA] = None
+    """Query that gives the reviews, where SOURCE is a database: "select user_id, product_id, stars from …"."""
     titles: Annotated[str | None, DATA] = None
     """File that gives products titles and features by their id, such as meta_Electronics.jsonl.gz."""
     product_key: Annotated[Literal["auto", "id", "title", "parent"], DATA] = "auto"
@@ -69,6 +73,8 @@ class PrepareConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.table and self.query:
+            raise AmzrecError("--table and --query are two ways to say what to read: give one of them")
         if self.split == "given" and not self.test_source:
             raise AmzrecError("--split given needs the file of test reviews: add --test-source FILE")
         if self.test_source and self.split != "given":

@@ -401,6 +401,7 @@ def test_progress_is_one_live_line_on_a_terminal() -> None:
 # --- from Python
 
 
+@pytest.mark.slow
 def test_a_verb_is_a_function_of_the_package() -> None:
     code = """
 import amzrec

@@ -76,6 +76,7 @@ def shelves(tmp_path_factory: pytest.TempPathFactory) -> amzrec.Run:
     return amzrec.train(folder / "base.csv", folder / "run", config, prepare=prepare)
 
 
+@pytest.mark.slow
 def test_a_new_product_is_retrieved_and_rated_by_what_its_shelf_is_to_the_customer(shelves: amzrec.Run) -> None:
     model = amzrec.load(shelves.path)
     right = better = 0
@@ -90,6 +91,7 @@ def test_a_new_product_is_retrieved_and_rated_by_what_its_shelf_is_to_the_custom
     assert better >= 56
 
 
+@pytest.mark.slow
 def test_products_with_reviews_keep_what_they_learned(shelves: amzrec.Run) -> None:
     v = shelves.vectors
     rows = v.candidates

@@ -33,6 +33,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, float]]:
     return asked
 
 
+@pytest.mark.slow
 def test_three_models_are_trained_and_joint_is_the_latest(
     checkerboard: Path, tmp_path: Path, trained: list[tuple[str, float, float]]
 ) -> None:

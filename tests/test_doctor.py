@@ -39,6 +39,7 @@ def problems() -> Any:
     return {check.name: check for check in doctor() if not check.ok}
 
 
+@pytest.mark.slow
 def test_this_installation_is_well() -> None:
     found = doctor()
     assert [check for check in found if not check.ok and check.name != "GPU"] == []
@@ -170,6 +171,7 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch: pytes
     assert named("sample").ok
 
 
+@pytest.mark.slow
 def test_tensorflow_imported_before_without_the_legacy_flag_is_found_and_refused_with_the_remedy() -> None:
     code = """
 import os
@@ -192,6 +194,7 @@ else:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_amzrec_sets_the_legacy_flag_itself_and_hides_scann_from_processors_that_it_would_crash() -> None:
     code = """
 import os

@@ -193,6 +193,7 @@ def test_an_output_below_a_file_leaves_nothing(tmp_path: Path, run: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reviews.csv", "runs"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
     rows = "".join(f"u{i},p{i % 50},{i % 5 + 1}\n" for i in range(20_000))
     file = table(tmp_path, "customer,product,stars\n" + rows)

@@ -25,6 +25,7 @@ from amzrec.commands.export import export
 from amzrec.errors import AmzrecError
 from amzrec.exports import check
 from amzrec.store.dataset import open_dataset
+from amzrec.store.run import Run
 from amzrec.store.strings import Strings
 from runs import parity_vectors, random_vectors, write_run
 
@@ -46,17 +47,22 @@ class Lines:
 
 
 @pytest.fixture(scope="module")
+def random_run(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with random vectors."""
+    dataset = open_dataset(checkerboard)
+    vectors = random_vectors(dataset, np.random.default_rng(3))
+    return write_run(tmp_path_factory.mktemp("export") / "run", dataset, vectors)
+
+
+@pytest.fixture(scope="module")
 def answered() -> dict[str, Any]:
     """What the check of `made` was answered by the clean process, by model."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def made(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory, answered: dict[str, Any]) -> Any:
+def made(random_run: Run, answered: dict[str, Any]) -> Any:
     """A run with random vectors, its export, and what was said."""
-    root = tmp_path_factory.mktemp("export")
-    dataset = open_dataset(checkerboard)
-    run = write_run(root / "run", dataset, random_vectors(dataset, np.random.default_rng(3)))
     voice, ask = Lines(), check.ask
 
     def remember(folder: Path, request: Any) -> Any:
@@ -65,7 +71,7 @@ def made(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory, answered:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(check, "ask", remember)
-        return run, export(run, root / "out", progress=voice), voice
+        return random_run, export(random_run, random_run.path.parent / "out", progress=voice), voice
 
 
 @pytest.fixture
@@ -117,6 +123,7 @@ def test_the_checkerboard_customer_gets_the_withheld_product_from_the_loaded_mod
         assert found["count"].tolist() == [1] * 20
 
 
+@pytest.mark.slow
 def test_scores_and_stars_are_those_of_the_vectors(made: Any) -> None:
     run, out, _ = made
     model, vectors = Recommender(run.vectors), run.vectors
@@ -131,6 +138,7 @@ def test_scores_and_stars_are_those_of_the_vectors(made: Any) -> None:
             np.testing.assert_allclose(found["stars"][n], stars, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_rate_predicts_the_stars_of_pairs_and_knows_average_strangers(made: Any) -> None:
     import tensorflow as tf
 
@@ -142,6 +150,7 @@ def test_rate_predicts_the_stars_of_pairs_and_knows_average_strangers(made: Any)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_reviewed_products_stay_hidden_and_short_lists_are_padded_and_counted(made: Any) -> None:
     run, out, _ = made
     reviewed = {run.vectors.product_ids[r] for r in Recommender(run.vectors).seen(1)[0]}
@@ -156,6 +165,7 @@ def test_reviewed_products_stay_hidden_and_short_lists_are_padded_and_counted(ma
         assert found["score"][0, count:].tolist() == found["stars"][0, count:].tolist() == [0.0] * len(reviewed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [0, 1, 20, 300])
 def test_exclusions_of_any_width_are_exact(made: Any, width: Any) -> None:
     _, out, _ = made
@@ -168,6 +178,7 @@ def test_exclusions_of_any_width_are_exact(made: Any, width: Any) -> None:
         assert not set(exclude[0]) & {p.decode() for p in found["product_id"][0]}
 
 
+@pytest.mark.slow
 def test_k_0_is_refused_and_no_customers_get_no_answers(made: Any) -> None:
     import tensorflow as tf
 
@@ -178,6 +189,7 @@ def test_k_0_is_refused_and_no_customers_get_no_answers(made: Any) -> None:
     assert recommend(load(made[1] / "saved_model"), [], 3)["product_id"].shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_the_signatures_are_those_that_are_promised(made: Any) -> None:
     model = load(made[1] / "saved_model")
     for name in ("recommend", "serving_default"):
@@ -191,6 +203,7 @@ def test_the_signatures_are_those_that_are_promised(made: Any) -> None:
     assert set(model.signatures["rate"].structured_input_signature[1]) == {"customer_id", "product_id"}
 
 
+@pytest.mark.slow
 def test_a_copy_answers_in_a_session_as_servers_run_it(made: Any, tmp_path: Path) -> None:
     import tensorflow as tf
 
@@ -204,17 +217,18 @@ def test_a_copy_answers_in_a_session_as_servers_run_it(made: Any, tmp_path: Path
     assert found.tolist() == recommend(load(made[1] / "saved_model"), *values.values())["product_id"].tolist()
 
 
+@pytest.mark.slow
 @needs_scann
 def test_a_catalogue_too_small_for_approximate_search_is_said_once(made: Any) -> None:
     assert len([line for line in made[2].lines if "ScaNN" in line]) == 1
 
 
 def test_without_scann_everything_else_is_exported_with_one_clear_line(
-    made: Any, tmp_path: Path, unchecked: Any, monkeypatch: pytest.MonkeyPatch
+    random_run: Run, tmp_path: Path, unchecked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "without_scann", lambda: "it needs another processor")
     voice = Lines()
-    out = export(made[0], tmp_path / "out", progress=voice)
+    out = export(random_run, tmp_path / "out", progress=voice)
     assert sorted(p.name for p in out.iterdir()) == ["README.md", "export.json", "saved_model"]
     assert [line for line in voice.lines if "another processor" in line] == voice.lines[:1]
     assert json.loads((out / "export.json").read_text())["scann"] is None
@@ -243,8 +257,9 @@ def test_a_run_without_stars_exports_retrieval_only(checkerboard: Path, tmp_path
     assert set(recommend(model, ["u00"], 2)) == {"product_id", "title", "score", "count"}
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(
-    made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    random_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = export_module.save
     monkeypatch.setattr(export_module, "without_scann", lambda: "not needed")
@@ -255,7 +270,7 @@ def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(
 
     monkeypatch.setattr(export_module, "save", wrong)
     with pytest.raises(AmzrecError, match="does not answer as the vectors"):
-        export(made[0], tmp_path / "out")
+        export(random_run, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -287,6 +302,7 @@ FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_check_notices(made: Any, interview: Any, fault: Any) -> None:
     asked, answer = interview
@@ -297,6 +313,7 @@ def test_the_check_notices(made: Any, interview: Any, fault: Any) -> None:
     assert reason in next(check.faults(wrong, asked, model, exact=True))
 
 
+@pytest.mark.slow
 def test_the_check_wants_four_of_five_exact_answers_from_approximate_search(made: Any, interview: Any) -> None:
     asked, answer = interview
     model, none = Recommender(made[0].vectors), dataclasses.replace(asked, top=np.where(asked.top > 0, 999, 0))
@@ -304,17 +321,17 @@ def test_the_check_wants_four_of_five_exact_answers_from_approximate_search(made
 
 
 def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_never_replaced(
-    made: Any, tmp_path: Path
+    random_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "letters").write_text("dear")
     with pytest.raises(AmzrecError, match="--overwrite"):
-        export(made[0], tmp_path)
+        export(random_run, tmp_path)
     with pytest.raises(AmzrecError, match="not an earlier export"):
-        export(made[0], tmp_path, overwrite=True)
+        export(random_run, tmp_path, overwrite=True)
     assert (tmp_path / "letters").read_text() == "dear"
 
 
-def test_a_damaged_run_is_refused(made: Any, checkerboard: Path, tmp_path: Path) -> None:
+def test_a_damaged_run_is_refused(checkerboard: Path, tmp_path: Path) -> None:
     dataset = open_dataset(checkerboard)
     run = write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(0)))
     file = tmp_path / "run" / "vectors" / "retrieval_query.npy"
@@ -326,23 +343,24 @@ def test_a_damaged_run_is_refused(made: Any, checkerboard: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_leaves_nothing_and_says_what_to_do(made: Any, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_nothing_and_says_what_to_do(random_run: Run, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(AmzrecError, match="cannot write export folder"):
-            export(made[0], tmp_path / "out")
+            export(random_run, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_where_the_folder_should_be_is_one_clear_error(made: Any, tmp_path: Path) -> None:
+def test_a_file_where_the_folder_should_be_is_one_clear_error(random_run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AmzrecError, match="cannot write export folder"):
-        export(made[0], tmp_path / "file" / "out")
+        export(random_run, tmp_path / "file" / "out")
 
 
+@pytest.mark.slow
 def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (made[1] / "README.md").read_text(), re.DOTALL)
     done = subprocess.run(
@@ -356,6 +374,7 @@ def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> Non
     assert len(done.stdout.splitlines()) == 10
 
 
+@pytest.mark.slow
 def test_export_holds_no_path_of_the_place_where_it_was_made(made: Any) -> None:
     run, out, _ = made
     for file in out.rglob("*"):

@@ -66,6 +66,7 @@ def parity(tmp_path: Path) -> Dataset:
     return amzrec.prepare(tmp_path / "reviews.csv", tmp_path / "data", PrepareConfig(valid=0.2))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_train_starts_there_where_valid_says_so(parity: Dataset, tmp_path: Path) -> None:
     config = TrainConfig(dim=12, epochs=1, rating_weight=0.0)
@@ -73,6 +74,7 @@ def test_train_starts_there_where_valid_says_so(parity: Dataset, tmp_path: Path)
     assert not amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False)).info.svd_start
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eagerly")
 def test_where_popularity_ranks_valid_better_it_trains_as_if_there_were_no_start(
     parity: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

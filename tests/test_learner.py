@@ -253,6 +253,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refit", [False, True])
 def test_each_task_comes_from_its_own_best_epoch(
     refit: bool, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -277,6 +278,7 @@ def test_each_task_comes_from_its_own_best_epoch(
     assert np.abs(base[0, :4] - unknown).max() > 1e-4, "the unknown customer was not trained"
 
 
+@pytest.mark.slow
 def test_a_task_that_valid_cannot_judge_is_kept_as_it_is_at_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

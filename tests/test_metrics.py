@@ -104,6 +104,9 @@ def test_the_gain_of_a_rank_is_one_at_the_first_place_and_falls_with_the_logarit
 
 def test_figures_of_a_task_that_was_not_trained_are_left_out_with_those_of_the_slices() -> None:
     figures = {"rating": 1, "retrieval": 2, "ranking": 3, "slices": {"head": {"rating": 4, "retrieval": 5}, "no": None}}
-    assert metrics.learned(figures, ["retrieval"]) == {"rating": 1, "slices": {"head": {"rating": 4}, "no": None}}
-    assert metrics.learned(figures, []) == figures
+    assert metrics.without_untrained(figures, ["retrieval"]) == {
+        "rating": 1,
+        "slices": {"head": {"rating": 4}, "no": None},
+    }
+    assert metrics.without_untrained(figures, []) == figures
     assert set(figures) == {"rating", "retrieval", "ranking", "slices"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,6 @@ from amzrec.reviews.cache import dataset_of
 from amzrec.reviews.engines import duckdb
 from amzrec.reviews.sources import blocks
 from amzrec.store.dataset import NO_TIME, Dataset, Scale, is_dataset, open_dataset
-from amzrec.store.folders import tidy
 from conftest import ROOT
 
 ALL_TRAIN: Any = {"valid": 0, "test": 1e-9}  # nothing held out
@@ -170,6 +168,7 @@ field = st.sampled_from([b"a", b"4", b"", b'"', b"\xff", "\u00e9".encode(), b"\\
 dirty = st.lists(st.lists(field, min_size=0, max_size=6).map(b"\t".join), min_size=12, max_size=40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [None, 64, 1 << 20])
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=dirty, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans())
@@ -323,6 +322,7 @@ def test_an_existing_folder_is_refused_without_overwrite_and_a_failure_leaves_it
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "reviews.csv"]
 
 
+@pytest.mark.slow
 def test_a_killed_prepare_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path: Path) -> None:
     file = tmp_path / "reviews.csv"
     file.write_text("user,item\n" + "".join(f"u{i % 9},p{i % 7}\n" for i in range(60)))
@@ -351,19 +351,6 @@ def test_a_killed_prepare_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path:
         assert {path.name for path in tmp_path.iterdir()} == {"reviews.csv", "out"}
 
 
-def test_what_a_killed_process_moved_aside_is_put_back_and_what_lives_is_left_alone(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    (tmp_path / f".out.{gone.pid}.old").mkdir()
-    (tmp_path / f".out.{gone.pid}.old" / "dataset.json").touch()
-    for name in (f".out.{os.getppid()}.partial", ".out.notes", f".out2.{gone.pid}.partial"):
-        (tmp_path / name).mkdir()
-    tidy(tmp_path / "out")
-    kept = [".out.notes", f".out.{os.getppid()}.partial", f".out2.{gone.pid}.partial", "out"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
-    assert (tmp_path / "out" / "dataset.json").exists()
-
-
 def test_an_unfinished_dataset_inside_the_folder_of_the_source_is_no_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("user,item\nu,p\nv,q\n")
     left = tmp_path / ".mine.1.partial"
@@ -373,6 +360,7 @@ def test_an_unfinished_dataset_inside_the_folder_of_the_source_is_no_part_of_it(
     assert dataset.info.counts.read == 2
 
 
+@pytest.mark.slow
 def test_the_cache_is_by_content_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "reviews.csv"
@@ -404,6 +392,7 @@ rows = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=rows, k=st.sampled_from([0, 2]), split=st.sampled_from(["random", "per-customer"]))
 def test_every_row_read_is_kept_or_accounted_for(tmp_path: Path, rows: Any, k: int, split: str) -> None:
@@ -454,6 +443,7 @@ def test_two_ids_of_one_hash_are_an_error_and_not_one_customer(tmp_path: Path, m
     assert len(open_dataset(tmp_path / "out").train) == 2
 
 
+@pytest.mark.slow
 def test_a_line_longer_than_a_block_is_a_review_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "r.tsv"
     words = "w" * (3 << 19)

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from amzrec.answers import ranks
-from amzrec.answers.ranks import best, rank
-from amzrec.arrays import Lists
+from amzrec.answers.ranks import CUT, InnerProducts, Ranks, best, rank_scores
+from amzrec.arrays import Array, Floats, Lists
 from amzrec.evaluation.metrics import MISS
+
+
+def rank(queries: Floats, candidates: Floats, query_of: Array, positives: Lists, seen: Lists, k: int = CUT) -> Ranks:
+    """The ranks by the inner products of queries [U, d] and candidates [M, d]."""
+    return rank_scores(InnerProducts(queries, candidates), query_of, positives, seen, k)
 
 
 def pairs(*owned: tuple[int, int], owners: int) -> Lists:
@@ -124,18 +129,10 @@ def test_a_score_that_is_no_number_is_never_recommended_and_stands_last() -> Non
     assert (found.above.tolist(), found.top.tolist()) == ([2], [[0, 2, -1]])
 
 
-def test_the_prior_of_the_period_of_a_query_is_added_to_its_scores() -> None:
+def test_the_table_of_the_period_of_a_query_is_added_to_its_scores() -> None:
     queries, candidates = np.array([[1.0], [1.0]], np.float32), np.array([[3.0], [2.0], [1.0]], np.float32)
-    prior = np.array([[0, 0, 5], [0, 0, 0]], np.float32)
-    found = rank(
-        queries,
-        candidates,
-        np.array([0, 1]),
-        pairs((0, 2), (1, 2), owners=2),
-        pairs(owners=2),
-        3,
-        prior,
-        np.array([0, 1]),
-    )
+    table = np.array([[0, 0, 5], [0, 0, 0]], np.float32)
+    scores = InnerProducts(queries, candidates, table, np.array([0, 1]))
+    found = rank_scores(scores, np.array([0, 1]), pairs((0, 2), (1, 2), owners=2), pairs(owners=2), 3)
     assert found.above.tolist() == [0, 2]
     assert found.top.tolist() == [[2, 0, 1], [0, 1, 2]]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from amzrec.answers.names import nearest_products
 from amzrec.answers.recommender import Recommender
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
-from amzrec.store.strings import Strings
 from runs import parity_vectors, random_vectors
 
 NOTHING = np.zeros(0, np.int32)
@@ -136,12 +133,3 @@ def test_an_unknown_product_names_the_nearest_titles(parity: Recommender) -> Non
 def test_a_hopeless_name_is_still_one_clear_error(parity: Recommender, name: str) -> None:
     with pytest.raises(AmzrecError, match="there is no product"):
         parity.product(name)
-
-
-def test_the_nearest_of_many_names_come_at_once(parity: Recommender) -> None:
-    titles = Strings.of([""] + [f"Trail lamp number {n} for long nights" for n in range(200_000)])
-    vectors = dataclasses.replace(parity.vectors, product_ids=titles, titles=titles)
-    start = time.perf_counter()
-    found = nearest_products("Trail lmp number 123456 for long nights", vectors)
-    assert time.perf_counter() - start < 3
-    assert "Trail lamp number 123456 for long nights" in found

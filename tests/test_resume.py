@@ -107,6 +107,7 @@ def test_interrupted_before_the_first_checkpoint_nothing_is_left(
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_written_at_the_end_is_resumed_and_is_the_same(
     data: Dataset, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +209,7 @@ def test_with_nothing_to_go_on_with_it_begins_at_the_start(data: Dataset, tmp_pa
 # --- names and places
 
 
+@pytest.mark.slow
 def test_the_default_name_tells_the_tasks_and_is_never_taken_twice(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,6 +223,7 @@ def test_the_default_name_tells_the_tasks_and_is_never_taken_twice(
     assert open_run().path == Path("runs/rating-2"), "the latest"
 
 
+@pytest.mark.slow
 def test_an_interrupted_replacement_keeps_the_old_run(data: Dataset, tmp_path: Path) -> None:
     short = CONFIG.replace(epochs=1)
     before = train(data, tmp_path / "run", short).info

@@ -175,6 +175,7 @@ def test_queries_far_below_the_bound_of_their_scores_lose_no_digits(periods: int
     assert_equal_to_the_formula(case, atol=3e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_blocks")
 def test_inside_a_graph_with_batches_of_unknown_size_it_is_the_formula_too() -> None:
     def loss(query: Any, candidate: Any, bias: Any, logit: Any, splits: Any, of: Any, place: Any) -> Any:

@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import servers
 from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
@@ -65,6 +68,22 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Any:
     session.stop()
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL with 400 reviews in a table."""
+    from adbc_driver_postgresql import dbapi
+
+    with servers.postgresql() as url:
+        with dbapi.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE TABLE reviews AS SELECT c AS user_id, 'p' || p AS product_id, (c + p) % 5 + 1.5 AS rating, "
+                "timestamptz '2014-05-27 18:27+00' + c * interval '1 day' AS created "
+                "FROM generate_series(1, 20) c, generate_series(1, 20) p"
+            )
+        yield url
+
+
+@pytest.mark.spark
 class TestSpark(EngineContract):
     @pytest.fixture
     def engine(self, spark: Any, tmp_path: Path) -> Engine:
@@ -122,7 +141,30 @@ ALL = columns(
 )  # fmt: skip
 
 
-@pytest.mark.slow
+@pytest.mark.spark
+def test_a_table_of_postgresql_is_the_same(spark: Any, tmp_path: Path, postgresql: str) -> None:
+    named = columns("customer", "user_id", "product", "product_id", "stars", "rating", "timestamp", "created")
+    assert same_on_both(postgresql, tmp_path, table="reviews", columns=named).kept == 400
+
+
+@pytest.mark.spark
+def test_files_in_a_bucket_and_on_the_web_are_the_same(
+    spark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"c{c},p{p},{(c + p) % 5 + 1}\n" for c in range(20) for p in range(20)]
+    with servers.s3() as endpoint, servers.serving(SimpleHTTPRequestHandler, tmp_path) as site:
+        for name, value in (("ENDPOINT_URL", endpoint), ("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        for number, lines in enumerate((rows[:100], rows[100:])):
+            text = "customer_id,product_id,stars\n" + "".join(lines)
+            write(tmp_path / f"part-{number}.csv", text)
+            with servers.bucket_of(endpoint).open_output_stream(f"shop/many/part-{number}.csv") as stream:
+                stream.write(text.encode())
+        assert same_on_both("s3://shop/many", tmp_path / "s3").kept == 400
+        assert same_on_both(f"{site}/part-1.csv", tmp_path / "web").kept == 300
+
+
+@pytest.mark.spark
 def test_a_csv_with_every_kind_of_dirt_is_the_same_also_its_rejects(spark: Any, tmp_path: Path) -> None:
     file = write(tmp_path / "_a b[1].csv", b"\n".join(DIRTY))
     counts = same_on_both(file, tmp_path, columns=ALL, max_rejects=1)
@@ -132,7 +174,7 @@ def test_a_csv_with_every_kind_of_dirt_is_the_same_also_its_rejects(spark: Any, 
     assert counts.duplicates > 0
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_the_amazon_tsv_with_a_k_core_by_title_per_customer(spark: Any, tmp_path: Path) -> None:
     row = 'US\tc{}\tR\tp{}\tq{}\tit"s {}\tBaby\t{}\t0\t0\tN\tY\t"h\tb\t2015-08-{:02}\n'
     rows = [row.format(i % 9, i % 13, i % 13 % 6, i % 13 % 6, i % 5 + 1, i % 28 + 1) for i in range(120)]
@@ -142,7 +184,7 @@ def test_the_amazon_tsv_with_a_k_core_by_title_per_customer(spark: Any, tmp_path
     assert counts.filtered == 1
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_json_lines_in_milliseconds_with_metadata_split_by_time(spark: Any, tmp_path: Path) -> None:
     lines = [
         {"user_id": f"u{i % 5}", "asin": f"b{i % 7}", "parent_asin": f"p{i % 7}", "rating": i % 5 + 1.0,
@@ -160,7 +202,7 @@ def test_json_lines_in_milliseconds_with_metadata_split_by_time(spark: Any, tmp_
     assert counts.rejected == {"no JSON object": 7}
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_movielens_1m_with_the_last_review_left_out(spark: Any, tmp_path: Path) -> None:
     folder = tmp_path / "ml"
     folder.mkdir()
@@ -172,7 +214,7 @@ def test_movielens_1m_with_the_last_review_left_out(spark: Any, tmp_path: Path) 
     assert (counts.test, counts.valid) == (8, 8)
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_quoted_text_over_lines_and_a_given_test_file_with_reviews_of_both(spark: Any, tmp_path: Path) -> None:
     rows = [f'u{i % 5},"two\nlines, ""{i}""",p{i},{i % 5 + 1}' for i in range(40)]
     base = write(tmp_path / "base.csv", "user,text,item,rating\n" + "\n".join(rows) + "\n")
@@ -181,7 +223,7 @@ def test_quoted_text_over_lines_and_a_given_test_file_with_reviews_of_both(spark
     assert (counts.read, counts.test) == (43, 3)
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_a_folder_of_parquet_files_of_clicks_with_numbers_for_ids(spark: Any, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -196,7 +238,7 @@ def test_a_folder_of_parquet_files_of_clicks_with_numbers_for_ids(spark: Any, tm
     assert "10000000.0" in customers
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_text_becomes_numbers_and_times_as_on_duckdb(spark: Any, tmp_path: Path) -> None:
     texts = [
         "1", "1.0", "5f", "5d", "1e3", " 5", "5 ", "+5", "-5", "--5", ".5", "5.", "1e400", "1e-50", "4,5", "", "1e",
@@ -224,7 +266,7 @@ def test_text_becomes_numbers_and_times_as_on_duckdb(spark: Any, tmp_path: Path)
     assert found[1] == found[0]
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_too_much_dirt_stops_with_the_same_words(spark: Any, tmp_path: Path) -> None:
     file = write(tmp_path / "a.csv", "user,item,rating\n" + "u,p,5\n" * 9 + "\nu,p,bad\n")
     said = []
@@ -237,7 +279,7 @@ def test_too_much_dirt_stops_with_the_same_words(spark: Any, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 def test_spark_starts_as_spark_is_set_up_and_leaves_the_terminal_alone(tmp_path: Path) -> None:
     need_spark()
     lines = "".join(f"{name} {value}\n" for name, value in (QUICK | {"spark.master": "local[1]"}).items())
@@ -287,7 +329,7 @@ REAL: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 @pytest.mark.real
 @pytest.mark.parametrize(("source", "settings"), REAL, ids=[source for source, _ in REAL])
 def test_a_real_file_is_the_same(
@@ -298,7 +340,7 @@ def test_a_real_file_is_the_same(
     assert counts.kept > 1_000
 
 
-@pytest.mark.slow
+@pytest.mark.spark
 @pytest.mark.real
 def test_the_first_100_000_reviews_of_movielens_1m_are_the_same(spark: Any, real_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ml"

@@ -120,6 +120,7 @@ reviews = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=reviews, name=st.sampled_from(["random", "per-customer", "temporal", "leave-last-out"]))
 def test_every_kept_review_is_in_exactly_one_part_and_train_is_older_than_test(

@@ -66,6 +66,7 @@ def same_vectors(one: Run, two: Run) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(joint: Run) -> None:
     recommender = Recommender(joint.vectors)
     found = [
@@ -82,6 +83,7 @@ def liked_and_disliked(run: Run) -> tuple[Any, Any]:
     return tuple(recommender.rate(queries, products, clip=False) for products in (rows, np.roll(rows, -1)))  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["squared", "pairwise-hinge", "listmle"])
 def test_the_stars_of_the_checkerboard_are_learned(no_valid: Dataset, tmp_path: Path, loss: str) -> None:
     # with plain towers: all customers and products have the same means here, so that a mean which leaves the target
@@ -97,11 +99,13 @@ def whole(board: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return amzrec.train(board, tmp_path_factory.mktemp("whole") / "run", TINY)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Dataset, whole: Run, tmp_path: Path) -> None:
     assert same_vectors(whole, amzrec.train(board, tmp_path / "again", TINY))
     assert not same_vectors(whole, amzrec.train(board, tmp_path / "other", TINY.replace(seed=1, refit=False)))
 
 
+@pytest.mark.slow
 def test_a_training_that_was_stopped_in_each_phase_goes_on_where_it_was(
     board: Dataset, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +128,7 @@ def test_a_training_that_was_stopped_in_each_phase_goes_on_where_it_was(
     assert same_vectors(whole, resumed)
 
 
+@pytest.mark.slow
 def test_reviews_without_stars_train_retrieval_only(board: Dataset, tmp_path: Path) -> None:
     clicks = dataclasses.replace(board, info=dataclasses.replace(board.info, stars=None))
     for part in ("train", "valid", "test"):
@@ -140,6 +145,7 @@ def test_a_run_that_exists_is_refused_before_anything_is_read(tmp_path: Path) ->
         amzrec.train("no such file", tmp_path / "there", TINY)
 
 
+@pytest.mark.slow
 def test_the_towers_of_the_reference_train_and_answer(board: Dataset, tmp_path: Path) -> None:
     config = TINY.replace(features="ids", optimizer="adagrad", dim=8, negatives="batch", refit=False)
     run = amzrec.train(board, tmp_path / "ids", config)
@@ -147,6 +153,7 @@ def test_the_towers_of_the_reference_train_and_answer(board: Dataset, tmp_path: 
     assert run.info.best_epochs.keys() == {"rating", "retrieval"}
 
 
+@pytest.mark.slow
 def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tmp_path: Path) -> None:
     ways: dict[str, dict[str, Any]] = {
         "batch": {"negatives": "batch", "hard_negatives": 5},
@@ -159,6 +166,7 @@ def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tm
         assert scores[own].mean() > scores[~own].mean(), name
 
 
+@pytest.mark.slow
 def test_the_last_products_in_order_say_what_comes_next_and_cannot_be_folded_in(tmp_path: Path) -> None:
     """Every customer walks up or down a circle of 12 products, five of them; the last one is asked.
 

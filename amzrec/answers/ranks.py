@@ -110,20 +110,6 @@ def rank_scores(scores: Scores, row_of: Array, positives: Lists, seen: Lists, k:
     return ranks
 
 
-def rank(
-    queries: Floats,
-    candidates: Floats,
-    query_of: Array,
-    positives: Lists,
-    seen: Lists,
-    k: int = CUT,
-    prior: Floats | None = None,
-    period: Array | None = None,
-) -> Ranks:
-    """Rank by inner products: `rank_scores` of `InnerProducts`, whose arguments these are."""
-    return rank_scores(InnerProducts(queries, candidates, prior, period), query_of, positives, seen, k)
-
-
 # --- ranks
 
 

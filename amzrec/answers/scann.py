@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of
-from amzrec.arrays import Floats, Rows
+from amzrec.arrays import Array, Floats, Rows
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Votes
 
@@ -24,6 +24,9 @@ REORDER = 10  # times k, rescored exactly: bounds the recall, .976 at k = 100 of
 REORDER_LEAST = 300
 ROWS = "rows.npy"
 FACTS = "index.json"
+
+Builder = Any  # of the scann package, which has no types
+Searcher = Any
 
 
 def avx2() -> bool:
@@ -64,7 +67,7 @@ def scann_ops() -> Any:
             del sys.modules[loaded]
 
 
-def configure(builder: Any, count: int) -> Any:
+def configure(builder: Builder, count: int) -> Builder:
     """Choose how ScaNN searches `count` candidates; `builder` is the one of the numpy or of the TensorFlow ops."""
     if count < BRUTE_UNTIL:
         return builder.score_brute_force()
@@ -84,7 +87,7 @@ def reorder(wanted: int) -> int:
 class ScannIndex:
     """An Index that is approximate above 20,000 candidates, with exact scores for what it finds."""
 
-    def __init__(self, searcher: Any, candidates: Floats, rows: Rows) -> None:
+    def __init__(self, searcher: Searcher, candidates: Floats, rows: Rows) -> None:
         """Use `build` or `load`."""
         self.searcher = searcher
         self.exact = ExactIndex(candidates, rows)
@@ -158,7 +161,7 @@ class ScannIndex:
             top[rest], scores[rest] = self.exact.search(queries[rest], k, excluded, mine)
         return top, scores
 
-    def _voted(self, query: Floats, columns: Any, values: Floats, votes: Votes) -> tuple[Any, Floats]:
+    def _voted(self, query: Floats, columns: Array, values: Floats, votes: Votes) -> tuple[Array, Floats]:
         """Add to what ScaNN found for a query all candidates with votes, and the votes to their scores."""
         voted = columns_of(self.exact.rows, votes.products.items)
         found = columns[~np.isnan(values)]
@@ -169,7 +172,7 @@ class ScannIndex:
         votes.add(scores, place)
         return every, scores[0]
 
-    def _neighbours(self, queries: Floats, wanted: int) -> tuple[Any, Any]:
+    def _neighbours(self, queries: Floats, wanted: int) -> tuple[Array, Array]:
         """Ask ScaNN for columns and scores [B, wanted]; what it does not find has the score NaN."""
         columns, values = self.searcher.search_batched(
             np.ascontiguousarray(queries, np.float32),

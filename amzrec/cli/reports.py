@@ -33,7 +33,7 @@ LOST = {"duplicates": "exact duplicates", "repeats": "same customer and product"
 def evaluation(document: Document, name: str = "model") -> str:
     """Write metrics.json: the protocol, the model beside its baselines, its slices, and its gaps to the baselines."""
     untrained = document["untrained"]
-    model = metrics.learned(document["model"], untrained)
+    model = metrics.without_untrained(document["model"], untrained)
     systems = {name: model}
     if "factorized_top_k" in model:
         systems["FactorizedTopK"] = {"retrieval": model["factorized_top_k"]}
@@ -46,7 +46,7 @@ def comparison(document: Document) -> str:
     """Write what `compare` found: the three models and the baselines, the joint model's gaps, and the picture."""
     untrained = {MODELS.get(name, name): tasks for name, tasks in document["untrained"].items()}
     models = {MODELS.get(name, name): figures for name, figures in document["models"].items()}
-    systems = {name: metrics.learned(figures, untrained[name]) for name, figures in models.items()}
+    systems = {name: metrics.without_untrained(figures, untrained[name]) for name, figures in models.items()}
     systems |= {plain(key): figures for key, figures in document["baselines"].items()}
     gaps = gaps_table(document["differences"]["joint"], document["untrained"]["joint"])
     parts = [protocol(document["protocol"]), systems_table(systems), note(untrained)]
@@ -95,7 +95,7 @@ def gaps_table(differences: Document, untrained: list[str]) -> str:
     """Set the model's gap to each baseline in the main metrics, with its paired 95 % interval."""
     rows = []
     for baseline, gaps in differences.items():
-        groups = metrics.learned(gaps, untrained)
+        groups = metrics.without_untrained(gaps, untrained)
         main = [groups.get(group, {}).get(metric) for group, metric in (COLUMNS[name] for name in COMPARED)]
         if any(main):
             rows.append([plain(baseline), *(interval(gap) if gap else None for gap in main)])

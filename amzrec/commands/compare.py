@@ -63,7 +63,10 @@ def compare(
     from amzrec.evaluation import pictures
 
     with whole_file(root / PICTURE, "the picture") as partial:
-        shown = {name: metrics.learned(figures["model"], figures["untrained"]) for name, figures in measured.items()}
+        shown = {
+            name: metrics.without_untrained(figures["model"], figures["untrained"])
+            for name, figures in measured.items()
+        }
         pictures.draw_comparison(document | {"models": shown}, partial)
     write_json(root / COMPARISON, document)
     return document

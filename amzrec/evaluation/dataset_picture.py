@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from amzrec.evaluation import pictures
+from amzrec.evaluation.pictures import Axis
 from amzrec.store.dataset import PARTS
 
+Counted = dict[str, Any]  # the document of describe, or a part of it
 
-def draw_dataset(document: dict[str, Any], file: Path) -> None:
+
+def draw_dataset(document: Counted, file: Path) -> None:
     """Draw reviews per customer and product, stars, and reviews over time, those that there are, as one PNG."""
     panels = ["reviews_per_customer", "reviews_per_product", *(n for n in ("stars", "time") if document[n])]
     figure, axes = pictures.canvas(2, 11, 3.6 * ((len(panels) + 1) // 2), (len(panels) + 1) // 2)
@@ -39,7 +42,7 @@ def draw_dataset(document: dict[str, Any], file: Path) -> None:
     figure.savefig(file, dpi=pictures.DPI, format="png")
 
 
-def draw_spread(axis: Any, counted: dict[str, Any], who: str) -> None:
+def draw_spread(axis: Axis, counted: Counted, who: str) -> None:
     """Draw two bars per bin: the share of the customers (products), and that of the reviews they hold."""
     bins = counted["histogram"][next(i for i, b in enumerate(counted["histogram"]) if b["count"]) :]
     names = [str(b["to"]) if b["from"] == b["to"] else f"{b['from']}–{b['to']}" for b in bins]
@@ -57,7 +60,7 @@ def draw_spread(axis: Any, counted: dict[str, Any], who: str) -> None:
     axis.legend(frameon=False, fontsize=9)
 
 
-def draw_stars(axis: Any, counted: dict[str, Any]) -> None:
+def draw_stars(axis: Axis, counted: Counted) -> None:
     """Draw one bar per value or bin of the stars."""
     bins = counted["histogram"]
     values = np.array([b["reviews"] for b in bins])
@@ -70,7 +73,7 @@ def draw_stars(axis: Any, counted: dict[str, Any]) -> None:
     axis.set_xlabel(f"mean {counted['mean']:.2f}, deviation {counted['deviation']:.2f}{unrated}", fontsize=9)
 
 
-def draw_time(axis: Any, counted: dict[str, Any]) -> None:
+def draw_time(axis: Axis, counted: Counted) -> None:
     """Draw the reviews of each period, the parts on top of each other."""
     bins = counted["histogram"]
     begins = [b["from"] for b in bins]

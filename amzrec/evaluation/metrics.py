@@ -20,7 +20,7 @@ GROUPS_OF = {  # what is measured of each task
 }
 
 
-def learned(figures: dict[str, Any], untrained: list[str]) -> dict[str, Any]:
+def without_untrained(figures: dict[str, Any], untrained: list[str]) -> dict[str, Any]:
     """Leave out of the figures of a system, slices too, those of tasks that it was not trained for.
 
     `figures` is a system's part of metrics.json.
@@ -28,7 +28,7 @@ def learned(figures: dict[str, Any], untrained: list[str]) -> dict[str, Any]:
     hidden = [group for task in untrained for group in GROUPS_OF[task]]
     kept = {name: value for name, value in figures.items() if name not in hidden}
     if "slices" in kept:
-        kept["slices"] = {name: part and learned(part, untrained) for name, part in kept["slices"].items()}
+        kept["slices"] = {name: part and without_untrained(part, untrained) for name, part in kept["slices"].items()}
     return kept
 
 

@@ -18,8 +18,10 @@ TASKS = {"rating": "#8e6bb0", "retrieval": "#2c8a6b"}
 NAMES = {"rating": "rating only", "retrieval": "retrieval only", "customer_product_bias": "customer + product bias"}
 DPI = 150
 
+Axis = Any  # matplotlib's figures and axes: imported when one is drawn
 
-def canvas(columns: int, width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
+
+def canvas(columns: int, width: float, height: float, rows: int = 1) -> tuple[Axis, list[Axis]]:
     """Make a figure with `columns` axes in each of the rows, without a display; axes come as a flat list."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ def canvas(columns: int, width: float, height: float, rows: int = 1) -> tuple[An
         axis.spines[["left", "bottom"]].set_color(QUIET)
         axis.tick_params(colors=QUIET, labelcolor=INK)
         axis.set_axisbelow(True)
-    return figure, axes
+    return figure, list(axes)
 
 
 def draw_history(run: Path, folder: Path) -> Path | None:
@@ -148,7 +150,7 @@ def named(system: str) -> str:
     return NAMES.get(system, system.replace("_", " "))
 
 
-def _draw_errors(axis: Any, rated: dict[str, float], colours: dict[str, str], differences: dict[str, Any]) -> None:
+def _draw_errors(axis: Axis, rated: dict[str, float], colours: dict[str, str], differences: dict[str, Any]) -> None:
     """Draw one line per system, the best on top; models in colour with their interval, baselines grey."""
     order = sorted(rated, key=lambda name: rated[name], reverse=True)
     rivals = [name for name in order if name not in colours]
@@ -169,7 +171,7 @@ def _draw_errors(axis: Any, rated: dict[str, float], colours: dict[str, str], di
         axis.set_xlabel(f"stars (bars: 95 % interval of the gap to {named(rivals[-1])})", color=QUIET, fontsize=9)
 
 
-def _draw_top_k(axis: Any, retrieved: dict[str, dict[str, float]], colours: dict[str, str]) -> None:
+def _draw_top_k(axis: Axis, retrieved: dict[str, dict[str, float]], colours: dict[str, str]) -> None:
     """Draw one line per system over k, named at its right end."""
     keys = list(next(iter(retrieved.values())))
     ks = [int(key.removeprefix("top_")) for key in keys]

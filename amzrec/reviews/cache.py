@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from amzrec import __version__
 from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset
 from amzrec.store.folders import whole_folder
 
@@ -45,11 +47,32 @@ def cached(source: str | Path | None, config: PrepareConfig, progress: Progress 
     with tempfile.TemporaryDirectory() as folder:
         if name == location.STDIN:
             name = str(location.spooled(Path(folder)))
-        prints = [location.fingerprint_of(s) for s in (name, config.test_source, config.titles) if s]
-        settings = {key: value for key, value in config.to_json().items() if key not in NOT_IN_KEY}
-        key = hashlib.md5(json.dumps([prints, settings, __version__]).encode()).hexdigest()[:16]
-        kept = cache_folder() / key
+        prints = [sources.fingerprint_of(s) for s in (name, config.test_source, config.titles) if s]
+        if None in prints:
+            return anew(name, config, progress)
+        kept = cache_folder() / key_of(prints, config)
         return open_dataset(kept) if is_dataset(kept) else prepared(name, kept, config, True, progress)
+
+
+def key_of(prints: list[str | None], config: PrepareConfig) -> str:
+    """Return the name in the cache of sources with these fingerprints, prepared with these settings."""
+    settings = {key: value for key, value in config.to_json().items() if key not in NOT_IN_KEY}
+    return hashlib.md5(json.dumps([prints, settings, __version__]).encode()).hexdigest()[:16]
+
+
+def anew(name: str, config: PrepareConfig, progress: Progress) -> Dataset:
+    """Prepare a source that may have changed since it was last read, such as a database.
+
+    The dataset is kept under a name of its own content: runs that were trained on an older one still find that.
+    """
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".anew-", dir=cache_folder()) as folder:
+        made = prepared(name, Path(folder) / "dataset", config, True, progress)
+        kept = cache_folder() / key_of([content_of(sorted(made.path.iterdir()))], config)
+        if not is_dataset(kept):
+            with contextlib.suppress(OSError):  # another process has just put one of the same content there
+                made.path.rename(kept)
+    return open_dataset(kept)
 
 
 def prepared(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from amzrec.errors import AmzrecError, Progress
 from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, split, vocabulary
 from amzrec.reviews.engines.protocol import Engine, Table, union
 from amzrec.reviews.relation import Part, Source
-from amzrec.reviews.sources import catalogue, location, open_source
+from amzrec.reviews.sources import address, catalogue, location, open_source
 from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
 from amzrec.store.protocol import DataProtocol
 
@@ -48,6 +49,7 @@ class Preparation:
 
     def __init__(self, name: str, config: PrepareConfig, folder: Path, progress: Progress) -> None:
         self.name, self.config, self.folder, self.progress = name, config, folder, progress
+        self.shown = address.masked(name)
         self.scratch = folder / SCRATCH
         self.scratch.mkdir()
         self.engine: Engine = engines.connect(self.scratch, config)
@@ -56,7 +58,7 @@ class Preparation:
 
     def run(self) -> None:
         """Do all stages; the folder then holds the dataset."""
-        with self.engine.working(self.name, self.folder):
+        with self.engine.working(self.shown, self.folder):
             self.open_sources()
             self.write(self.split(self.single(self.read())))
         shutil.rmtree(self.scratch)
@@ -67,13 +69,17 @@ class Preparation:
 
     def open_sources(self) -> None:
         """Find out what the sources are, and say so."""
+        of_test = dataclasses.replace(self.config, table=None, query=None)  # which are of SOURCE
         names = [self.name, *([self.config.test_source] if self.config.test_source else [])]
-        self.source, *tests = (open_source(self.engine, name, self.config, self.scratch) for name in names)
+        self.source, *tests = (
+            open_source(self.engine, name, config, self.scratch, self.progress)
+            for name, config in zip(names, (self.config, of_test), strict=False)
+        )
         self.tests = tests[0] if tests else None
         self.key = product_key(self.config.product_key, self.source)
         renamed = [f"{theirs} = {ours}" for ours, theirs in self.source.columns.items() if ours != theirs]
         as_what = f"{self.source.format}{' with ' if renamed else ''}{', '.join(renamed)}"
-        self.progress.say(f"{self.name}: read as {as_what}")
+        self.progress.say(f"{self.source.name}: read as {as_what}")
         for note in self.source.notes:
             self.progress.say(note)
 
@@ -110,7 +116,8 @@ class Preparation:
         self.counts |= {"read": read, "rejected": dict(counts.most_common())}
 
         def listed() -> Iterator[rejects.Reject]:
-            yield from rejects.unread_records(unread)
+            called = {str(one.part.file): one.part.called for one in self.inputs}
+            yield from rejects.unread_records(unread, called)
             for one in self.inputs if counts else ():
                 yield from rejects.refused_rows(self.engine, one.source, one.part, self.key, titles)
 
@@ -168,7 +175,9 @@ class Preparation:
         if self.config.titles:
             titles = pq.read_table(self.folder / PRODUCTS, columns=["title"])["title"]
             known = len(titles) - titles.null_count
-            self.progress.say(f"{known:,} of {len(titles) - 1:,} products have a title, with {self.config.titles}")
+            self.progress.say(
+                f"{known:,} of {len(titles) - 1:,} products have a title, with {address.masked(self.config.titles)}"
+            )
         self.write_info(kept)
 
     def write_customers_and_reviews(self, engine: Engine, name: str) -> None:
@@ -198,7 +207,7 @@ class Preparation:
         if written != self.counts[part]:
             others = " or ".join(f"--engine {name}" for name in engines.names() if name != self.engine.name)
             raise AmzrecError(
-                f"{written:,} {part} reviews were written for {self.counts[part]:,}: two ids of {self.name} have "
+                f"{written:,} {part} reviews were written for {self.counts[part]:,}: two ids of {self.shown} have "
                 f"one hash of 64 bits. That happens hardly ever; {others} has other hashes"
             )
 
@@ -211,7 +220,7 @@ class Preparation:
             self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")
         info = DatasetInfo(
             source=self.source.name,
-            fingerprint=location.fingerprint_of(self.source.name),
+            fingerprint=self.source.fingerprint or location.fingerprint_of(self.source.name),
             format=self.source.format,
             columns=self.source.columns,
             protocol=DataProtocol(**{**self.config.protocol(), "product_key": self.key}),

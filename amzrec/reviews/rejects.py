@@ -59,9 +59,14 @@ def counts_of(unread: list[Unread]) -> Counter[str]:
     return counts
 
 
-def unread_records(unread: list[Unread]) -> Iterator[Reject]:
-    """Yield the records that do not fit together; lines that are not UTF-8 come with their file, in `refused_rows`."""
-    return (Reject(r.file, r.line, BAD_RECORD, r.text[:LONGEST]) for r in unread if not r.not_utf8)
+def unread_records(unread: list[Unread], called: dict[str, str]) -> Iterator[Reject]:
+    """Yield the records that do not fit together; lines that are not UTF-8 come with their file, in `refused_rows`.
+
+    `called` says what files are called here that are copies of something else.
+    """
+    return (
+        Reject(called.get(r.file) or r.file, r.line, BAD_RECORD, r.text[:LONGEST]) for r in unread if not r.not_utf8
+    )
 
 
 def refused_rows(engine: Engine, source: Source, part: Part, key: str, titles: Table | None) -> Iterator[Reject]:
@@ -71,4 +76,4 @@ def refused_rows(engine: Engine, source: Source, part: Part, key: str, titles: T
         rows = engine.fetch(rows.filter(rows.reason.notnull()).select("position", "reason").order_by("position"))
         reasons = dict(zip(rows["position"].to_pylist(), rows["reason"].to_pylist(), strict=True))
         for line, reason, text in engine.refused(part, reasons):
-            yield Reject(str(part.file), line, reason, text[:LONGEST])
+            yield Reject(part.called or str(part.file), line, reason, text[:LONGEST])

@@ -38,6 +38,7 @@ class Part:
     lines: bool = True  # False: the file has no lines of text (Parquet), row i is its row i
     in_order: Table | None = None  # the rows from a slower reader that keeps their order, where `reviews` does not
     json: bool = False  # JSON lines: a line that is not UTF-8 is a row too (a broken one)
+    called: str = ""  # what rejects.parquet calls the file, where it is a copy of something else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Source:
     products: Facts = dataclasses.field(default_factory=dict)  # by product_id
     customers: Facts = dataclasses.field(default_factory=dict)  # by customer_id
     notes: tuple[str, ...] = ()  # what to tell the person: sentences
+    fingerprint: str = ""  # of the content, where it does not lie in files of this machine
 
     @property
     def has(self) -> tuple[str, ...]:

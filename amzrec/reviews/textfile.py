@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from io import BufferedReader
 from pathlib import Path
@@ -77,3 +78,12 @@ def fingerprint(files: list[Path]) -> str:
                 file.seek(start)
                 crc = zlib.crc32(file.read(BLOCK), crc)
     return f"{crc:08x}{total & 0xFFFFFFFF:08x}"
+
+
+def content_of(files: list[Path]) -> str:
+    """Return 16 hex digits of all that these files hold."""
+    digest = hashlib.md5()
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "md5").digest())
+    return digest.hexdigest()[:16]

@@ -14,6 +14,8 @@ from amzrec.errors import AmzrecError
 FORMAT = 1  # version of the files that this amzrec writes; files of amzrec 0.1 name none, which counts as 0
 VERSION_KEY = "format_version"
 
+Json = Any  # a value that json.loads gives
+
 
 class NewerFormat(ValueError):
     """A document was written in a later format than this amzrec reads."""
@@ -26,7 +28,7 @@ class UnknownKey(ValueError):
 class Document:
     """What the documents below share: JSON out, and JSON in with every value checked against the type of its field."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Json]:
         """Return the fields as JSON values, after the format version."""
         return {VERSION_KEY: FORMAT} | plain(self)
 
@@ -65,9 +67,9 @@ class Document:
             raise AmzrecError(f"{file} is damaged ({error}): {remedy}") from error
 
 
-def plain(document: Any) -> dict[str, Any]:
+def plain(document: Any) -> dict[str, Json]:
     """Return the fields of a dataclass, and of those in it, as values that JSON has."""
-    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(document)))
+    fields: dict[str, Json] = json.loads(json.dumps(dataclasses.asdict(document)))
     return fields
 
 
@@ -77,7 +79,7 @@ class Builder:
     def __init__(self, version: int) -> None:
         self.version = version
 
-    def dataclass(self, kind: type[Any], decoded: dict[str, Any], where: str = "") -> Any:
+    def dataclass(self, kind: type[Any], decoded: dict[str, Json], where: str = "") -> Any:
         """Build a dataclass, and those in its fields; `where` begins the names in errors.
 
         A dataclass whose fields had other names in format 0 lists these in RENAMED, {old: new}.
@@ -95,7 +97,7 @@ class Builder:
                 raise ValueError(f"{where}{name} is missing")
         return kind(**{name: self.value(hints[name], value, where + name) for name, value in decoded.items()})
 
-    def value(self, kind: Any, decoded: Any, name: str) -> Any:
+    def value(self, kind: Any, decoded: Json, name: str) -> Any:
         """Return one decoded JSON value as the type of its field; ValueError, with `name`, where it is another."""
         origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
         if kind is Any:

@@ -27,13 +27,16 @@ LEVELS = 6  # of a category path
 LONGEST = 60  # characters: what is longer in a category path is a sentence, not a category
 
 
-def read_titles(path: Path) -> Facts:
+def read_titles(path: Path, name: str = "") -> Facts:
     """Read titles, brands and categories by product id from JSON lines (also the Python literals of 2014), CSV or TSV.
 
-    The first line of a product that has a title gives it. Raises AmzrecError where the file has no ids or titles.
+    `name` is what errors call the file. The first line of a product that has a title gives it. Raises AmzrecError
+    where the file has no ids or titles.
     """
     if not path.is_file():
-        raise AmzrecError(f"there is no file {path} for --titles")
+        raise AmzrecError(
+            f"there is no file {path} for --titles: name a file, or a table of a database (ADDRESS#TABLE)"
+        )
     check_gzip(path)
     lines = first_lines(path, 1)
     if not lines:
@@ -47,7 +50,7 @@ def read_titles(path: Path) -> Facts:
             facts[product] = title, features(row) or facts.get(product, (None, []))[1]
     if not facts:
         raise AmzrecError(
-            f"--titles {path} names no product: it needs one of {', '.join(IDS)}, and {' or '.join(TITLES)}"
+            f"--titles {name or path} names no product: it needs one of {', '.join(IDS)}, and {' or '.join(TITLES)}"
         )
     return facts
 

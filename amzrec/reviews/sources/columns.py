@@ -36,7 +36,7 @@ def plain(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
 
 
-def named_columns(text: str, shape: Shape, path: Path) -> dict[str, str]:
+def named_columns(text: str, shape: Shape, path: Path | str) -> dict[str, str]:
     """Return our column → the file's for `customer=UserId,product=ItemId,stars=rating`; a number counts from 0.
 
     Raises AmzrecError for a name the file does not have (with the nearest one), or where customer or product lacks.
@@ -56,7 +56,7 @@ def named_columns(text: str, shape: Shape, path: Path) -> dict[str, str]:
     return columns
 
 
-def column_of(wanted: str, shape: Shape, path: Path) -> str:
+def column_of(wanted: str, shape: Shape, path: Path | str) -> str:
     """Return the column of this name or number; raises AmzrecError, with the nearest name, where there is none."""
     names = shape.columns
     if wanted not in names and wanted.isdigit() and shape.names and int(wanted) < len(names):

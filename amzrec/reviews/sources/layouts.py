@@ -91,7 +91,7 @@ def named(name: str | None) -> Layout | None:
     return next((layout for layout in LAYOUTS if layout.name == name), None)
 
 
-def columns_of(layout: Layout, names: list[str], path: Path) -> dict[str, str]:
+def columns_of(layout: Layout, names: list[str], path: Path | str) -> dict[str, str]:
     """Return our column → the file's column; raises AmzrecError where the file lacks one that reviews need."""
     columns = {ours: theirs for ours, theirs in layout.columns.items() if theirs in names}
     if "product_id" not in columns and "product_parent" in columns:

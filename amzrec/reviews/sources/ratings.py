@@ -23,11 +23,11 @@ STARS = re.compile(r"[1-5](\.0)?")
 SECONDS = re.compile(r"\d{8,13}")
 
 
-def format_of(path: Path, shape: Shape) -> str | None:
+def format_of(path: Path | str, shape: Shape) -> str | None:
     """Return amazon-2014 or amazon-2018, by which of the first two columns looks like ASINs; None: neither."""
     if shape.kind != "csv" or shape.delimiter != ",":
         return None
-    rows = [[field.strip() for field in fields(line, shape.delimiter)] for line in first_lines(path)]
+    rows = [[field.strip() for field in fields(line, shape.delimiter)] for line in first_lines(Path(path))]
     rows = [row for row in rows if len(row) == 4][1 if shape.names else 0 :]
     if not rows or not all(STARS.fullmatch(row[2]) and SECONDS.fullmatch(row[3]) for row in rows):
         return None
@@ -37,7 +37,7 @@ def format_of(path: Path, shape: Shape) -> str | None:
     return "amazon-2018" if first > second else "amazon-2014"
 
 
-def columns_of(format: str, shape: Shape, path: Path) -> dict[str, str]:
+def columns_of(format: str, shape: Shape, path: Path | str) -> dict[str, str]:
     """Return our column → the file's, by position; raises AmzrecError where there are fewer than three."""
     names = shape.columns
     if len(names) < 3:
@@ -45,7 +45,7 @@ def columns_of(format: str, shape: Shape, path: Path) -> dict[str, str]:
     return {ours: names[i] for ours, i in POSITIONS[format].items() if i < len(names)}
 
 
-def note(format: str, path: Path) -> str:
+def note(format: str, path: Path | str) -> str:
     """Say which column was taken for what, because only the look of the ids told."""
     first, other = ("products", "amazon-2014") if format == "amazon-2018" else ("customers", "amazon-2018")
-    return f"the first column of {path.name} is taken for the {first}; --format {other} is the other way round"
+    return f"the first column of {Path(path).name} is taken for the {first}; --format {other} is the other way round"

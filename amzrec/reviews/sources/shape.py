@@ -14,7 +14,13 @@ from amzrec.errors import AmzrecError
 from amzrec.reviews.textfile import first_lines
 
 DELIMITERS = ("\t", "::", ";", "|", ",")
-KINDS = {"csv": "delimited text", "jsonl": "JSON lines", "parquet": "Parquet", "tensorflow": "a saved dataset"}
+KINDS = {
+    "csv": "delimited text",
+    "jsonl": "JSON lines",
+    "parquet": "Parquet",
+    "tensorflow": "a saved dataset",
+    "database": "a table",
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ def open_tables(engine: Engine, name: str, files: tuple[Path, ...], config: Prep
     return opened.with_parts(tuple(parts))
 
 
-def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path) -> Source:
+def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path | str) -> Source:
     """Return a source, still without parts, with the columns of --columns, of a known layout, or named what they are.
 
     Raises AmzrecError where nothing tells which column is which.
@@ -38,7 +38,7 @@ def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path) -> 
     return known_layout(name, config.format, shape, path) or guessed(name, shape)
 
 
-def known_layout(name: str, format: str | None, shape: Shape, path: Path) -> Source | None:
+def known_layout(name: str, format: str | None, shape: Shape, path: Path | str) -> Source | None:
     """Return a source, still without parts, of the layout that --format, the column names or the ids tell."""
     layout = layouts.named(format) if format else layouts.layout_of(shape.names)
     if layout:
