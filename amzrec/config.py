@@ -94,6 +94,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # where each --preset differs from the d
         "own_vector": 1,
         "svd_start": False,
         "memory": False,
+        "moment": False,
         "equal_customers": None,
         "optimizer": "adagrad",
         "learning_rate": None,
@@ -134,6 +135,8 @@ class TrainConfig(Config):
     """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
     memory: Annotated[bool, MODEL] = True
     """Remember which products go together, beside the vectors, where that ranks the validation reviews better."""
+    moment: Annotated[bool, MODEL] = True
+    """Let what a customer gave near a time move the stars of that time, where that lowers the error on valid."""
     svd_start: Annotated[bool, MODEL] = True
     """Start product vectors at singular vectors of the reviews, where that ranks valid better than popularity does."""
 
@@ -227,6 +230,7 @@ class TrainConfig(Config):
             else self.mask_positives,
             "equal_customers": (0.0 if plain else 0.25) if self.equal_customers is None else self.equal_customers,
             "memory": self.memory and not plain and facts.valid and self.retrieval_weight > 0,
+            "moment": self.moment and not plain and facts.valid and facts.dated and self.rating_weight > 0,
             "svd_start": self.svd_start
             and not plain
             and self.retrieval_loss == "softmax"

@@ -11,9 +11,11 @@ import numpy as np
 from amzrec.answers.index import ExactIndex, Index
 from amzrec.answers.names import nearest, nearest_products
 from amzrec.answers.ranks import best
-from amzrec.arrays import Array, Bools, Floats, Lists, Rows
+from amzrec.arrays import Array, Bools, Doubles, Floats, Lists, Rows
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Votes
+from amzrec.store.moment import nearby, spans
+from amzrec.store.times import period_of
 from amzrec.store.vectors import Vectors
 
 RATED_AT_ONCE = 1 << 16  # pairs whose features are held at once
@@ -232,6 +234,35 @@ class Recommender:
             part = slice(start, start + RATED_AT_ONCE)
             stars[part] = self._raw_stars(queries[part], self.vectors.rating_candidate[products[part]])
         return np.clip(stars, head.low, head.high) if clip else stars
+
+    def dated_queries(self, customers: Rows, times: Array) -> Floats:
+        """Return the rating queries [B, K + 2] of customer rows [B] as of times [B] in unix seconds: with the trend."""
+        v = self.vectors
+        queries = v.rating_query[customers]  # a copy
+        if v.rating_context is not None and v.context_edges is not None:
+            queries[:, -1] += v.rating_context[period_of(v.context_edges, times)]
+        return queries
+
+    def moved(self, customers: Rows, times: Array) -> Doubles:
+        """Tell by how many stars [B] what customer rows [B] gave near times [B], in unix seconds, moves their stars.
+
+        What they gave is taken from the fitted reviews, as stars beyond what the model expects; 0 in a run without a
+        moment. See store.moment.
+        """
+        v, moment = self.vectors, self.vectors.head.moment
+        if moment is None or v.seen_time is None:
+            return np.zeros(len(customers))
+        rows, which = np.unique(customers, return_inverse=True)
+        place = v.seen.slots(rows)
+        owner = np.repeat(np.arange(len(rows)), v.seen.lengths[rows])
+        known = np.isin(v.seen_part[place], v.head.fit_tags) & ~np.isnan(v.seen_stars[place])
+        place, owner = place[known], owner[known]
+        when, product = np.asarray(v.seen_time[place]), v.seen_product[place]
+        expected = self.rate(self.dated_queries(rows[owner], when), product, clip=False)
+        residuals = (v.seen_stars[place] - expected).astype(np.float64)
+        near = spans(Lists.of(owner, owner, len(rows)), which)
+        moved: Doubles = nearby(near, residuals, when, times, moment) @ np.array(moment.shares)
+        return moved
 
     def _raw_stars(self, q: Floats, v: Floats) -> Floats:
         """Compute mean + additive terms + weighted dot product + MLP, for aligned [b, K + 2]; see Vectors."""

@@ -12,7 +12,7 @@ from amzrec.answers.recommender import Recommender
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.evaluation import intervals
 from amzrec.evaluation.baselines import DatedBaseline, PopularityBaseline, all_baselines
-from amzrec.evaluation.judge import Figures, judge
+from amzrec.evaluation.judge import Answers, Figures, judge, rating_of
 from amzrec.evaluation.systems import RunSystem, System
 from amzrec.evaluation.testset import TestSet, in_context, line_up_run
 from amzrec.settings import require
@@ -65,6 +65,9 @@ def evaluate(
         "differences": intervals.gaps(testset, model, rivals, rng),
         "untrained": run.info.untrained,
     }
+    if run.vectors.head.moment is not None:
+        alone = Answers(RunSystem(Recommender(run.vectors), moment=False).stars(testset))
+        document["without_moment"] = rating_of(testset, alone, np.ones(len(testset), np.bool_))
     if metric:
         from amzrec.model.factorized import factorized_top_k
 
@@ -124,10 +127,21 @@ def protocol(run: Run, dataset: Dataset, testset: TestSet) -> Document:
         "candidates": len(testset.candidates),
         "unknown_product_rows": int((testset.wanted < 0).sum()),
         "unknown_customer_rows": int(testset.slices["unknown_customer"].sum()),
-        "query_context": (["date"] if run.vectors.context_edges is not None else [])
-        + ([testset.context.name] if testset.context else []),
+        "query_context": query_context(run, testset),
         "unrated_rows": int(np.isnan(testset.reviews.stars).sum()),
     }
+
+
+def query_context(run: Run, testset: TestSet) -> list[str]:
+    """Tell what is known when a test review is asked for, beside its customer's reviews before it.
+
+    The date; what the customer gave before it, or on both sides of it; and the context of `evaluate`.
+    """
+    moment = run.vectors.head.moment
+    known = ["date"] if run.vectors.context_edges is not None else []
+    if moment is not None:
+        known.append("earlier stars" if moment.past_only else "stars before and after")
+    return known + ([testset.context.name] if testset.context else [])
 
 
 def write_json(path: Path, document: Document) -> None:

@@ -77,16 +77,16 @@ class RunSystem:
 
     recommender: Recommender
     name: str = "model"
+    moment: bool = True  # whether what the customer gave near the time of a review moves its stars
 
     def stars(self, testset: TestSet) -> Doubles | None:
         """See System.stars."""
         if not testset.scale:
             return None
-        vectors, reviews = self.recommender.vectors, testset.reviews
-        queries = vectors.rating_query[reviews.customer]  # [T, K + 2], a copy
-        if vectors.rating_context is not None:
-            queries[:, -1] += vectors.rating_context[self.periods(testset)]
-        return self.recommender.rate(queries, reviews.product, clip=False).astype(np.float64)
+        recommender, reviews = self.recommender, testset.reviews
+        queries = recommender.dated_queries(reviews.customer, reviews.timestamp)
+        stars = recommender.rate(queries, reviews.product, clip=False).astype(np.float64)
+        return stars + recommender.moved(reviews.customer, reviews.timestamp) if self.moment else stars
 
     def moments(self, testset: TestSet) -> Array | None:
         """See System.moments."""

@@ -41,9 +41,8 @@ class RunInfo(Document):
     half_life: float | None = None  # days, of the popularity that retrieval starts from; None: all time
     trend: bool = False  # whether stars follow the trend of their period
     svd_start: bool = False  # whether products started at singular vectors
-    memory: dict[str, Any] | None = (
-        None  # the memory of pairs beside the vectors: kind, ridge, share; None: there is none
-    )
+    memory: dict[str, Any] | None = None  # what pairs are remembered by: kind, ridge, share; None: there is none
+    moment: dict[str, Any] | None = None  # how the moment moves the stars: see Moment; None: not at all
     seconds: float = 0.0  # that the training took
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of amzrec, Python and packages
 

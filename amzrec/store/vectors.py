@@ -14,6 +14,7 @@ from amzrec.arrays import Array, Floats, Ints, Lists, Rows
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
 from amzrec.store.memory import Memory
+from amzrec.store.moment import Moment
 from amzrec.store.strings import Strings
 
 VECTORS = "vectors"
@@ -45,6 +46,7 @@ class Head:
     history: str = "bag"  # how a customer's history is read: bag, recent, or sequence
     memory_fade: float = 1.0  # what a product's votes are worth per product that came after it in the history
     memory_last: int = 0  # products of a history that vote, the latest; 0: all
+    moment: Moment | None = None  # how what a customer gave near a query's time moves the stars; None: not at all
     fit_tags: tuple[int, ...] = (0, 1)  # the values of seen_part that the model was fitted on
 
 
@@ -98,6 +100,8 @@ class Vectors:
     memory_offsets: Numbers | None = None  # [N+2] see `memory`
     memory_items: RowNumbers | None = None  # product rows that each product votes for
     memory_weights: Column | None = None  # how strongly, in retrieval scores
+    # where the moment moves the stars
+    seen_time: Numbers | None = None  # [S] unix seconds
     # where retrieval reads the last products alone
     recent_weights: Column | None = None  # [L] what a product weighs by how many came after it
     # where products have features

@@ -13,11 +13,14 @@ from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Reviews
 from amzrec.training.initial import initial_product_vectors
 from amzrec.training.learner import Learner, tf
+from amzrec.training.remember import choose_memory
+from amzrec.training.residuals import choose_moment
 from amzrec.training.session import Session
 from amzrec.training.state import REFIT, SELECT, Choices
 from amzrec.training.watch import Watch
 
 TASKS = ("rating", "retrieval")
+BOTH_SIDES = ("random", "per-customer", "given")  # splits after which later reviews of a customer may be known
 
 
 def run(session: Session) -> None:
@@ -51,7 +54,7 @@ def select(session: Session) -> Choices:
     fitted = with_chosen_time(fitted, dataset.train, state.choices)
     learner = new_learner(session, fitted, watch)
     keep = not recipe.refit
-    if not session.resumed(learner):
+    if not session.resumed(learner, watch):
         judge(session, learner, watch, 0, {})
         if keep:
             session.keep_snapshots(learner, tasks_best_at(0, recipe, state.choices))
@@ -60,7 +63,9 @@ def select(session: Session) -> Choices:
         judge(session, learner, watch, state.epoch, facts)
         if keep:
             session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, state.choices))
-        session.checkpoint(learner)
+        session.checkpoint(learner, watch)
+    if watch:
+        choose_beside(session, fitted, watch)
     return state.choices
 
 
@@ -70,13 +75,14 @@ def refit(session: Session, choices: Choices) -> None:
     both = Reviews.concat([dataset.train, dataset.valid])
     fitted = with_chosen_time(fit_reviews(dataset, both, recipe), both, choices)
     learner = new_learner(session, fitted, None)
-    if not session.resumed(learner):
+    if not session.resumed(learner, None):
         session.keep_snapshots(learner, tasks_best_at(0, recipe, choices))
     while state.epoch < choices.epochs:
         facts = session.epoch(learner, REFIT, choices.epochs)
         session.record(facts, {})
         session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, choices))
-        session.checkpoint(learner)
+        session.checkpoint(learner, None)
+    session.keep_memory(fitted)
 
 
 def tasks_best_at(epoch: int, recipe: Recipe, choices: Choices) -> list[str]:
@@ -87,6 +93,17 @@ def tasks_best_at(epoch: int, recipe: Recipe, choices: Choices) -> list[str]:
     """
     untrained = choices.best[recipe.tasks[0]] if recipe.features == "ids" else 0
     return [task for task in TASKS if choices.best.get(task, untrained) == epoch]
+
+
+def choose_beside(session: Session, fitted: FittedReviews, watch: Watch) -> None:
+    """Choose on valid, with what the best epochs learned, what stands beside the towers: a memory, and the moment."""
+    recipe, choices, split = session.recipe, session.state.choices, session.dataset.protocol.split
+    if recipe.memory:
+        choices.memory = choose_memory(watch, fitted)
+        if not recipe.refit:
+            session.keep_memory(fitted)
+    if watch.residuals is not None:
+        choices.moment = choose_moment(watch.residuals, past_only=split not in BOTH_SIDES)
 
 
 def choose_time(session: Session, fitted: FittedReviews, watch: Watch) -> None:
@@ -134,8 +151,8 @@ def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, f
         best = state.figures.get(task, -math.inf)
         if now > best or now == best == -math.inf:  # a task that valid cannot judge is kept as it is at the end
             state.choices.best[task], state.figures[task] = epoch, now
-            if watch and task == "retrieval" and session.recipe.memory:
-                watch.remember(learner)
+            if watch:
+                watch.remember(learner, task)
     if epoch:
         session.record(facts, figures)
 

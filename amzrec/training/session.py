@@ -24,6 +24,7 @@ from amzrec.training.state import REFIT, SELECT, State
 if TYPE_CHECKING:
     from amzrec.features.fitted import FittedReviews
     from amzrec.training.learner import Learner
+    from amzrec.training.watch import Watch
 
 CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
 STATE = "state.json"  # file that says where an unfinished training stands
@@ -79,10 +80,12 @@ class Session:
         """Go on to the next phase, which stands before its first epoch."""
         self.state = dataclasses.replace(self.state, phase=phase, epoch=0, checkpoint="")
 
-    def resumed(self, learner: Learner) -> bool:
-        """Tell whether this phase goes on after some epoch, and give the learner the weights of that epoch."""
+    def resumed(self, learner: Learner, watch: Watch | None) -> bool:
+        """Tell whether this phase goes on after some epoch; if so give the learner its weights, the watch its best."""
         if self.state.checkpoint:
             learner.restore(self.work / CHECKPOINTS / self.state.checkpoint)
+            if watch:
+                watch.load(self.work / CHECKPOINTS / f"{self.state.checkpoint}.watch.npz", learner.fitted)
         return self.state.epoch > 0
 
     def epoch(self, learner: Learner, phase: str, epochs: int) -> dict[str, float]:
@@ -133,8 +136,8 @@ class Session:
         if choice is not None:
             MemorySnapshot.of(memory_of(fitted, choice)).save(self.work / MEMORY)
 
-    def checkpoint(self, learner: Learner) -> None:
-        """Save weights, optimizer and state, unless that was done less than CHECKPOINT_SECONDS ago.
+    def checkpoint(self, learner: Learner, watch: Watch | None) -> None:
+        """Save weights, optimizer, state and watch, unless that was done less than CHECKPOINT_SECONDS ago.
 
         The checkpoint before is removed when the new one is whole.
         """
@@ -143,6 +146,8 @@ class Session:
         state, folder = self.state, self.work / CHECKPOINTS
         old, state.checkpoint = state.checkpoint, f"{state.phase}-{state.epoch}"
         learner.save(folder / state.checkpoint)
+        if watch:
+            watch.save(folder / f"{state.checkpoint}.watch.npz")
         state.write(self.work / STATE)
         if old and old != state.checkpoint:
             for file in folder.glob(f"{old}.*"):
@@ -161,6 +166,7 @@ class Session:
             RatingSnapshot.load(self.work / "rating.npz"),
             RetrievalSnapshot.load(self.work / "retrieval.npz"),
             MemorySnapshot.load(self.work / MEMORY) if state.choices.memory else None,
+            state.choices.moment,
         )
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
         write_vectors(self.work, assemble(dataset, learned, self.recipe.history, fit_parts))
@@ -182,6 +188,7 @@ class Session:
             trend=state.choices.trend,
             svd_start=state.choices.svd_start,
             memory=None if state.choices.memory is None else dataclasses.asdict(state.choices.memory),
+            moment=None if state.choices.moment is None else dataclasses.asdict(state.choices.moment),
             seconds=round(self.earlier_seconds + time.monotonic() - self.started, 1),
             versions=versions(),
             finished=time.time(),

@@ -14,6 +14,7 @@ from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.towers import HistoryTower
 from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
 from amzrec.store.memory import Memory
+from amzrec.store.moment import Moment
 from amzrec.store.strings import Strings, feature_lists
 from amzrec.store.vectors import Head, Layers, Vectors
 from amzrec.training.coldstart import vectors_from_attributes
@@ -220,6 +221,7 @@ class Learned:
     rating: RatingSnapshot
     retrieval: RetrievalSnapshot
     memory: MemorySnapshot | None = None
+    moment: Moment | None = None
 
 
 def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[str]) -> Vectors:
@@ -242,13 +244,14 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         history=history,
         memory_fade=float(memory.fade) if memory else 1.0,
         memory_last=int(memory.last) if memory else 0,
+        moment=learned.moment,
         fit_tags=tuple(PARTS.index(name) for name in fit_parts),
     )
     arrays: dict[str, Any] = {
         name: np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1).astype(np.float32)
         for name in ("query_base", "history_bag", "history_residual")
     }
-    arrays |= seen_reviews(dataset) | context_arrays(rating, retrieval)
+    arrays |= seen_reviews(dataset, timed=learned.moment is not None) | context_arrays(rating, retrieval)
     if memory:
         weights = memory.weights.astype(np.float32)
         arrays |= {"memory_offsets": memory.offsets, "memory_items": memory.items, "memory_weights": weights}
@@ -286,18 +289,22 @@ def context_arrays(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict
     return arrays
 
 
-def seen_reviews(dataset: Dataset) -> dict[str, Array]:
-    """Return the fields of Vectors that list all reviews by customer and time, each tagged with its part."""
+def seen_reviews(dataset: Dataset, timed: bool) -> dict[str, Array]:
+    """Return the fields of Vectors that list all reviews by customer and time, each tagged with its part.
+
+    Their times are kept where they are read.
+    """
     parts = [getattr(dataset, name) for name in PARTS]
     every = Reviews.concat(parts)
     part = np.repeat(np.arange(len(parts), dtype=np.uint8), [len(p) for p in parts])
     order = np.lexsort((every.product, every.timestamp, every.customer))
-    return {
+    arrays: dict[str, Array] = {
         "seen_offsets": offsets_of(np.bincount(every.customer, minlength=dataset.customers.num_rows)),
         "seen_product": every.product[order],
         "seen_stars": every.stars[order],
         "seen_part": part[order],
     }
+    return arrays | ({"seen_time": every.timestamp[order]} if timed else {})
 
 
 def layers_of(rating: RatingSnapshot) -> Layers:

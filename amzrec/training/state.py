@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from amzrec.config import flag
 from amzrec.errors import AmzrecError
+from amzrec.store.moment import Moment
 
 SELECT, REFIT = "select", "refit"  # the phases: fitted on train and judged on valid; fitted on train + valid
 MAY_CHANGE = ("epochs", "patience")  # settings that may be others when a training goes on in the phase SELECT
@@ -32,6 +33,7 @@ class Choices:
     trend: bool = False  # whether the trend of the stars over time lowers the error
     svd_start: bool = False  # whether starting at singular vectors ranks better than popularity does
     memory: MemoryChoice | None = None  # None: the towers alone rank better
+    moment: Moment | None = None  # None: what a customer gave near a query's time says no more than the model does
 
     @property
     def epochs(self) -> int:
@@ -59,7 +61,8 @@ class State:
             document = json.loads(file.read_text())
             choices = document["choices"]
             memory = choices["memory"] and MemoryChoice(**choices["memory"])
-            return cls(**document | {"choices": Choices(**choices | {"memory": memory})})
+            moment = choices["moment"] and Moment(**choices["moment"])
+            return cls(**document | {"choices": Choices(**choices | {"memory": memory, "moment": moment})})
         except (ValueError, TypeError, KeyError) as error:
             raise AmzrecError(
                 f"the unfinished training in {file.parent} cannot be read ({error}): begin again with --overwrite"

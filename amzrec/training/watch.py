@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from amzrec.evaluation.testset import Queries, TestSet, line_up
 from amzrec.features.fitted import FittedReviews
 from amzrec.store.dataset import Dataset
 from amzrec.training.learner import Learner
+from amzrec.training.residuals import Residuals
 
 MOST = 20_000  # valid reviews that an epoch is judged by
 
@@ -106,13 +109,38 @@ class Watch:
         rng = np.random.default_rng([seed, 3])
         self.testset = line_up(dataset, valid, dataset.train, dataset.train, candidates, rng)
         self.best: WatchedSystem | None = None  # the retrieval of the best epoch, see `remember`
+        self.residuals: Residuals | None = None  # what the best epoch of the rating left, see `remember`
 
-    def remember(self, learner: Learner) -> None:
-        """Keep the retrieval of this epoch, by averaged weights, as the best one."""
-        rows = self.testset.candidates
+    def remember(self, learner: Learner, task: str) -> None:
+        """Keep what this epoch learned of a task, by averaged weights, as the best, for what is chosen beside it."""
+        rows, recipe = self.testset.candidates, learner.recipe
+        if task == "rating" and recipe.moment:
+            with learner.averaged():
+                stars = LearnerSystem(learner).stars(self.testset)
+                assert stars is not None
+                self.residuals = Residuals.of(learner, self.testset, stars)
+        if task == "rating" or not recipe.memory:
+            return
         with learner.averaged():
             x, y = learner.retrieval_queries(self.testset.customers), learner.candidates(rows)
             self.best = WatchedSystem(learner.fitted, *learner.retrieval_vectors(x, y, rows))
+
+    def save(self, file: Path) -> None:
+        """Write what is remembered."""
+        kept: dict[str, Any] = {}
+        if self.best is not None:
+            kept |= {"queries": self.best.queries, "candidates": self.best.candidates}
+        if self.residuals is not None:
+            kept |= self.residuals.arrays()
+        np.savez(file, **kept)
+
+    def load(self, file: Path, fitted: FittedReviews) -> None:
+        """Read what `save` wrote."""
+        with np.load(file, allow_pickle=False) as kept:
+            if "queries" in kept:
+                self.best = WatchedSystem(fitted, kept["queries"], kept["candidates"])
+            if "near_items" in kept:
+                self.residuals = Residuals.load(kept)
 
     def figures(self, learner: Learner) -> dict[str, float]:
         """Measure valid_rmse in stars and valid_ndcg, and valid_ndcg@5 of a loss over lists, with averaged weights."""
