@@ -122,7 +122,8 @@ def test_a_review_outside_the_history_is_never_kept() -> None:
 def questions(fitted: FittedReviews, **settings: object) -> dict[str, Any]:
     """The retrieval columns of all reviews, as a dict."""
     recipe = recipe_of(dataset_of(random_reviews()), own_vector=1, **settings)
-    return step_of(fitted, recipe)["retrieval"]._asdict()  # type: ignore[no-any-return]
+    columns = step_of(fitted, recipe)["retrieval"]
+    return columns._asdict() | columns.shared._asdict()  # type: ignore[no-any-return]
 
 
 def test_a_customer_asks_once_for_each_period_in_which_it_reviewed() -> None:
@@ -147,7 +148,7 @@ def test_what_a_customer_reviewed_is_hidden_from_its_negatives(negatives: str) -
         hidden = asked["hidden"].candidate[asked["hidden"].splits[query] : asked["hidden"].splits[query + 1]]
         assert sorted(asked["rows"][hidden]) == sorted(fitted.product[fitted.customer == customer])
     assert len(customers) == len(asked["vector_of_query"])
-    assert not len(questions(fitted, mask_positives=False)["hidden"].candidate)
+    assert questions(fitted, mask_positives=False)["hidden"] == ()
 
 
 def test_in_batch_candidates_are_corrected_for_being_drawn_and_a_whole_catalogue_is_not() -> None:

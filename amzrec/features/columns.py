@@ -89,17 +89,23 @@ class PerQuery(NamedTuple):
         return cls(splits, query.astype(np.int64), candidate.astype(np.int64))
 
 
-class RetrievalColumns(NamedTuple):
-    """What the retrieval loss reads: Q queries, each one of V query vectors asked in one period."""
+class SharedQueries(NamedTuple):
+    """How the B reviews of a step share V query vectors, each of which is asked once for each period of its reviews."""
 
     vector_of_review: SparseMatrix  # [B, V] takes the query vector that each review reads
     vector_of_query: Ints  # [Q] the query vector that is asked
-    period: Rows  # [Q] the period in which it is asked
     order: Ints  # [B] the reviews of the step, query by query: the order of `positives`
+
+
+class RetrievalColumns(NamedTuple):
+    """What the retrieval loss reads: Q queries, each one query vector asked in one period."""
+
+    shared: SharedQueries | tuple[()]  # empty where each review asks with a vector of its own: Q = B, in their order
+    period: Rows  # [Q] the period in which each query is asked
     positives: PerQuery  # B in all: the products that a query should find
     target: Ints  # [B] position of each review's product among the candidates
     log_share_without_self: Floats  # [B] log share of the product in its period, worked out without the review
     weight: Floats  # [B] what each review counts in the mean
     rows: Rows  # [M] product rows of the candidates
     bias: Floats  # [M] what is added to the logits of the candidates because of how they were chosen
-    hidden: PerQuery  # E in all: candidates that are no negatives of a query: other products that its customer reviewed
+    hidden: PerQuery | tuple[()]  # candidates that are no negatives of a query, as its customer reviewed them; or empty

@@ -20,6 +20,7 @@ from amzrec.features.columns import (
     RetrievalColumns,
     ReviewColumns,
     RowColumns,
+    SharedQueries,
     StepColumns,
 )
 from amzrec.features.fitted import FittedReviews
@@ -67,6 +68,7 @@ class QueryVectors(NamedTuple):
 
     customer: Rows  # [V] customer rows
     of_review: Ints  # [B] position of each review's query vector
+    shared: bool  # whether reviews share them; if not, review i reads vector i
 
 
 class Steps:
@@ -100,11 +102,10 @@ class Steps:
         fitted, periods = self.fitted, self.fitted.popularity.periods
         key, query = unique_in_order(vectors.of_review * periods + fitted.period[reviews])
         vector_of_query, order = key // periods, np.argsort(query, kind="stable")
+        matrix = SparseMatrix.selection(vectors.of_review, len(vectors.customer))
         return RetrievalColumns(
-            vector_of_review=SparseMatrix.selection(vectors.of_review, len(vectors.customer)),
-            vector_of_query=vector_of_query,
+            shared=SharedQueries(matrix, vector_of_query, order) if vectors.shared else (),
             period=(key % periods).astype(np.int32),
-            order=order,
             positives=PerQuery.of(query[order], candidates.target[order], len(key)),
             target=candidates.target,
             log_share_without_self=fitted.log_share_without_self[reviews],
@@ -114,10 +115,10 @@ class Steps:
             hidden=self.reviewed_candidates(vectors.customer[vector_of_query], candidates.rows),
         )
 
-    def reviewed_candidates(self, customer: Rows, candidates: Rows) -> PerQuery:
-        """List the candidates that each query's customer [Q] reviewed; none where the recipe masks no positives."""
+    def reviewed_candidates(self, customer: Rows, candidates: Rows) -> PerQuery | tuple[()]:
+        """List the candidates that each query's customer [Q] reviewed; empty where the recipe masks no positives."""
         if not self.recipe.mask_positives:
-            return PerQuery.of(np.zeros(0, np.int64), np.zeros(0, np.int64), len(customer))
+            return ()
         partners = self.fitted.customers.histories.partners
         query, slot = entries_of(partners, customer)
         self.candidate_of_product[candidates] = np.arange(len(candidates))
@@ -143,7 +144,7 @@ class IdSteps(Steps):
         )
         columns: StepColumns = {"reviews": self.review_columns(reviews), "towers": towers}
         if self.recipe.retrieval_weight > 0:
-            vectors = QueryVectors(customer, np.arange(len(reviews)))
+            vectors = QueryVectors(customer, np.arange(len(reviews)), shared=False)
             columns["retrieval"] = self.retrieval_columns(reviews, candidates, vectors)
         return columns
 
@@ -179,8 +180,9 @@ class HistorySteps(Steps):
                 fitted, customer, fitted.timeline_slot[reviews], known, RECENT_PRODUCTS[recipe.history]
             )
         if recipe.retrieval_weight > 0:
-            per_customer, per_review = (rows, row_of_review), (customer, np.arange(len(reviews)))
-            vectors = QueryVectors(*(per_customer if self.query_per_customer else per_review))
+            vectors = QueryVectors(customer, np.arange(len(reviews)), shared=False)
+            if self.query_per_customer:
+                vectors = QueryVectors(rows, row_of_review, shared=True)
             columns["retrieval"] = self.retrieval_columns(reviews, candidates, vectors)
         return columns
 

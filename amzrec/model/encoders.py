@@ -22,7 +22,7 @@ from amzrec.model.towers import HistoryTower, IdTower, tf
 class Encoded(NamedTuple):
     """The vectors of a step that the losses read; what stands for a review is made without that review."""
 
-    queries: Tensor  # [V, Dr] query vectors of retrieval; RetrievalColumns.vector_of_review says which a review reads
+    queries: Tensor  # [V, Dr] query vectors of retrieval; SharedQueries says which one a review reads, else V = B
     positives: Tensor  # [B, Dr] the product of each review
     candidates: Tensor  # [M, Dr] the products of the softmax, with all of their histories
     pairs: Pairs  # of B customers and products, for the rating

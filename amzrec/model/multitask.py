@@ -16,7 +16,7 @@ from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.keras2 import Tensor, import_tfrs
 from amzrec.model.losses import list_loss
 from amzrec.model.softmax import Logits, RetrievalBatch, softmax_loss
-from amzrec.model.sparse import multiply, take
+from amzrec.model.sparse import dots, multiply, take
 from amzrec.model.towers import tf, tf_keras
 
 tfrs: Any = import_tfrs()
@@ -49,7 +49,7 @@ class RatingTask:
     def loss(self, columns: StepColumns, encoded: Encoded) -> Tensor:
         """Return the mean loss of the reviews of the step that have stars, in model units; a scalar."""
         reviews: ReviewColumns = columns["reviews"]
-        predicted = self.head(encoded.pairs) + reviews.trend_without_self
+        predicted = tf.add_n([self.head(encoded.pairs), reviews.trend_without_self])
         if self.list_size > 1:
             shape = [-1, self.list_size]
             return list_loss(self.kind, tf.reshape(reviews.value, shape), tf.reshape(predicted, shape))
@@ -78,7 +78,8 @@ class RetrievalTask:
     def __init__(self, model: MultitaskModel, recipe: Recipe, fitted: FittedReviews) -> None:
         """Add the weights b and log T to `model`; they are learned unless the towers are of ids alone."""
         self.recipe, self.weight, self.scale = recipe, recipe.retrieval_weight, fitted.scale
-        size, learned = len(fitted.products), recipe.features != "ids"
+        self.learned = learned = recipe.features != "ids"
+        size = len(fitted.products)
         self.popularity = model.add_weight(name="popularity", shape=(size, 1), initializer="zeros", trainable=learned)
         start = tf_keras.initializers.Constant(np.log(recipe.temperature if learned else 1.0))
         self.log_temperature = model.add_weight(name="log_temperature", shape=(), initializer=start, trainable=learned)
@@ -97,15 +98,19 @@ class RetrievalTask:
         if self.recipe.retrieval_loss == "dot":
             return self.dot_loss(columns["reviews"], encoded)
         asked: RetrievalColumns = columns["retrieval"]
-        queries = encoded.queries / tf.exp(self.log_temperature)
-        bias = tf.squeeze(take(self.popularity, asked.rows), 1) + asked.bias
-        query_of_review = multiply(asked.vector_of_review, queries)
-        dot = tf.reduce_sum(query_of_review * encoded.positives, 1)
-        positive = dot + tf.gather(bias, asked.target) + asked.log_share_without_self
+        queries, bias = encoded.queries, asked.bias
+        if self.learned:
+            queries /= tf.exp(self.log_temperature)
+            bias += tf.squeeze(take(self.popularity, asked.rows), 1)
         prior = tf.gather(self.log_share, asked.rows, axis=1) if self.catalogue_share is None else self.catalogue_share
-        logits = Logits(tf.gather(queries, asked.vector_of_query), encoded.candidates, bias, prior, asked.period)
-        logit, weight = tf.gather(positive, asked.order), tf.gather(asked.weight, asked.order)
-        batch = RetrievalBatch(asked.positives, logit, weight, asked.hidden)
+        shared = asked.shared
+        dot = dots(multiply(shared.vector_of_review, queries) if shared else queries, encoded.positives)
+        logit, weight = tf.add_n([dot, tf.gather(bias, asked.target), asked.log_share_without_self]), asked.weight
+        if shared:
+            queries = tf.gather(queries, shared.vector_of_query)
+            logit, weight = tf.gather(logit, shared.order), tf.gather(weight, shared.order)
+        logits = Logits(queries, encoded.candidates, bias, prior, asked.period)
+        batch = RetrievalBatch(asked.positives, logit, weight, asked.hidden or None)
         return self.task(logits, batch, self.recipe.hard_negatives or None, self.recipe.precision == "bfloat16")
 
     def dot_loss(self, reviews: ReviewColumns, encoded: Encoded) -> Tensor:

@@ -161,8 +161,9 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
 
     def _fold(self) -> None:
         """Scale the trails to a decay of 1. A pass over all rows, but only once in some 1,600 steps at 0.97."""
+        decay = tf.exp(self._log_decay)
         for trail in self._trails:
-            trail.assign(trail * tf.exp(self._log_decay))
+            trail.assign(trail * decay)
         self._log_decay.assign(0.0)
 
     @contextlib.contextmanager

@@ -45,7 +45,7 @@ def softmax_loss(logits: Logits, batch: RetrievalBatch, hardest: int | None = No
     Bengio & Senécal 2003 (sampled softmax); Yi et al. 2019 (log q correction, eq. 3).
     """
     if logits.prior is not None and logits.prior.shape[0] == 1:
-        logits = logits._replace(bias=logits.bias + logits.prior[0], prior=None, period=None)
+        logits = logits._replace(bias=logits.bias + tf.squeeze(logits.prior, 0), prior=None, period=None)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def loss(query: Tensor, candidate: Tensor, bias: Tensor, positive: Tensor) -> tuple[Tensor, Callable[..., Any]]:
@@ -72,18 +72,21 @@ class Products:
     def columns(self, values: Tensor) -> list[Tensor]:
         """Split values [n] into columns [n, 1] that add up to them and lose little by rounding: one, or two of half."""
         first = tf.cast(self.rounded(values), tf.float32)
-        return [first[:, None], (values - first)[:, None]] if self.half else [values[:, None]]
+        parts = [first, values - first] if self.half else [values]
+        return [tf.expand_dims(part, 1) for part in parts]
 
 
 class Block(NamedTuple):
     """What one block of b queries reads."""
 
-    query: Tensor  # [b, D]
+    rows: Tensor  # [b, D + 2] queries, ones and −bound of each: times the columns they are logits less the bound
+    bound: Tensor  # [b]
     period: Tensor | None  # [b]
-    bound: Tensor  # [b] at least the highest logit
-    positives: slice  # e of the B
-    owner: Tensor  # [e] the query of each positive, 0 .. b
+    owner: Tensor  # [e] which of the queries each positive belongs to
+    logit: Tensor  # [e] of the positives
+    weight: Tensor  # [e]
     left_out: Tensor  # [n, 2] query and candidate of what is no negative
+    nothing: Tensor  # [n] NOTHING, which is added there
 
 
 class BlockedSoftmax:
@@ -107,92 +110,124 @@ class BlockedSoftmax:
     def __init__(self, logits: Logits, batch: RetrievalBatch, hardest: int | None, products: Products) -> None:
         self.logits, self.batch, self.hardest, self.products = logits, batch, hardest, products
         query, candidate, bias = logits.query, logits.candidate, logits.bias
-        self.queries, self.width = tf.shape(query)[0], tf.shape(candidate)[0]
-        self.rows = tf.maximum(LOGITS // self.width, 1)
-        self.blocks = (self.queries + self.rows - 1) // self.rows
         self.weight = tf.ones_like(batch.logit) if batch.weight is None else batch.weight
-        added = products.columns(bias)
-        one = tf.ones_like(added[0])
-        self.columns = products.rounded(tf.concat([candidate, *added, *[one] * len(added)], axis=1))  # [M, D + 2]
-        self.summed = products.rounded(tf.concat([candidate, one], axis=1))  # [M, D + 1]
+        self.width = tf.size(bias)
         # Cauchy-Schwarz; cheaper than the highest logit of each row, which is another pass
-        self.bound = tf.norm(query, axis=1) * tf.reduce_max(tf.norm(candidate, axis=1)) + tf.reduce_max(bias)
+        self.bound = length(query) * tf.reduce_max(length(candidate)) + tf.reduce_max(bias)
         if logits.prior is not None:
             self.bound += tf.gather(tf.reduce_max(logits.prior, axis=1), logits.period)
+        self.queries, self.size = (
+            tf.size(self.bound),
+            tf.maximum(LOGITS // self.width, 1),
+        )  # size: b of all blocks but the last
+        added, less = products.columns(bias), products.columns(-self.bound)
+        self.extra = len(added)  # columns that bias and bound take each
+        one, ones = tf.ones_like(added[0]), tf.ones_like(less[0])
+        self.rows = tf.concat([query, *[ones] * self.extra, *less], axis=1)  # [Q, D + 2]
+        self.columns = products.rounded(tf.concat([candidate, *added, *[one] * self.extra], axis=1))  # [M, D + 2]
+        self.summed = products.rounded(tf.concat([candidate, one], axis=1))  # [M, D + 1]
 
     def run(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
         """Return the loss, and what makes the gradients by query, candidate, bias and logit of the positives of it."""
+        blocks = (self.queries + self.size - 1) // self.size
         shapes: Any = ([None, None], [None])
-        arrays = [tf.TensorArray(tf.float32, size=self.blocks, infer_shape=False, element_shape=s) for s in shapes]
-        d_columns = tf.zeros([tf.shape(self.logits.candidate)[1] + 1, self.width])
+        arrays = [tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=s) for s in shapes]
+        d_columns = tf.zeros(tf.reverse(tf.shape(self.columns), [0]))  # [D + 2, M]
         _, total, d_query, d_columns, d_logit = tf.while_loop(
-            lambda number, *_: number < self.blocks,
+            lambda number, *_: number < blocks,
             self.add,
             (0, 0.0, arrays[0], d_columns, arrays[1]),
             parallel_iterations=1,
         )
-        scale = 1.0 / tf.reduce_sum(self.weight)
-        parts = (d_query.concat(), tf.transpose(d_columns[:-1]), d_columns[-1], d_logit.concat())
-        return total * scale, lambda upstream: tuple(part * (upstream * scale) for part in parts)
+        scale, bias = 1.0 / tf.reduce_sum(self.weight), -2 * self.extra
+        d_candidate = tf.transpose(d_columns[:bias], [1, 0])
+        parts = (d_query.concat(), d_candidate, d_columns[bias], d_logit.concat())
+
+        def gradients(upstream: Tensor) -> tuple[Tensor, ...]:
+            factor = upstream * scale
+            return tuple(part * factor for part in parts)
+
+        return total * scale, gradients
 
     def take(self, number: Tensor) -> Block:
-        """Cut a block out of what the batch asks."""
-        start, end = number * self.rows, tf.minimum((number + 1) * self.rows, self.queries)
-        positives, left_out = cut(self.batch.positives, start, end)
-        owner = left_out[:, 0]
+        """Cut block `number` out of what the batch asks."""
+        first = number * self.size
+        start, size = tf.expand_dims(first, 0), tf.expand_dims(tf.minimum(self.size, self.queries - first), 0)
+        mine, owner, left_out = part(self.batch.positives, start, size)
+        nothing = tf.fill(tf.shape(owner), NOTHING)
         if self.batch.hidden is not None:
-            left_out = tf.concat([left_out, cut(self.batch.hidden, start, end)[1]], 0)
-        period = None if self.logits.period is None else self.logits.period[start:end]
-        return Block(self.logits.query[start:end], period, self.bound[start:end], positives, owner, left_out)
+            _, hidden_from, hidden = part(self.batch.hidden, start, size)
+            left_out = tf.concat([left_out, hidden], 0)
+            nothing = tf.concat([nothing, tf.fill(tf.shape(hidden_from), NOTHING)], 0)
+        return Block(
+            tf.slice(self.rows, tf.concat([start, [0]], 0), tf.concat([size, [-1]], 0)),
+            tf.slice(self.bound, start, size),
+            None if self.logits.period is None else tf.slice(self.logits.period, start, size),
+            owner,
+            tf.slice(self.batch.logit, *mine),
+            tf.slice(self.weight, *mine),
+            left_out,
+            nothing,
+        )
 
     def add(
         self, number: Tensor, total: Tensor, d_query: Tensor, d_columns: Tensor, d_logit: Tensor
     ) -> tuple[Tensor, ...]:
         """Add the loss and the gradients of one block to those of the blocks before it."""
         block = self.take(number)
-        share, sums, mass, peak = self.shares(block, block.bound)  # mass: 0 where no candidate is left
+        share, sums, mass = self.shares(block, block.rows)  # mass: 0 where no candidate is left
         share, sums, mass, peak = tf.cond(
-            tf.reduce_min(mass) > TINY,
-            lambda: (share, sums, mass, peak),
-            lambda: self.shares(block, tf.reduce_max(self.negatives(block, tf.zeros_like(peak)), axis=1)),
+            tf.reduce_min(mass) > TINY, lambda: (share, sums, mass, block.bound), lambda: self.again(block)
         )
-        excess = tf.gather(tf.math.log(mass) + peak, block.owner) - self.batch.logit[block.positives]
-        weight = self.weight[block.positives]
-        missed = weight * tf.sigmoid(excess)
-        pull = tf.math.divide_no_nan(tf.math.segment_sum(missed, block.owner), mass)[:, None]
-        rows = tf.concat([block.query, tf.ones_like(pull)], axis=1)
+        excess = tf.gather(tf.math.log(mass) + peak, block.owner) - block.logit
+        missed = block.weight * tf.sigmoid(excess)
+        pull = tf.expand_dims(tf.math.divide_no_nan(tf.math.segment_sum(missed, block.owner), mass), 1)
         return (
             number + 1,
-            total + tf.reduce_sum(weight * tf.nn.softplus(excess)),
+            total + tf.reduce_sum(block.weight * tf.nn.softplus(excess)),
             d_query.write(number, sums[:, :-1] * pull),
-            d_columns + self.products.of(rows * pull, share, transpose_a=True),  # [D + 1, M]
+            d_columns + self.products.of(block.rows * pull, share, transpose_a=True),
             d_logit.write(number, -missed),
         )
 
-    def shares(self, block: Block, peak: Tensor) -> tuple[Tensor, ...]:
-        """Exponentials [b, M] of the negatives less `peak` [b], their sums [b, D + 1] and mass [b], and the peak."""
-        share = tf.exp(self.negatives(block, peak))
+    def again(self, block: Block) -> tuple[Tensor, ...]:
+        """The shares of a block less the highest logit of each row, and that logit [b]."""
+        peak = block.bound + tf.reduce_max(self.negatives(block, block.rows), axis=1)
+        rows = tf.concat([block.rows[:, : -self.extra], *self.products.columns(-peak)], axis=1)
+        return *self.shares(block, rows), peak
+
+    def shares(self, block: Block, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Exponentials [b, M] of the negatives, their sums [b, D + 1] over the candidates, and their mass [b]."""
+        share = tf.exp(self.negatives(block, rows))
         rounded = self.products.rounded(share)
         sums = self.products.of(rounded, self.summed)
-        return rounded, sums, tf.reduce_sum(share, axis=1) if self.products.half else sums[:, -1], peak
+        return rounded, sums, tf.reduce_sum(share, axis=1) if self.products.half else sums[:, -1]
 
-    def negatives(self, block: Block, peak: Tensor) -> Tensor:
-        """Logits [b, M] less `peak` [b]; NOTHING for what is no negative."""
-        less = self.products.columns(-peak)
-        rows = tf.concat([block.query, *[tf.ones_like(less[0])] * len(less), *less], axis=1)  # [b, D + 2]
+    def negatives(self, block: Block, rows: Tensor) -> Tensor:
+        """Logits [b, M] as `rows` [b, D + 2] make them; NOTHING for what is no negative."""
         logits = self.products.of(rows, self.columns, transpose_b=True)
         if self.logits.prior is not None:
             logits += tf.gather(self.logits.prior, block.period)
         # in place, unlike tf.tensor_scatter_nd_update, which copies the block first: a sixth of the loss
-        nothing = tf.fill([tf.shape(block.left_out)[0]], NOTHING)
-        logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.left_out, updates=nothing)
+        logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.left_out, updates=block.nothing)
         if self.hardest is not None:
             least = tf.math.top_k(logits, tf.minimum(self.hardest, self.width)).values[:, -1:]
             logits = tf.where(logits >= least, logits, NOTHING)
         return logits
 
 
-def cut(listed: PerQuery, start: Tensor, end: Tensor) -> tuple[slice, Tensor]:
-    """The slice of what is listed for queries start .. end, and query (from 0) and candidate of each, [e, 2]."""
-    mine = slice(listed.splits[start], listed.splits[end])
-    return mine, tf.stack([listed.query[mine] - tf.cast(start, tf.int64), listed.candidate[mine]], axis=1)
+def part(listed: PerQuery, start: Tensor, size: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+    """Cut what is listed for queries start .. start + size, e in all, out of what is listed for all.
+
+    Returns begin and size of the cut, the queries [e] counted from `start`, and query and candidate of each, [e, 2].
+    Begins and sizes are vectors of one number, which is what tf.slice takes.
+    """
+    begin = tf.slice(listed.splits, start, [1])
+    mine = begin, tf.slice(listed.splits, start + size, [1]) - begin
+    query = tf.slice(listed.query, *mine) - tf.cast(start, tf.int64)
+    return mine, query, tf.stack([query, tf.slice(listed.candidate, *mine)], axis=1)
+
+
+def length(vectors: Tensor) -> Tensor:
+    """The length [n] of vectors [n, D]."""
+    return tf.sqrt(tf.reduce_sum(tf.square(vectors), axis=1))
