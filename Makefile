@@ -47,7 +47,7 @@ pictures: $(VENV)/ready  # those of the README
 
 bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
 	@test -n "$(DATA)" || { echo "make bench DATA=FOLDER: a folder with ml-100k, ml-1m and amazon_us_reviews"; exit 1; }
-	$(BIN)/python scripts/bench_quality.py $(DATA) --out benchmarks/quality.md
+	$(BIN)/python scripts/bench/quality.py $(DATA) --out benchmarks/quality.md
 
 pins: $(VENV)/ready
 	(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/ @ .*//') > constraints.new

@@ -1,7 +1,7 @@
 """How fast prepare is and how much memory it takes, beside pandas and the reference's tf.data route, as ratios.
 
-    python scripts/bench_prepare.py --rows 1000000,5000000 --out benchmarks/prepare.md
-    python scripts/bench_prepare.py --rows 50000000 --layouts tsv --systems prepare --rounds 1
+    python scripts/bench/prepare.py --rows 1000000,5000000 --out benchmarks/prepare.md
+    python scripts/bench/prepare.py --rows 50000000 --layouts tsv --systems prepare --rounds 1
 
 Generated files, seeded: the 15-column TSV of amazon_us_reviews (433 bytes a row, as the real one) and the JSON lines of
 2023; per row 0.33 customers and 0.1 products, few of which have many; 1 % exact duplicates, 1 % repeats. Systems,
@@ -291,7 +291,8 @@ def measured(system: str, file: Path, folder: Path) -> dict[str, Any]:
     watching.join()
     if status:
         raise SystemExit(f"{system} failed: {process.stderr.read().decode()[-2000:]}")
-    return json.loads(said.splitlines()[-1]) | {"memory": usage.ru_maxrss * 1024, "disk": max(most[0], size(folder))}
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return found | {"memory": usage.ru_maxrss * 1024, "disk": max(most[0], size(folder))}
 
 
 def size(folder: Path) -> int:

@@ -1,8 +1,8 @@
 """The model of the multi-task example of keras-rs on JAX, one step for each line on standard input.
 
-    KERAS_BACKEND=jax python scripts/bench_keras_rs.py data.npz
+    KERAS_BACKEND=jax python scripts/bench/keras_rs.py data.npz
 
-Needs an environment with keras-rs and jax[cpu]; started by bench_train.py --keras-rs PYTHON. data.npz has customer,
+Needs an environment with keras-rs and jax[cpu]; started by training.py --keras-rs PYTHON. data.npz has customer,
 product, stars of one batch and the two sizes.
 Embeddings 32 wide, a head of 256-128-1 on both, softmax over the batch's products with one-hot labels (summed), mean
 squared error, Adagrad(0.1), compiled: https://keras.io/keras_rs/examples/multi_task. keras-rs itself adds only the
