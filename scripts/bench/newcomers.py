@@ -13,7 +13,7 @@ import pyarrow.compute
 import pyarrow.csv
 
 import amzrec
-from amzrec.answers.recommender import Recommender
+from amzrec.answers.recommender import Query, Recommender
 from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.run import Run, open_run
 from trained import Figures, Job, short, trained
@@ -100,23 +100,23 @@ def hidden(data: Path, folder: Path) -> Figures:
     return {"systems": found}
 
 
-def known_query(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Any:
+def known_query(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Query:
     """As the model knows the customer."""
-    return recommender.query(recommender.customer(customer)).retrieval
+    return recommender.query(recommender.customer(customer))
 
 
-def folded_in(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Any:
+def folded_in(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Query:
     """From the reviews that are shown alone."""
-    return recommender.fold_in(0, liked, stars).retrieval
+    return recommender.fold_in(0, liked, stars)
 
 
-def nobody(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Any:
+def nobody(recommender: Recommender, customer: str, liked: Any, stars: Any) -> Query:
     """As an unknown customer."""
-    return recommender.query(0).retrieval
+    return recommender.query(0)
 
 
-def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, query: Callable[..., Any]) -> float:
-    """Mean recall@10 of the asked products, the shown ones left out, for the vector that `query` makes of these."""
+def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, query: Callable[..., Query]) -> float:
+    """Mean recall@10 of the asked products, the shown ones left out, for what `query` makes of these."""
 
     def rows(reviews: Any, customer: int) -> tuple[Any, Any]:
         mine = reviews.filter(pa.compute.equal(reviews["customer"], customer))
@@ -131,7 +131,7 @@ def hidden_recall(recommender: Recommender, group: Any, shown: Any, asked: Any, 
             continue
         known = liked > 0
         asking = query(recommender, str(customer), liked[known], stars[known])
-        top, _ = recommender.retrieve(asking[None], 10, [liked[known]])
+        top, _ = recommender.retrieve(asking.retrieval[None], 10, [liked[known]], [asking.history])
         recalls.append(np.isin(top[0], wanted[wanted > 0]).sum() / len(wanted))
     return float(np.mean(recalls))
 
@@ -167,7 +167,8 @@ def pairs(source: str) -> Job:
             shown = mine[c][rng.integers(len(mine[c]))]
             if shown not in near:
                 one = np.array([shown], np.int32)
-                liked, _ = recommender.retrieve(recommender.fold_in(0, one).retrieval[None], 10, [one])
+                asking = recommender.fold_in(0, one)
+                liked, _ = recommender.retrieve(asking.retrieval[None], 10, [one], [asking.history])
                 near[shown] = recommender.similar(shown, 10)[0].tolist(), liked[0].tolist()
             hits["amzrec similar"] += p in near[shown][0]
             hits["amzrec recommend --liked"] += p in near[shown][1]
