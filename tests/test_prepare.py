@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
-from amzrec.errors import AmzrecError
+from amzrec.errors import SILENT, AmzrecError
 from amzrec.reviews import titles
 from amzrec.reviews.cache import dataset_of
 from amzrec.reviews.engines import duckdb
+from amzrec.reviews.preparation import Preparation
 from amzrec.reviews.sources import blocks
 from amzrec.store.dataset import NO_TIME, Dataset, Scale, is_dataset, open_dataset
 from conftest import ROOT
@@ -35,6 +36,18 @@ def prepared(folder: Path, text: str | bytes, **settings: Any) -> Dataset:
     file = folder / "reviews.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return prepare(file, folder / "out", PrepareConfig(**settings), overwrite=True)
+
+
+def read(folder: Path, text: bytes, **settings: Any) -> Preparation:
+    """The first stage alone: the counts, and rejects.parquet in its folder."""
+    file = folder / "reviews.csv"
+    file.write_bytes(text)
+    (folder / "out").mkdir()
+    work = Preparation(str(file), PrepareConfig(**settings), folder / "out", SILENT)
+    with work.engine.working("reviews.csv", folder):
+        work.open_sources()
+        work.read()
+    return work
 
 
 def reviews_of(dataset: Dataset) -> set[tuple[str, str, float, int]]:
@@ -170,7 +183,7 @@ dirty = st.lists(st.lists(field, min_size=0, max_size=6).map(b"\t".join), min_si
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [None, 64, 1 << 20])
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=dirty, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans())
 def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int | None, lines: list[bytes], end: bytes, last: bool
@@ -196,11 +209,11 @@ def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
         elif fields[3] not in (b"4", b"5"):
             expected.append((number, "stars are no number"))
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
-        dataset = prepared(Path(folder), end.join(lines) + (end if last else b""), max_rejects=1, **ALL_TRAIN)
-        found = pq.read_table(dataset.path / "rejects.parquet").to_pylist()
+        work = read(Path(folder), end.join(lines) + (end if last else b""), max_rejects=1)
+        found = pq.read_table(work.folder / "rejects.parquet").to_pylist()
         assert [(r["line"], r["reason"]) for r in found] == expected
-        assert sum(dataset.info.counts.rejected.values()) == len(expected)
-        assert dataset.info.counts.read == sum(bool(line) for line in lines[1:])
+        assert sum(work.counts["rejected"].values()) == len(expected)
+        assert work.counts["read"] == sum(bool(line) for line in lines[1:])
 
 
 def test_json_lines_that_are_none_are_refused_with_their_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Expressions as Spark SQL that means what DuckDB's means: text as numbers and times, splits, blanks."""
+"""Ibis expressions as Spark SQL that means what DuckDB's means: text as numbers and times, splits, blanks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ BLANKS = (9, 10, 11, 12, 13)  # Spark reads \v and \f in a literal as the letter
 
 
 class SparkSQL(PySparkCompiler):  # type: ignore[misc]
-    """Ibis' compiler for Spark, where Spark's functions differ from those of other engines."""
+    """Ibis' compiler for Spark; it differs from Ibis' own where Spark's functions do not do what DuckDB's do."""
 
     __slots__ = ()
 
     def visit_TryCast(self, op: Any, *, arg: Any, to: Any) -> Any:
-        """Text is a number or a time in the same forms as on DuckDB; halves of decimals round as there."""
+        """Take text for a number or a time in those forms that DuckDB takes; round halves of decimals as it does."""
 
         def cast(value: Any, type: Any) -> Any:
             return sge.TryCast(this=value, to=self.type_mapper.from_ibis(type), safe=True)
 
-        given = op.arg.dtype
-        if given.is_floating() and to.is_integer():
+        dtype = op.arg.dtype
+        if dtype.is_floating() and to.is_integer():
             return cast(self.f.rint(arg), to)
-        if not given.is_string():
+        if not dtype.is_string():
             return cast(arg, to)
         if to.is_timestamp():
             date = self.f.regexp_replace(arg, DATE, "$1-$3-$4")
@@ -44,7 +44,7 @@ class SparkSQL(PySparkCompiler):  # type: ignore[misc]
         return cast(arg, to)
 
     def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:
-        """Large whole numbers that a file keeps as floats are ids: 10000000.0, not 1.0E7."""
+        """Write large whole numbers that a file keeps as floats without exponent: they are ids, 10000000.0, not 1.0E7."""
         text = self.cast(arg, to)
         if not (op.arg.dtype.is_floating() and to.is_string()):
             return text
@@ -53,17 +53,17 @@ class SparkSQL(PySparkCompiler):  # type: ignore[misc]
         return self.if_(plain, self.f.concat(self.cast(whole, to), ".0"), text)
 
     def visit_IsInf(self, op: Any, *, arg: Any) -> Any:
-        """Ibis 12 compares with infinity when it compiles, which is never true."""
+        """Compare with both infinities in SQL: Ibis 12 compares when it compiles, which is never true."""
         return sge.or_(arg.eq(self.POS_INF), arg.eq(self.NEG_INF))
 
     def visit_StringSplit(self, op: Any, *, arg: Any, delimiter: Any) -> Any:
-        """The delimiter is text, not a pattern."""
+        """Split at the delimiter as text, not as a pattern."""
         return self.f.split(arg, sge.convert(re.escape(op.delimiter.value)))
 
     def visit_Strip(self, op: Any, *, arg: Any) -> Any:
-        """Without white space on both sides."""
+        """Cut off the white space on both sides, of every kind that DuckDB cuts off."""
         return self.f.anon.btrim(arg, self.f.concat(" ", *(self.f.anon.char(code) for code in BLANKS)))
 
     def visit_RegexReplace(self, op: Any, *, arg: Any, pattern: Any, replacement: Any) -> Any:
-        """Groups are written $1 in Java."""
+        """Write the groups of a replacement as Java does: $1."""
         return self.f.regexp_replace(arg, pattern, sge.convert(re.sub(r"\\(\d)", r"$\1", op.replacement.value)))
