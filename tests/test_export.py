@@ -324,10 +324,14 @@ def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_ne
     random_run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "letters").write_text("dear")
+    for overwrite in (False, True):
+        with pytest.raises(AmzrecError, match="not an export folder"):
+            export(random_run, tmp_path, overwrite=overwrite)
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    (earlier / "export.json").write_text('{"run": "runs/joint", "products": 3}')
     with pytest.raises(AmzrecError, match="--overwrite"):
-        export(random_run, tmp_path)
-    with pytest.raises(AmzrecError, match="not an earlier export"):
-        export(random_run, tmp_path, overwrite=True)
+        export(random_run, earlier)
     assert (tmp_path / "letters").read_text() == "dear"
 
 
@@ -347,7 +351,7 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(random_run: Run, tmp_pat
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        with pytest.raises(AmzrecError, match="cannot write export folder"):
+        with pytest.raises(AmzrecError, match="cannot write the export folder"):
             export(random_run, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -356,7 +360,7 @@ def test_a_full_disk_leaves_nothing_and_says_what_to_do(random_run: Run, tmp_pat
 
 def test_a_file_where_the_folder_should_be_is_one_clear_error(random_run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(AmzrecError, match="cannot write export folder"):
+    with pytest.raises(AmzrecError, match="cannot write the export folder"):
         export(random_run, tmp_path / "file" / "out")
 
 

@@ -14,7 +14,7 @@ from amzrec.answers.recommender import Recommender
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError, Silent
 from amzrec.store.dataset import Dataset, Reviews, open_dataset
-from amzrec.store.run import Run
+from amzrec.store.run import Run, RunInfo
 
 SMALL = TrainConfig(
     dim=12, epochs=20, patience=20, head=(8,), learning_rate=0.05, average=0.5, l2=0.01, l2_history=0.01, mask=0.0
@@ -141,6 +141,7 @@ def test_reviews_without_stars_train_retrieval_only(board: Dataset, tmp_path: Pa
 
 def test_a_run_that_exists_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
+    RunInfo(finished=1.0).write(tmp_path / "there" / "run.json")
     with pytest.raises(AmzrecError, match="--overwrite"):
         amzrec.train("no such file", tmp_path / "there", TINY)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from amzrec.commands.evaluate import evaluate, write_json
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.errors import SILENT, Progress
 from amzrec.evaluation import metrics
 from amzrec.reviews.cache import dataset_of
 from amzrec.store.dataset import Dataset
 from amzrec.store.folders import whole_file
+from amzrec.store.ownership import RUN_FOLDER, check_file, check_folder, is_comparison, is_picture
 from amzrec.store.run import RUNS
 
 MODELS = {"rating": (1.0, 0.0), "retrieval": (0.0, 1.0), "joint": (1.0, 1.0)}  # (rating, retrieval) weights; joint last
@@ -35,12 +37,16 @@ def compare(
     "runs", "picture"}, each part as in metrics.json; the picture leaves out what was not trained. Runs that are in
     the way are refused before anything is trained, unless `overwrite`.
     """
-    from amzrec.commands.train import train
+    from amzrec.commands.train import sources_of, train
 
     root, config = Path(root), config or TrainConfig()
-    in_the_way = [str(root / name) for name in MODELS if (root / name).exists()]
-    if in_the_way and not overwrite:
-        raise AmzrecError(f"{in_the_way[0]} exists already: choose another folder, or add --overwrite to replace it")
+    for name in MODELS:
+        check_folder(
+            root / name, dataclasses.replace(RUN_FOLDER, flag="--root"), overwrite, sources_of(source, prepare)
+        )
+    check_file(root / COMPARISON, "the comparison", is_comparison)
+    if not (root / COMPARISON).exists():
+        check_file(root / PICTURE, "the picture", is_picture)
     dataset = dataset_of(source, prepare, progress=progress)
     measured, runs = dict[str, Any](), dict[str, str]()
     for name, weights in MODELS.items():

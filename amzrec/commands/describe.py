@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amzrec.config import PrepareConfig
-from amzrec.errors import SILENT, Progress
+from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.evaluation.baselines import DatedBaseline, PopularityBaseline, all_baselines, popularity
 from amzrec.evaluation.judge import groups_of, judge
 from amzrec.evaluation.testset import line_up_test
@@ -17,6 +17,7 @@ from amzrec.reviews.cache import dataset_of
 from amzrec.store.dataset import NO_TIME, PARTS, Dataset, Reviews
 from amzrec.store.documents import plain
 from amzrec.store.folders import whole_file
+from amzrec.store.ownership import check_file, is_picture
 
 ROWS = ("read", "rejected", "duplicates", "repeats", "filtered", "kept", *PARTS)
 DISTINCT = 20  # most values of the stars that are shown one by one
@@ -41,6 +42,10 @@ def describe(
     "cold" and "baselines" speak of the test rows, as metrics.json does, with train + valid as what is known. What the
     data does not have is None. Raises AmzrecError as `prepare` does, and where the picture cannot be written.
     """
+    if out is not None:
+        if Path(out).suffix.lower() != ".png":
+            raise AmzrecError(f"--out {out} names no picture: let it end in .png")
+        check_file(Path(out), "the picture", is_picture)
     dataset = dataset_of(source, config, progress=progress)
     parts = {name: getattr(dataset, name) for name in PARTS}
     reviews = Reviews.concat(list(parts.values()))

@@ -12,10 +12,11 @@ from amzrec.answers.recommender import Recommender
 from amzrec.answers.scann import BRUTE_UNTIL, ScannIndex, without_scann
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.store.folders import whole_folder
+from amzrec.store.ownership import EXPORT_FOLDER
 from amzrec.store.run import Run, open_run
 from amzrec.store.vectors import Vectors, read_vectors
 
-FACTS = "export.json"
+FACTS = EXPORT_FOLDER.marker
 
 
 def export(
@@ -36,14 +37,10 @@ def export(
         raise AmzrecError(
             f"run {run.path} has no products to recommend, so there is nothing to export: train on reviews"
         )
-    if overwrite and out.exists() and not (out / FACTS).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise AmzrecError(
-            f"{out} is not an earlier export (it has no {FACTS}), so it is not replaced: choose another --out"
-        )
     from amzrec.exports.check import check_export
     from amzrec.exports.readme import README
 
-    with whole_folder(out, overwrite, "export folder") as partial:
+    with whole_folder(out, EXPORT_FOLDER, overwrite, [run.path]) as partial:
         kind = save(vectors, partial, progress)
         progress.step("export", 2, 3, "checking in a clean process")
         checked = check_export(partial, vectors, kind is not None)

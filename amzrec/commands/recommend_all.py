@@ -19,6 +19,7 @@ from amzrec.commands.recommend import DEPTH, asked_of
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.parallel import ahead
 from amzrec.store.folders import whole_file
+from amzrec.store.ownership import check_file, is_recommendations
 from amzrec.store.run import Run
 
 FORMATS = (".parquet", ".csv", ".jsonl")
@@ -44,8 +45,7 @@ def recommend_all(
     out = Path(out)
     if out.suffix not in FORMATS:
         raise AmzrecError(f"--out {out} ends in {out.suffix or 'nothing'}; allowed: {', '.join(FORMATS)}")
-    if out.exists() and not overwrite:
-        raise AmzrecError(f"{out} exists already: choose another name, or add --overwrite to replace it")
+    check_file(out, "the recommendations", is_recommendations, overwrite)
     model = asked_of(run, k, only, sort)
     with whole_file(out, "the recommendations") as partial:
         out.parent.mkdir(parents=True, exist_ok=True)

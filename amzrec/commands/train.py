@@ -12,7 +12,8 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.cache import dataset_of
 from amzrec.store.dataset import Dataset
 from amzrec.store.folders import alone, cannot_write, replace_folder
-from amzrec.store.run import RUN, RUNS, Run, open_run
+from amzrec.store.ownership import RUN_FOLDER, check_folder
+from amzrec.store.run import RUNS, Run, open_run
 from amzrec.training.session import STATE, Session, tidy
 
 
@@ -37,14 +38,7 @@ def train(
     """
     config = config or TrainConfig()
     folder = Path(run) if run is not None else free_name(config, resume)
-    if folder.exists() and not overwrite:
-        raise AmzrecError(
-            f"the run folder {folder} exists already: choose another --run, or add --overwrite to replace it"
-        )
-    if folder.exists() and not (folder / RUN).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise AmzrecError(
-            f"{folder} is not a run folder (it has no {RUN}), so it is not replaced: choose another --run"
-        )
+    check_folder(folder, RUN_FOLDER, overwrite, sources_of(source, prepare))
     dataset = dataset_of(source, prepare, progress=progress)
     recipe = recipe_for(dataset, config)
     work = folder.parent / f".{folder.name}.training"
@@ -57,6 +51,7 @@ def train(
                 from amzrec.training import phases
 
                 phases.run(session)
+                check_folder(folder, RUN_FOLDER, overwrite, sources_of(source, prepare))  # what came there meanwhile
                 replace_folder(work, folder)
                 tidy(folder)
             finally:
@@ -66,6 +61,12 @@ def train(
         kept = "what was reached is kept: go on with --resume" if (work / STATE).exists() else "nothing was left there"
         raise cannot_write("the run folder", folder, error, kept) from error
     return open_run(folder)
+
+
+def sources_of(source: str | Path | Dataset | None, prepare: PrepareConfig | None) -> list[str | Path | None]:
+    """List the files and folders that a training reads."""
+    path = source.path if isinstance(source, Dataset) else source
+    return [path, *([prepare.test_source, prepare.titles] if prepare else [])]
 
 
 def free_name(config: TrainConfig, resume: bool) -> Path:

@@ -39,7 +39,7 @@ def draw_dataset(document: Counted, file: Path) -> None:
             f"unknown customer, {100 * unknown['product']:.0f} % of an unknown product"
         )
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=pictures.INK)
-    figure.savefig(file, dpi=pictures.DPI, format="png")
+    pictures.save(figure, file)
 
 
 def draw_spread(axis: Axis, counted: Counted, who: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from amzrec.arrays import Array
+from amzrec.store.ownership import SOFTWARE
 from amzrec.store.run import HISTORY
 
 INK, QUIET, GRID = "#222222", "#777777", "#dddddd"
@@ -35,6 +36,11 @@ def canvas(columns: int, width: float, height: float, rows: int = 1) -> tuple[Ax
         axis.tick_params(colors=QUIET, labelcolor=INK)
         axis.set_axisbelow(True)
     return figure, list(axes)
+
+
+def save(figure: Any, file: Path) -> None:
+    """Write a figure as PNG, with the mark by which amzrec knows its own pictures."""
+    figure.savefig(file, dpi=DPI, format="png", metadata={"Software": SOFTWARE})
 
 
 def draw_history(run: Path, folder: Path) -> Path | None:
@@ -73,7 +79,7 @@ def draw_history(run: Path, folder: Path) -> Path | None:
         axis.set_xlabel("epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(axis="y", color=GRID)
-    figure.savefig(folder / "training.png", dpi=DPI)
+    save(figure, folder / "training.png")
     return folder / "training.png"
 
 
@@ -111,7 +117,7 @@ def draw_coverage(counts: Array, tested: Array, tops: dict[str, Array], folder: 
     axis.grid(color=GRID)
     axis.legend(frameon=False, fontsize=9)
     axis.set_title("How much of the catalogue is recommended", loc="left", color=INK)
-    figure.savefig(folder / "coverage.png", dpi=DPI)
+    save(figure, folder / "coverage.png")
     return folder / "coverage.png"
 
 
@@ -141,7 +147,7 @@ def draw_comparison(document: dict[str, Any], file: Path) -> Path:
         x=0.01,
         ha="left",
     )
-    figure.savefig(file, dpi=DPI)
+    save(figure, file)
     return file
 
 

@@ -15,6 +15,7 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset
 from amzrec.store.folders import whole_folder
+from amzrec.store.ownership import DATASET_FOLDER
 
 # Settings that are in the key as fingerprints of files, or do not change the dataset
 NOT_IN_KEY = ("test_source", "titles", "spark_master")
@@ -86,7 +87,8 @@ def prepared(
     from amzrec.reviews.preparation import Preparation
 
     name = sources.name_of(source)
-    with whole_folder(out, overwrite, "the dataset folder") as folder:
+    read = (None if source is None else name, config.test_source, config.titles)
+    with whole_folder(out, DATASET_FOLDER, overwrite, read) as folder:
         Preparation(name, config, folder, progress).run()
     return open_dataset(out)
 

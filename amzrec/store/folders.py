@@ -7,10 +7,11 @@ import fcntl
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from amzrec.errors import AmzrecError
+from amzrec.store.ownership import Kind, check_folder
 
 NOTHING_LEFT = "nothing was left there"
 
@@ -49,23 +50,23 @@ def whole_file(file: Path, what: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path, overwrite: bool, what: str, remedy: str = "--overwrite") -> Iterator[Path]:
+def whole_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = ()) -> Iterator[Path]:
     """Give a temporary sibling of the folder `out` to write into; it becomes `out` at the end of the block.
 
-    Refuses an existing `out` unless `overwrite`. Any OSError becomes an AmzrecError (see `writing`), and what stood at
-    `out` before stays. What a process that was killed left beside `out` is removed first.
+    Replaces an `out` only as `check_folder` allows. Any OSError becomes an AmzrecError (see `writing`), and what stood
+    at `out` before stays. What a process that was killed left beside `out` is removed first.
     """
     out = Path(out)
     tidy(out)
-    if out.exists() and not overwrite:
-        raise AmzrecError(f"{what} {out} exists already: choose another place, or add {remedy} to replace it")
+    check_folder(out, kind, overwrite, sources := list(sources))
     partial = out.parent / f".{out.name}.{os.getpid()}.partial"
     try:
-        with writing(what, out):
+        with writing(f"the {kind.name}", out):
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             yield partial
+            check_folder(out, kind, overwrite, sources)  # what came there meanwhile
             replace_folder(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

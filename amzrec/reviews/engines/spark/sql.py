@@ -44,7 +44,7 @@ class SparkSQL(PySparkCompiler):  # type: ignore[misc]
         return cast(arg, to)
 
     def visit_Cast(self, op: Any, *, arg: Any, to: Any) -> Any:
-        """Write large whole numbers that a file keeps as floats without exponent: they are ids, 10000000.0, not 1.0E7."""
+        """Write large whole numbers that are floats in the file without exponent: ids are 10000000.0, not 1.0E7."""
         text = self.cast(arg, to)
         if not (op.arg.dtype.is_floating() and to.is_string()):
             return text

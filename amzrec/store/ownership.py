@@ -1,0 +1,163 @@
+"""What amzrec may replace: folders and files that it wrote itself, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fnmatch
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from amzrec.errors import AmzrecError
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of folder that amzrec writes."""
+
+    name: str
+    marker: str  # the JSON file that tells that amzrec wrote the folder …
+    keys: frozenset[str]  # … and keys that it then has
+    files: tuple[str, ...]  # all that it writes there, as patterns of paths within the folder; * stands for / too
+    flag: str = "--out"  # which names the folder
+
+    def marks(self, folder: Path) -> bool:
+        """Tell whether this kind of folder stands there; a damaged marker counts, another document does not."""
+        file = folder / self.marker
+        if not file.is_file():
+            return False
+        try:
+            document = json.loads(file.read_bytes())
+        except (ValueError, OSError):
+            return True
+        return isinstance(document, dict) and self.keys <= set(document)
+
+
+DATASET_FOLDER = Kind(
+    "dataset folder", "dataset.json", frozenset({"source", "protocol", "counts"}),
+    ("dataset.json", *(f"{n}.parquet" for n in ("train", "valid", "test", "customers", "products", "rejects"))),
+)  # fmt: skip
+RUN_FOLDER = Kind(
+    "run folder", "run.json", frozenset({"finished"}),
+    ("run.json", "history.csv", "metrics*.json", "recipe.json", "vectors/*.npy", "vectors/vectors.json", "plots/*.png",
+     "checkpoints/*", "tensorboard/*"),
+    "--run",
+)  # fmt: skip
+EXPORT_FOLDER = Kind(
+    "export folder", "export.json", frozenset({"run", "products"}),
+    ("export.json", "README.md", "saved_model/*", "scann/*"),
+)  # fmt: skip
+
+
+def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = ()) -> None:
+    """Raise AmzrecError unless a folder of this kind may be written to `out`.
+
+    A folder that exists must be empty, or be replaced by `overwrite` and hold nothing but what amzrec wrote. Never
+    replaced are links, files, and folders that hold one of the `sources` or in which we stand.
+    """
+    elsewhere = f"choose another {kind.flag}"
+    if out.is_symlink():
+        raise AmzrecError(f"{out} is a link to {out.readlink()}, and amzrec replaces no links: {elsewhere}")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise AmzrecError(f"{out} is a file, which amzrec does not replace: {elsewhere}")
+    for source in local(sources):
+        if holds(out, source):
+            raise AmzrecError(f"{out} holds the source {source}, which amzrec does not replace: {elsewhere}")
+    for place, what in ((Path.cwd(), "working directory"), (Path.home(), "home folder")):
+        if holds(out, place):
+            raise AmzrecError(f"{out} holds your {what}, which amzrec does not replace: {elsewhere}")
+    if not any(out.iterdir()):
+        return
+    if not kind.marks(out):
+        raise AmzrecError(
+            f"{out} is not a {kind.name} (it has no {kind.marker} of amzrec), so it is not replaced: {elsewhere}"
+        )
+    if foreign := foreign_files(out, kind):
+        raise AmzrecError(
+            f"the {kind.name} {out} holds {foreign[0]}, which amzrec did not write, so it is not replaced: move "
+            f"{'it' if len(foreign) == 1 else f'that and {len(foreign) - 1:,} more'} away, or {elsewhere}"
+        )
+    if not overwrite:
+        raise AmzrecError(f"the {kind.name} {out} exists already: {elsewhere}, or add --overwrite to replace it")
+
+
+def foreign_files(folder: Path, kind: Kind) -> list[str]:
+    """List the files and links in a folder that are none of its kind, by their paths within it."""
+    paths = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_symlink() or file.is_file()]
+    return [path for path in paths if not any(fnmatch.fnmatch(path, pattern) for pattern in kind.files)]
+
+
+def local(sources: Iterable[str | Path | None]) -> list[Path]:
+    """Return those sources that stand on a disk; of a glob, the folder where it begins."""
+    paths = []
+    for source in sources:
+        if source is None or str(source) == "-" or ":" in str(source)[2:]:  # tfds:name, s3://bucket
+            continue
+        path = Path(source)
+        while any(character in path.name for character in "*?[") and not path.exists():
+            path = path.parent
+        paths.append(path)
+    return paths
+
+
+def holds(folder: Path, path: Path) -> bool:
+    """Tell whether a path is this folder or stands in it, links followed."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def check_file(file: Path, what: str, ours: Callable[[Path], bool], overwrite: bool = True) -> None:
+    """Raise AmzrecError unless `what` may be written to `file`: nothing stands there, or what `ours` knows as ours."""
+    if file.is_symlink():
+        raise AmzrecError(f"{file} is a link to {file.readlink()}, and amzrec replaces no links: name another file")
+    if file.is_dir():
+        raise AmzrecError(f"{file} is a folder: name a file in it for {what}")
+    if not file.exists():
+        return
+    if file.stat().st_size and not ours(file):
+        raise AmzrecError(
+            f"{file} exists, and amzrec did not write it, so {what} does not replace it: name another file"
+        )
+    if not overwrite:
+        raise AmzrecError(f"{file} exists already: choose another name, or add --overwrite to replace it")
+
+
+# --- files that amzrec wrote, known again by what is in them
+
+SOFTWARE = "amzrec"  # stands in the pictures and Parquet files that amzrec writes, under the key Software
+RECOMMENDATIONS = ("customer_id", "rank", "product_id", "title", "score", "stars")  # the last one where there are stars
+
+
+def is_picture(file: Path) -> bool:
+    """Tell whether this is a PNG that amzrec drew."""
+    with file.open("rb") as stream:
+        start = stream.read(4096)
+    return start.startswith(b"\x89PNG") and f"Software\0{SOFTWARE}".encode() in start
+
+
+def is_recommendations(file: Path) -> bool:
+    """Tell whether this is a file of `amzrec recommend --all`, by its columns."""
+    columns: list[str] = []
+    try:
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            columns = pq.read_schema(file).names
+        else:
+            with file.open(encoding="utf-8", newline="") as stream:
+                first = stream.readline()
+            columns = list(json.loads(first)) if file.suffix == ".jsonl" else next(csv.reader([first]), [])
+    except (ValueError, OSError):
+        return False
+    return {"customer_id", "rank", "product_id", "score"} <= set(columns) <= set(RECOMMENDATIONS)
+
+
+def is_comparison(file: Path) -> bool:
+    """Tell whether this is the JSON document of `amzrec compare`."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return False
+    return isinstance(document, dict) and {"models", "baselines", "differences", "runs"} <= set(document)

@@ -1,0 +1,149 @@
+"""amzrec replaces what it wrote itself, and nothing of anybody else, whatever --overwrite says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from amzrec.cli.app import app
+from amzrec.commands.describe import describe
+from amzrec.commands.prepare import prepare
+from amzrec.commands.recommend_all import recommend_all
+from amzrec.errors import AmzrecError
+from amzrec.store.dataset import open_dataset
+from amzrec.store.ownership import DATASET_FOLDER, RUN_FOLDER, check_folder, is_comparison
+from runs import parity_vectors, write_run
+
+REVIEWS = "user,item,rating\n" + "".join(f"u{i % 7},p{i % 5},{i % 5 + 1}\n" for i in range(60))
+
+
+@pytest.fixture
+def desk(checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home with reviews among other things, a folder of somebody else, a link to it; a run. We stand in home/work."""
+    home = tmp_path / "home"
+    for folder in ("work", "data", "thesis"):
+        (home / folder).mkdir(parents=True)
+    (home / "data" / "reviews.csv").write_text(REVIEWS)
+    (home / "data" / "notes.txt").write_text("do not lose")
+    (home / "thesis" / "thesis.tex").write_text("years of work")
+    (home / "letter.png").write_text("a letter")
+    (home / "table.parquet").write_text("a table")
+    (home / "link").symlink_to(home / "thesis")
+    board = open_dataset(checkerboard)
+    write_run(home / "run", board, parity_vectors(board))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home / "work")
+    return home
+
+
+def all_files(folder: Path) -> dict[str, bytes | str]:
+    """The content of every file, and where every link leads to."""
+    found: dict[str, bytes | str] = {}
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            found[str(path)] = os.readlink(path)
+        elif path.is_file():
+            found[str(path)] = path.read_bytes()
+    return found
+
+
+SOURCE = "{home}/data/reviews.csv"
+COMMANDS = {  # a command up to its output flag
+    "prepare": ["prepare", SOURCE, "--overwrite", "--out"],
+    "train": ["train", SOURCE, "--overwrite", "--run"],
+    "export": ["export", "{home}/run", "--overwrite", "--out"],
+    "recommend": ["recommend", "--all", "--run", "{home}/run", "--overwrite", "--out"],
+    "describe": ["describe", SOURCE, "--out"],
+}
+FOLDERS = ["{home}/data", "{home}", ".", "{home}/link", "{home}/thesis"]
+FILES = [SOURCE, "{home}/letter.png", "{home}/table.parquet"]
+
+
+@pytest.mark.parametrize("target", [*FOLDERS, *FILES])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_of_the_user_is_replaced_by_any_output(desk: Path, command: str, target: str) -> None:
+    before = all_files(desk)
+    words = [word.format(home=desk) for word in [*COMMANDS[command], target]]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.stderr.count("amzrec: error: ") == 1
+    assert "add --overwrite" not in done.stderr
+    assert all_files(desk) == before
+
+
+def test_compare_replaces_no_folder_and_no_picture_of_somebody_else(desk: Path) -> None:
+    (desk / "thesis" / "joint").mkdir()
+    (desk / "thesis" / "joint" / "chapter.tex").write_text("a chapter")
+    (desk / "data" / "comparison.png").write_text("a picture")
+    (desk / "work" / "comparison.json").write_text("{}")
+    before = all_files(desk)
+    for root in ("thesis", "data", "work"):
+        done = CliRunner().invoke(
+            app, ["compare", str(desk / "data" / "reviews.csv"), "--root", str(desk / root), "--overwrite"]
+        )
+        assert done.exit_code == 1, done.output
+        assert all_files(desk) == before
+
+
+def test_a_dataset_folder_is_replaced_only_when_that_is_asked_for(desk: Path) -> None:
+    out = desk / "work" / "mine"
+    out.mkdir()  # empty: nothing is lost
+    prepare(desk / "data" / "reviews.csv", out)
+    with pytest.raises(AmzrecError, match=r"exists already.*--overwrite"):
+        prepare(desk / "data" / "reviews.csv", out)
+    prepare(desk / "data" / "reviews.csv", out, overwrite=True)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(AmzrecError, match=r"holds notes.txt, which amzrec did not write"):
+        prepare(desk / "data" / "reviews.csv", out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_dataset_folder_is_not_replaced_by_what_is_read_from_it_or_while_we_stand_in_it(
+    desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = prepare(desk / "data" / "reviews.csv", desk / "mine").path
+    with pytest.raises(AmzrecError, match="holds the source"):
+        check_folder(out, DATASET_FOLDER, True, [out / "train.parquet"])
+    with pytest.raises(AmzrecError, match="holds the source"):
+        check_folder(out, DATASET_FOLDER, True, [f"{out}/*.parquet"])
+    monkeypatch.chdir(out)
+    with pytest.raises(AmzrecError, match="working directory"):
+        check_folder(out, DATASET_FOLDER, True)
+
+
+def test_a_marker_of_somebody_else_is_no_marker(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text(json.dumps({"title": "my data set"}))
+    (tmp_path / "train.parquet").write_text("my reviews")
+    with pytest.raises(AmzrecError, match="is not a dataset folder"):
+        check_folder(tmp_path, DATASET_FOLDER, True)
+    (tmp_path / "run.json").write_text("[1]")
+    with pytest.raises(AmzrecError, match="is not a run folder"):
+        check_folder(tmp_path, RUN_FOLDER, True)
+
+
+def test_own_pictures_and_recommendations_are_replaced(desk: Path) -> None:
+    for _ in range(2):
+        describe(desk / "data" / "reviews.csv", out=desk / "picture.png")
+    with pytest.raises(AmzrecError, match=r"let it end in .png"):
+        describe(desk / "data" / "reviews.csv", out=desk / "data" / "reviews.csv")
+    for suffix in ("csv", "parquet", "jsonl"):
+        out = desk / f"recs.{suffix}"
+        recommend_all(desk / "run", out)
+        with pytest.raises(AmzrecError, match=r"exists already.*--overwrite"):
+            recommend_all(desk / "run", out)
+        recommend_all(desk / "run", out, overwrite=True)
+        assert out.stat().st_size
+
+
+def test_a_comparison_is_known_by_its_keys(tmp_path: Path) -> None:
+    file = tmp_path / "comparison.json"
+    file.write_text(json.dumps({"models": {}, "baselines": {}, "differences": {}, "runs": {}}))
+    assert is_comparison(file)
+    for other in ("[]", "{", '{"models": 1}'):
+        file.write_text(other)
+        assert not is_comparison(file)
