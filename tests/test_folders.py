@@ -10,6 +10,9 @@ import pytest
 
 from amzrec.errors import AmzrecError
 from amzrec.store.folders import alone, tidy, whole_file, whole_folder, writing
+from amzrec.store.ownership import Kind
+
+IT = Kind("it", "it.json", frozenset(), ("it.json", "old", "new"))
 
 
 def full_disk() -> OSError:
@@ -64,7 +67,7 @@ def test_a_file_that_is_whole_takes_its_place_and_keeps_its_suffix(tmp_path: Pat
 
 def test_a_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
-    with whole_folder(out, False, "it") as partial:
+    with whole_folder(out, IT, False) as partial:
         (partial / "file").write_text("whole")
         assert not out.exists()
     assert names(out) == ["file"]
@@ -73,22 +76,24 @@ def test_a_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with whole_folder(out, False, "it") as partial:
+    with whole_folder(out, IT, False) as partial:
+        (partial / "it.json").write_text("{}")
         (partial / "old").touch()
 
     def write_half() -> None:
-        with whole_folder(out, True, "it") as partial:
+        with whole_folder(out, IT, True) as partial:
             (partial / "new").touch()
             raise full_disk()
 
     with pytest.raises(AmzrecError, match="nothing was left there"):
         write_half()
     assert names(tmp_path) == ["out"]
-    assert names(out) == ["old"]
+    assert names(out) == ["it.json", "old"]
 
 
 def test_a_folder_that_exists_is_refused_with_the_flag_that_replaces_it(tmp_path: Path) -> None:
-    with pytest.raises(AmzrecError, match=r"exists already.*--overwrite"), whole_folder(tmp_path, False, "it"):
+    (tmp_path / "it.json").write_text("{}")
+    with pytest.raises(AmzrecError, match=r"exists already.*--overwrite"), whole_folder(tmp_path, IT, False):
         pass
 
 
