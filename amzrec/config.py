@@ -44,6 +44,10 @@ class PrepareConfig(Config):
     """Table of reviews, where SOURCE is a database (postgresql://host/db, sqlite:///file.db, an SQLite file)."""
     query: Annotated[str | None, DATA] = None
     """Query that gives the reviews, where SOURCE is a database: "select user_id, product_id, stars from …"."""
+    encoding: Annotated[str | None, DATA] = None
+    """Encoding of text files, such as cp1252, latin-1 or utf-16; without it, it is found from the content."""
+    delimiter: Annotated[str | None, DATA] = None
+    """Character between the fields of text files, or blanks for runs of blanks; without it, it is found."""
     titles: Annotated[str | None, DATA] = None
     """File that gives products titles and features by their id, such as meta_Electronics.jsonl.gz."""
     product_key: Annotated[Literal["auto", "id", "title", "parent"], DATA] = "auto"

@@ -88,7 +88,7 @@ class EngineContract:
             '{"a": "x", "b": 5, "c": {"d": 1}}', " ", '{"a": "007", "b": 4.5}', "not json", '{"c": 1}', '{"a": "cut',
         ]  # fmt: skip
         file = write(tmp_path / "r.jsonl", "\n".join(lines))
-        table = engine.read_objects(file, ["a", "b"])
+        table = engine.read_objects(file, {"a": ("a",), "b": ("b",)})
         rows = engine.fetch(table).to_pylist()
         good = {(row["a"], float(row["b"])) for row in rows if row[BROKEN] is None}
         assert good == {("x", 5.0), ("007", 4.5)}

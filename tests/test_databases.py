@@ -147,7 +147,7 @@ def test_a_query_is_run_with_its_comments_and_semicolons(server: str, tmp_path: 
         ("", {"query": "select * from review"}, r'relation "review" does not exist.*Its tables: reviews'),
         ("", {"query": "selec 1"}, r"syntax error at or near"),
         ("", {"query": "delete from reviews returning *"}, r"the query failed"),
-        ("", {"query": "select user_id a, user_id a from reviews", "columns": "customer=a,product=a"}, "ambiguous"),
+        ("", {"query": "select user_id a, 1 a, 2 b from reviews", "columns": "customer=a,product=b"}, "ambiguous"),
         ("#sales.nobody", {}, "holds no rows|no reviews"),
         ("#sales.types", {"columns": "customer=doc,product=p"}, "column 'doc' of .* holds JSON"),
         ("#reviews", {"columns": "customer=user,product=product_id"}, "did you mean user_id"),

@@ -325,7 +325,7 @@ def test_a_folder_that_exists_is_refused_before_any_work_and_a_foreign_one_is_ne
 ) -> None:
     (tmp_path / "letters").write_text("dear")
     for overwrite in (False, True):
-        with pytest.raises(AmzrecError, match="not an export folder"):
+        with pytest.raises(AmzrecError, match="is no export folder"):
             export(random_run, tmp_path, overwrite=overwrite)
     earlier = tmp_path / "earlier"
     earlier.mkdir()

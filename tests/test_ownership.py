@@ -119,10 +119,10 @@ def test_a_dataset_folder_is_not_replaced_by_what_is_read_from_it_or_while_we_st
 def test_a_marker_of_somebody_else_is_no_marker(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(json.dumps({"title": "my data set"}))
     (tmp_path / "train.parquet").write_text("my reviews")
-    with pytest.raises(AmzrecError, match="is not a dataset folder"):
+    with pytest.raises(AmzrecError, match="is no dataset folder"):
         check_folder(tmp_path, DATASET_FOLDER, True)
     (tmp_path / "run.json").write_text("[1]")
-    with pytest.raises(AmzrecError, match="is not a run folder"):
+    with pytest.raises(AmzrecError, match="is no run folder"):
         check_folder(tmp_path, RUN_FOLDER, True)
 
 

@@ -24,6 +24,7 @@ from amzrec.reviews.cache import dataset_of
 from amzrec.reviews.engines import duckdb
 from amzrec.reviews.preparation import Preparation
 from amzrec.reviews.sources import blocks
+from amzrec.reviews.sources.origin import Origin
 from amzrec.store.dataset import NO_TIME, Dataset, Scale, is_dataset, open_dataset
 from conftest import ROOT
 
@@ -43,7 +44,7 @@ def read(folder: Path, text: bytes, **settings: Any) -> Preparation:
     file = folder / "reviews.csv"
     file.write_bytes(text)
     (folder / "out").mkdir()
-    work = Preparation(str(file), PrepareConfig(**settings), folder / "out", SILENT)
+    work = Preparation(Origin(str(file), (str(file),)), PrepareConfig(**settings), folder / "out", SILENT)
     with work.engine.working("reviews.csv", folder):
         work.open_sources()
         work.read()
@@ -157,7 +158,7 @@ def test_every_refused_line_stands_in_rejects_with_its_number_reason_and_text(tm
         b"u1,p2,4,11",
         b"",
     ]
-    dataset = prepared(tmp_path, b"\n".join(lines), max_rejects=1)
+    dataset = prepared(tmp_path, b"\n".join(lines), max_rejects=1, encoding="utf-8")
     found = pq.read_table(dataset.path / "rejects.parquet").to_pylist()
     assert [(r["line"], r["reason"]) for r in found] == [
         (4, "not the number of fields of the header"),
@@ -196,7 +197,7 @@ def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
     expected = []
     for number, line in enumerate(lines[1:], start=2):
         fields = line.split(b"\t")
-        if not line:
+        if not line.strip(b"\t"):  # nothing but delimiters
             continue
         if b"\xff" in line:
             expected.append((number, "not UTF-8"))
@@ -209,7 +210,7 @@ def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
         elif fields[3] not in (b"4", b"5"):
             expected.append((number, "stars are no number"))
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
-        work = read(Path(folder), end.join(lines) + (end if last else b""), max_rejects=1)
+        work = read(Path(folder), end.join(lines) + (end if last else b""), max_rejects=1, encoding="utf-8")
         found = pq.read_table(work.folder / "rejects.parquet").to_pylist()
         assert [(r["line"], r["reason"]) for r in found] == expected
         assert sum(work.counts["rejected"].values()) == len(expected)

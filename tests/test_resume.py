@@ -160,7 +160,7 @@ def test_a_file_where_the_run_should_go_is_one_clear_error(data: Dataset, tmp_pa
     (tmp_path / "file").write_text("mine")
     with pytest.raises(AmzrecError, match="cannot write the run folder"):
         train(data, tmp_path / "file" / "run", CONFIG)
-    with pytest.raises(AmzrecError, match="not a run folder"):
+    with pytest.raises(AmzrecError, match="is a file"):
         train(data, tmp_path / "file", CONFIG, overwrite=True)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -238,7 +238,7 @@ def test_an_interrupted_replacement_keeps_the_old_run(data: Dataset, tmp_path: P
 def test_a_folder_that_is_no_run_is_never_replaced(data: Dataset, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("cat")
-    with pytest.raises(AmzrecError, match="not a run folder"):
+    with pytest.raises(AmzrecError, match="no run folder"):
         train(data, tmp_path / "photos", CONFIG, overwrite=True)
     assert left(tmp_path / "photos") == ["cat.jpg"]
 

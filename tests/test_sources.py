@@ -20,6 +20,7 @@ from amzrec.reviews import checks, engines, sources
 from amzrec.reviews.engines.protocol import Engine, union
 from amzrec.reviews.relation import Source
 from amzrec.reviews.sources import catalogue, layouts, location
+from amzrec.reviews.sources.origin import origin_of
 
 US_REVIEWS = (
     "marketplace\tcustomer_id\treview_id\tproduct_id\tproduct_parent\tproduct_title\tproduct_category\tstar_rating\t"
@@ -301,8 +302,8 @@ def test_several_files_a_folder_and_a_glob_are_one_source(engine: Engine, tmp_pa
     for source in (folder, f"{folder}/*.csv"):
         _, rows = opened(engine, source)
         assert {brief(row)[:3] for row in rows} == {("u1", "p1", 4.0), ("u2", "p2", 3.0)}
-    write(folder / "c.csv", "name,colour\nx,red\n")
-    with pytest.raises(AmzrecError, match=r"c\.csv is not of the kind of .*a\.csv \(no column 'user'\)"):
+    write(folder / "c.csv", "user,item,stars\nx,red,3\n")
+    with pytest.raises(AmzrecError, match=r"c\.csv is not of the kind of .*a\.csv \(no column 'rating'\)"):
         opened(engine, folder)
     with pytest.raises(AmzrecError, match="no file matches"):
         opened(engine, f"{folder}/*.parquet")
@@ -311,7 +312,8 @@ def test_several_files_a_folder_and_a_glob_are_one_source(engine: Engine, tmp_pa
 def test_standard_input_is_a_source(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = io.TextIOWrapper(io.BytesIO(b"user,item,rating\nu1,p1,4\n"))
     monkeypatch.setattr(sys, "stdin", given)
-    source = sources.open_source(engine, "-", PrepareConfig(), tmp_path)
+    origin = origin_of("-", tmp_path, sources.sample_folder)
+    source = sources.open_source(engine, origin.names, PrepareConfig(), tmp_path)
     assert engine.fetch(source.parts[0].reviews).to_pylist()[0]["customer_id"] == "u1"
 
 

@@ -10,8 +10,7 @@ from amzrec.commands.evaluate import evaluate, write_json
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import SILENT, Progress
 from amzrec.evaluation import metrics
-from amzrec.reviews.cache import dataset_of
-from amzrec.store.dataset import Dataset
+from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.store.folders import whole_file
 from amzrec.store.ownership import RUN_FOLDER, check_file, check_folder, is_comparison, is_picture
 from amzrec.store.run import RUNS
@@ -22,7 +21,7 @@ PICTURE = "comparison.png"
 
 
 def compare(
-    source: str | Path | Dataset | None = None,
+    source: Any = None,
     config: TrainConfig | None = None,
     *,
     prepare: PrepareConfig | None = None,
@@ -37,7 +36,7 @@ def compare(
     "runs", "picture"}, each part as in metrics.json; the picture leaves out what was not trained. Runs that are in
     the way are refused before anything is trained, unless `overwrite`.
     """
-    from amzrec.commands.train import sources_of, train
+    from amzrec.commands.train import train
 
     root, config = Path(root), config or TrainConfig()
     for name in MODELS:

@@ -29,7 +29,7 @@ Figures = dict[str, Any]
 
 
 def describe(
-    source: str | Path | Dataset | None = None,
+    source: Any = None,
     config: PrepareConfig | None = None,
     *,
     out: Path | str | None = None,

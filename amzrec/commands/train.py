@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
-from amzrec.reviews.cache import dataset_of
+from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.store.dataset import Dataset
 from amzrec.store.folders import alone, cannot_write, replace_folder
 from amzrec.store.ownership import RUN_FOLDER, check_folder
@@ -18,7 +19,7 @@ from amzrec.training.session import STATE, Session, tidy
 
 
 def train(
-    source: str | Path | Dataset | None = None,
+    source: Any = None,
     run: Path | str | None = None,
     config: TrainConfig | None = None,
     *,
@@ -61,12 +62,6 @@ def train(
         kept = "what was reached is kept: go on with --resume" if (work / STATE).exists() else "nothing was left there"
         raise cannot_write("the run folder", folder, error, kept) from error
     return open_run(folder)
-
-
-def sources_of(source: str | Path | Dataset | None, prepare: PrepareConfig | None) -> list[str | Path | None]:
-    """List the files and folders that a training reads."""
-    path = source.path if isinstance(source, Dataset) else source
-    return [path, *([prepare.test_source, prepare.titles] if prepare else [])]
 
 
 def free_name(config: TrainConfig, resume: bool) -> Path:

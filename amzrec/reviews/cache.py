@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from amzrec import __version__
 from amzrec.config import PrepareConfig
@@ -15,22 +17,24 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset
 from amzrec.store.folders import whole_folder
-from amzrec.store.ownership import DATASET_FOLDER
+from amzrec.store.ownership import DATASET_FOLDER, check_folder
+
+if TYPE_CHECKING:
+    from amzrec.reviews.sources.origin import Origin
 
 # Settings that are in the key as fingerprints of files, or do not change the dataset
 NOT_IN_KEY = ("test_source", "titles", "spark_master")
 
 
-def dataset_of(
-    source: str | Path | Dataset | None, config: PrepareConfig | None = None, *, progress: Progress = SILENT
-) -> Dataset:
+def dataset_of(source: Any = None, config: PrepareConfig | None = None, *, progress: Progress = SILENT) -> Dataset:
     """Return the dataset itself, the dataset folder of that name, or the source prepared into the cache.
 
-    None is the embedded sample. Raises AmzrecError as `prepared` does, and for settings beside a dataset folder.
+    A source is what `amzrec prepare` takes; None is the embedded sample. Raises AmzrecError as `prepared` does, and for
+    settings beside a dataset folder.
     """
     if isinstance(source, Dataset):
         return source
-    if source is not None and is_dataset(Path(source)):
+    if isinstance(source, str | Path) and is_dataset(Path(source)):
         if config is not None and config != PrepareConfig():
             raise AmzrecError(
                 f"{source} is a prepared dataset: how it was split is fixed. Give the options to amzrec prepare"
@@ -39,20 +43,18 @@ def dataset_of(
     return cached(source, config or PrepareConfig(), progress)
 
 
-def cached(source: str | Path | None, config: PrepareConfig, progress: Progress = SILENT) -> Dataset:
+def cached(source: Any, config: PrepareConfig, progress: Progress = SILENT) -> Dataset:
     """Return the dataset of this source and these settings from the cache, prepared where it is not there yet."""
     from amzrec.reviews import sources
-    from amzrec.reviews.sources import location
+    from amzrec.reviews.sources.origin import origin_of
 
-    name = sources.name_of(source)
     with tempfile.TemporaryDirectory() as folder:
-        if name == location.STDIN:
-            name = str(location.spooled(Path(folder)))
-        prints = [sources.fingerprint_of(s) for s in (name, config.test_source, config.titles) if s]
+        origin = origin_of(source, Path(folder), sources.sample_folder)
+        prints = [sources.fingerprint_of(s) for s in (origin.names, config.test_source, config.titles) if s]
         if None in prints:
-            return anew(name, config, progress)
+            return anew(origin, config, progress)
         kept = cache_folder() / key_of(prints, config)
-        return open_dataset(kept) if is_dataset(kept) else prepared(name, kept, config, True, progress)
+        return open_dataset(kept) if is_dataset(kept) else written(origin, kept, config, True, progress)
 
 
 def key_of(prints: list[str | None], config: PrepareConfig) -> str:
@@ -61,14 +63,14 @@ def key_of(prints: list[str | None], config: PrepareConfig) -> str:
     return hashlib.md5(json.dumps([prints, settings, __version__]).encode()).hexdigest()[:16]
 
 
-def anew(name: str, config: PrepareConfig, progress: Progress) -> Dataset:
+def anew(origin: Origin, config: PrepareConfig, progress: Progress) -> Dataset:
     """Prepare a source that may have changed since it was last read, such as a database.
 
     The dataset is kept under a name of its own content: runs that were trained on an older one still find that.
     """
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".anew-", dir=cache_folder()) as folder:
-        made = prepared(name, Path(folder) / "dataset", config, True, progress)
+        made = written(origin, Path(folder) / "dataset", config, True, progress)
         kept = cache_folder() / key_of([content_of(sorted(made.path.iterdir()))], config)
         if not is_dataset(kept):
             with contextlib.suppress(OSError):  # another process has just put one of the same content there
@@ -77,20 +79,45 @@ def anew(name: str, config: PrepareConfig, progress: Progress) -> Dataset:
 
 
 def prepared(
-    source: str | Path | None, out: Path, config: PrepareConfig, overwrite: bool = False, progress: Progress = SILENT
+    source: Any, out: Path, config: PrepareConfig, overwrite: bool = False, progress: Progress = SILENT
 ) -> Dataset:
     """Prepare a source into the dataset folder `out`.
 
     Raises AmzrecError where the source is missing, of no known layout or too dirty, and where `out` exists already.
     """
     from amzrec.reviews import sources
+    from amzrec.reviews.sources.origin import origin_of
+
+    read = sources_of(source, config)
+    check_folder(out, DATASET_FOLDER, overwrite, read)  # before anything is read
+    with tempfile.TemporaryDirectory() as folder:
+        origin = origin_of(source, Path(folder), sources.sample_folder)
+        return written(origin, out, config, overwrite, progress, read)
+
+
+def written(
+    origin: Origin,
+    out: Path,
+    config: PrepareConfig,
+    overwrite: bool,
+    progress: Progress,
+    read: Sequence[str | Path] = (),
+) -> Dataset:
+    """Write the dataset folder `out` of reviews that can be opened; `read` are the files that it must not replace."""
     from amzrec.reviews.preparation import Preparation
 
-    name = sources.name_of(source)
-    read = (None if source is None else name, config.test_source, config.titles)
     with whole_folder(out, DATASET_FOLDER, overwrite, read) as folder:
-        Preparation(name, config, folder, progress).run()
+        Preparation(origin, config, folder, progress).run()
     return open_dataset(out)
+
+
+def sources_of(source: Any, config: PrepareConfig | None) -> list[str | Path]:
+    """List the files and folders that are read: of a source, of --test-source and of --titles."""
+    paths = (
+        [source.path] if isinstance(source, Dataset) else list(source) if isinstance(source, list | tuple) else [source]
+    )
+    paths += [config.test_source, config.titles] if config else []
+    return [path for path in paths if isinstance(path, str | Path)]
 
 
 def cache_folder() -> Path:

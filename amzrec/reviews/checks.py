@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.reviews.engines.protocol import Column, Table
-from amzrec.reviews.relation import BROKEN, Part, Source
+from amzrec.reviews.relation import BROKEN, ODD, Part, Source
 
 NO_CUSTOMER = "no customer"
 NO_PRODUCT = "no product"
@@ -26,8 +26,9 @@ def checked(source: Source, part: Part, key: str, titles: Table | None = None) -
     """Return the reviews of one file, typed, with `reason` (null where the row is good) and, if there, `position`.
 
     Columns: customer_id str, product_id str (what the product key chose), product_title str, category str, stars
-    float32, timestamp int64 unix seconds, undated bool (a timestamp that could not be read), reason str; as many rows
-    as the part has. `key` is id, title or parent; `titles` (id, title) is the catalogue that key `title` looks in.
+    float32, timestamp int64 unix seconds, undated bool (a timestamp that could not be read), odd bool (see ODD), reason
+    str; as many rows as the part has. `key` is id, title or parent; `titles` (id, title) is the catalogue that key
+    `title` looks in.
     """
     raw = part.reviews
     empty = ibis.null().cast("string")
@@ -53,6 +54,7 @@ def checked(source: Source, part: Part, key: str, titles: Table | None = None) -
         timestamp=seconds(raw["timestamp"]) if "timestamp" in raw.columns else ibis.null().cast("int64"),
         dated=text("timestamp").notnull(),
         broken=raw[BROKEN] if BROKEN in raw.columns else empty,
+        odd=raw[ODD] if ODD in raw.columns else ibis.literal(False),
         **({"position": raw.position} if "position" in raw.columns else {}),
     )
     click = ~table.rated if source.clicks or "stars" not in raw.columns else ibis.literal(False)

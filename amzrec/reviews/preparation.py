@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,10 +17,11 @@ import pyarrow.parquet as pq
 from amzrec import __version__
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError, Progress
-from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, split, vocabulary
+from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, secondlook, split, vocabulary
 from amzrec.reviews.engines.protocol import Engine, Table, union
-from amzrec.reviews.relation import Part, Source
-from amzrec.reviews.sources import address, catalogue, location, open_source
+from amzrec.reviews.relation import BLANK, Part, Source
+from amzrec.reviews.sources import Known, address, catalogue, fingerprint_of, open_source
+from amzrec.reviews.sources.origin import Origin
 from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
 from amzrec.store.protocol import DataProtocol
 
@@ -36,6 +38,16 @@ class Input(NamedTuple):
     is_test: bool  # of --test-source
 
 
+class RowCounts(NamedTuple):
+    """How many rows were read, and what became of them."""
+
+    good: int
+    undated: int  # of the good ones: their timestamps could not be read
+    odd: int  # with an odd number of quotes
+    blank: int  # passed over
+    refused: Counter[str]  # by reason, by the checks and by the readers
+
+
 class Preparation:
     """One run of prepare: the engine, the sources, and the counts as they come.
 
@@ -47,21 +59,28 @@ class Preparation:
     tests: Source | None  # of --test-source
     key: str  # id | title | parent
 
-    def __init__(self, name: str, config: PrepareConfig, folder: Path, progress: Progress) -> None:
-        self.name, self.config, self.folder, self.progress = name, config, folder, progress
-        self.shown = address.masked(name)
+    def __init__(self, origin: Origin, config: PrepareConfig, folder: Path, progress: Progress) -> None:
+        self.origin, self.config, self.folder, self.progress = origin, config, folder, progress
+        self.known = Known()  # what a first reading has shown
         self.scratch = folder / SCRATCH
         self.scratch.mkdir()
         self.engine: Engine = engines.connect(self.scratch, config)
         self.counts: dict[str, Any] = {}
         self.warnings: list[str] = []
+        self.said: set[str] = set()
 
     def run(self) -> None:
         """Do all stages; the folder then holds the dataset."""
-        with self.engine.working(self.shown, self.folder):
+        with self.engine.working(self.origin.shown, self.folder):
             self.open_sources()
             self.write(self.split(self.single(self.read())))
         shutil.rmtree(self.scratch)
+
+    def say(self, sentence: str) -> None:
+        """Say a sentence once."""
+        if sentence not in self.said:
+            self.said.add(sentence)
+            self.progress.say(sentence)
 
     def stage(self, name: str) -> None:
         """Tell that a stage begins."""
@@ -70,18 +89,20 @@ class Preparation:
     def open_sources(self) -> None:
         """Find out what the sources are, and say so."""
         of_test = dataclasses.replace(self.config, table=None, query=None)  # which are of SOURCE
-        names = [self.name, *([self.config.test_source] if self.config.test_source else [])]
-        self.source, *tests = (
-            open_source(self.engine, name, config, self.scratch, self.progress)
+        names = [self.origin.names, *([(self.config.test_source,)] if self.config.test_source else [])]
+        opened, *tests = (
+            open_source(self.engine, name, config, self.scratch, self.progress, self.known)
             for name, config in zip(names, (self.config, of_test), strict=False)
         )
+        self.source = dataclasses.replace(opened, name=self.origin.shown) if self.origin.is_copy else opened
         self.tests = tests[0] if tests else None
         self.key = product_key(self.config.product_key, self.source)
         renamed = [f"{theirs} = {ours}" for ours, theirs in self.source.columns.items() if ours != theirs]
         as_what = f"{self.source.format}{' with ' if renamed else ''}{', '.join(renamed)}"
-        self.progress.say(f"{self.source.name}: read as {as_what}")
-        for note in self.source.notes:
-            self.progress.say(note)
+        self.say(f"{self.source.name}: read as {as_what}")
+        for source in (self.source, self.tests):
+            for note in source.notes if source else ():
+                self.say(note)
 
     @property
     def inputs(self) -> list[Input]:
@@ -92,33 +113,49 @@ class Preparation:
     def read(self) -> Table:
         """Return the good reviews as text; count and list the others, and stop where they are too many."""
         self.stage("reading")
-        titles = catalogue.titles_table(self.engine, self.source.products) if self.key == "title" else None
+        table, counts = self.checked()
+        parts = [one.part for one in self.inputs]
+        if better := secondlook.writings(parts, counts.refused, counts.odd > 0, self.known.writings, self.config):
+            self.known.writings |= better
+            self.engine.forget_unread()
+            self.open_sources()
+            table, counts = self.checked()
+        if counts.undated:
+            self.warnings.append(f"{counts.undated:,} timestamps could not be read and count as missing")
+        self.count_refused(counts)
+        return table.filter(table.reason.isnull()) if counts.refused or counts.blank else table
+
+    def checked(self) -> tuple[Table, RowCounts]:
+        """Return all rows as text with the reason why one is refused, and how many there are of each reason."""
+        titles = self.titles()
         checked = [
             checks.checked(one.source, one.part, self.key, titles).mutate(is_test=one.is_test) for one in self.inputs
         ]
-        table = self.engine.create_table(CHECKED, union(checked))
+        table = self.engine.create_table(CHECKED, union(checked), overwrite=True)
         pa.default_memory_pool().release_unused()  # what blocks of a large file were parsed in
-        good = table.reason.isnull()
-        totals = self.engine.fetch(table.agg(good=good.sum(), undated=(good & table.undated).sum())).to_pylist()[0]
-        if totals["undated"]:
-            self.warnings.append(f"{int(totals['undated']):,} timestamps could not be read and count as missing")
-        by_reason = table.filter(~good).group_by("reason").agg(n=lambda rows: rows.count())
-        refused = {row["reason"]: row["n"] for row in self.engine.fetch(by_reason).to_pylist()}
-        self.count_refused(int(totals["good"] or 0), refused, titles)
-        return table.filter(good) if refused else table
+        totals = table.group_by("reason").agg(n=table.count(), undated=table.undated.sum(), odd=table.odd.sum())
+        rows = {row["reason"]: row for row in self.engine.fetch(totals).to_pylist()}
+        good = rows.pop(None, {"n": 0, "undated": 0, "odd": 0})
+        blank = rows.pop(BLANK, {"n": 0})
+        refused = Counter({reason: row["n"] for reason, row in rows.items()})
+        refused.update(rejects.counts_of(self.engine.unread()))
+        odd = int(good["odd"] or 0) + sum(int(row["odd"] or 0) for row in rows.values())
+        return table, RowCounts(good["n"], int(good["undated"] or 0), odd, blank["n"], refused)
 
-    def count_refused(self, good: int, refused: dict[str, int], titles: Table | None) -> None:
+    def titles(self) -> Table | None:
+        """Return the table of titles that product key `title` looks titles up in."""
+        return catalogue.titles_table(self.engine, self.source.products) if self.key == "title" else None
+
+    def count_refused(self, counts: RowCounts) -> None:
         """Write rejects.parquet, and raise AmzrecError where too many rows were refused by the reader or the checks."""
-        unread = self.engine.unread()
-        counts = rejects.counts_of(unread)
-        counts.update(refused)
-        read = good + counts.total()
-        self.counts |= {"read": read, "rejected": dict(counts.most_common())}
+        read = counts.good + counts.refused.total()
+        self.counts |= {"read": read, "rejected": dict(counts.refused.most_common())}
+        titles = self.titles()
 
         def listed() -> Iterator[rejects.Reject]:
             called = {str(one.part.file): one.part.called for one in self.inputs}
-            yield from rejects.unread_records(unread, called)
-            for one in self.inputs if counts else ():
+            yield from rejects.unread_records(self.engine.unread(), called)
+            for one in self.inputs if counts.refused else ():
                 yield from rejects.refused_rows(self.engine, one.source, one.part, self.key, titles)
 
         rejects.write_rejects(self.folder / REJECTS, listed())
@@ -207,8 +244,8 @@ class Preparation:
         if written != self.counts[part]:
             others = " or ".join(f"--engine {name}" for name in engines.names() if name != self.engine.name)
             raise AmzrecError(
-                f"{written:,} {part} reviews were written for {self.counts[part]:,}: two ids of {self.shown} have "
-                f"one hash of 64 bits. That happens hardly ever; {others} has other hashes"
+                f"{written:,} {part} reviews were written for {self.counts[part]:,}: two ids of {self.origin.shown} "
+                f"have one hash of 64 bits. That happens hardly ever; {others} has other hashes"
             )
 
     def write_info(self, kept: Table) -> None:
@@ -220,7 +257,7 @@ class Preparation:
             self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")
         info = DatasetInfo(
             source=self.source.name,
-            fingerprint=self.source.fingerprint or location.fingerprint_of(self.source.name),
+            fingerprint=self.source.fingerprint or fingerprint_of(self.origin.names),
             format=self.source.format,
             columns=self.source.columns,
             protocol=DataProtocol(**{**self.config.protocol(), "product_key": self.key}),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from amzrec.reviews.checks import checked
 from amzrec.reviews.engines.protocol import Engine, Table, Unread
-from amzrec.reviews.relation import BAD_RECORD, NOT_UTF8, Part, Source
+from amzrec.reviews.relation import BAD_RECORD, BLANK, NOT_UTF8, Part, Source
 
 SCHEMA = pa.schema([("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
 LONGEST = 10_000  # characters of a refused line that are kept
@@ -73,7 +73,11 @@ def refused_rows(engine: Engine, source: Source, part: Part, key: str, titles: T
     """Yield the rows of one file that the checks refuse, and its lines that are not UTF-8, in order."""
     with engine.in_order(part) as reviews:
         rows = checked(source, dataclasses.replace(part, reviews=reviews), key, titles)
-        rows = engine.fetch(rows.filter(rows.reason.notnull()).select("position", "reason").order_by("position"))
+        rows = engine.fetch(
+            rows.filter(rows.reason.notnull() & (rows.reason != BLANK))
+            .select("position", "reason")
+            .order_by("position")
+        )
         reasons = dict(zip(rows["position"].to_pylist(), rows["reason"].to_pylist(), strict=True))
         for line, reason, text in engine.refused(part, reasons):
             yield Reject(part.called or str(part.file), line, reason, text[:LONGEST])

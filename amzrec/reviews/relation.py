@@ -12,6 +12,7 @@ RAW = ("customer_id", "product_id", "product_parent", "product_title", "category
 
 # Columns that a reader may add
 BROKEN = "amzrec:broken"  # why the line could not be read, else null
+ODD = "amzrec:odd"  # whether the line has an odd number of quotes
 POSITION = "amzrec:position"  # where the row stands, a number that grows as the file goes on
 LINE = "amzrec:line"  # the text of the line
 
@@ -21,6 +22,7 @@ NOT_UTF8 = "not UTF-8"
 NOT_JSON = "no JSON object"
 BAD_RECORD = "quotes or number of fields do not fit"
 UNBALANCED = "unbalanced quotes"
+BLANK = "blank"  # nothing but delimiters: passed over as a blank line is
 
 Facts = dict[str, tuple[str | None, list[str]]]  # id → (title or None, features as "name=value")
 
@@ -38,6 +40,7 @@ class Part:
     lines: bool = True  # False: the file has no lines of text (Parquet), row i is its row i
     in_order: Table | None = None  # the rows from a slower reader that keeps their order, where `reviews` does not
     json: bool = False  # JSON lines: a line that is not UTF-8 is a row too (a broken one)
+    delimiter: str = ""  # of delimited text that is read line by line
     called: str = ""  # what rejects.parquet calls the file, where it is a copy of something else
 
 
@@ -61,14 +64,10 @@ class Source:
         """The columns of RAW that the source has."""
         return tuple(name for name in RAW if name in self.parts[0].reviews.columns)
 
-    def with_parts(self, parts: tuple[Part, ...]) -> Source:
-        """Return this source with these parts."""
-        return dataclasses.replace(self, parts=parts)
-
 
 def added_by_reader(table: Table) -> dict[str, Column]:
-    """Return the columns that the reader of a table added: BROKEN, POSITION, LINE, those that are there."""
-    return {name: table[name] for name in (BROKEN, POSITION, LINE) if name in table.columns}
+    """Return the columns that the reader of a table added: BROKEN, ODD, POSITION, LINE, those that are there."""
+    return {name: table[name] for name in (BROKEN, ODD, POSITION, LINE) if name in table.columns}
 
 
 def in_order(columns: dict[str, str]) -> dict[str, str]:

@@ -73,7 +73,7 @@ def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str |
         return
     if not kind.marks(out):
         raise AmzrecError(
-            f"{out} is not a {kind.name} (it has no {kind.marker} of amzrec), so it is not replaced: {elsewhere}"
+            f"{out} is no {kind.name} (it has no {kind.marker} of amzrec), so it is not replaced: {elsewhere}"
         )
     if foreign := foreign_files(out, kind):
         raise AmzrecError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ def _hash(text: str) -> int:  # type: ignore[empty-body]
     """DuckDB's own hash of 64 bits."""
 
 
+def _json(text: str, path: str) -> str:  # type: ignore[empty-body]
+    """The value at a path in a text of JSON."""
+
+
+json_value: Any = ibis.udf.scalar.builtin(_json, name="json_extract_string")
 hash_of: Any = ibis.udf.scalar.builtin(_hash, name="hash", signature=(("string",), "uint64"))
 
 
@@ -84,15 +89,17 @@ class DuckDB(Engine):
             str(path), auto_detect=False, nullstr=NO_NULL, compression=packing, store_rejects=True, **options
         )
 
-    def read_objects(self, path: Path, keys: list[str]) -> Table:
-        """Read keys of JSON lines as text, with BROKEN."""
+    def read_objects(self, path: Path, keys: Mapping[str, tuple[str, ...]]) -> Table:
+        """Read values of JSON lines as text, with BROKEN."""
         packing = "gzip" if is_gzip(path) else "uncompressed"
-        types = dict.fromkeys(keys, "VARCHAR")
+        outermost = sorted({path[0] for path in keys.values()})
+        types = dict.fromkeys(outermost, "VARCHAR")
         table = self.con.read_json(
             str(path), columns=types, format="newline_delimited", ignore_errors=True, compression=packing
         )
-        nothing = ibis.and_(*(table[key].isnull() for key in keys))
-        return table.mutate(**{BROKEN: ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))})
+        nothing = ibis.and_(*(table[key].isnull() for key in outermost))
+        values = {name: inner_value(table[path[0]], path[1:]) for name, path in keys.items()}
+        return table.select(**values, **{BROKEN: ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))})
 
     def read_parquet(self, path: Path) -> Table:
         """Read a Parquet file."""
@@ -113,6 +120,12 @@ class DuckDB(Engine):
             "FROM reject_errors JOIN reject_scans USING (scan_id, file_id) GROUP BY 1, 2 ORDER BY 1, 2"
         )
         return [Unread(path, line, text or "", not_utf8) for path, line, text, not_utf8 in rows.fetchall()]
+
+    def forget_unread(self) -> None:
+        """Empty the tables of DuckDB that keep what was rejected."""
+        if "reject_errors" in self.con.list_tables():
+            for name in ("reject_errors", "reject_scans"):
+                self.con.raw_sql(f"DELETE FROM {name}")
 
     @contextlib.contextmanager
     def in_order(self, part: Part) -> Iterator[Table]:
@@ -168,6 +181,14 @@ class DuckDB(Engine):
     def hash(self, text: Column) -> Column:
         """Hash with DuckDB's `hash`."""
         return hash_of(text)
+
+
+def inner_value(column: Column, path: tuple[str, ...]) -> Column:
+    """Return the value at a path of keys in a column of JSON, the column itself where the path has none."""
+    if not path:
+        return column
+    keys = "".join('."' + key.replace('"', '\\"') + '"' for key in path)
+    return json_value(column, "$" + keys)
 
 
 def numbered(part: Part) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -58,8 +58,11 @@ class Engine(Protocol):
     def read_records(self, path: Path, names: list[str], delimiter: str, header: bool) -> Table:
         """Read delimited text whose quoted fields may go over line ends, one column per name."""
 
-    def read_objects(self, path: Path, keys: list[str]) -> Table:
-        """Read these keys of JSON lines, BROKEN where a line is no object or has none of them."""
+    def read_objects(self, path: Path, keys: Mapping[str, tuple[str, ...]]) -> Table:
+        """Read values of JSON lines as text, BROKEN where a line is no object or has none of the outermost keys.
+
+        `keys` has the path of keys, from the outermost on, by the name of the column to make.
+        """
 
     def read_parquet(self, path: Path) -> Table:
         """Read a Parquet file; its columns keep their types."""
@@ -72,6 +75,9 @@ class Engine(Protocol):
 
     def unread(self) -> list[Unread]:
         """List what the readers have left out so far."""
+
+    def forget_unread(self) -> None:
+        """Begin that list anew, because the files are read again."""
 
     def in_order(self, part: Part) -> AbstractContextManager[Table]:
         """Give the reviews of a part with a column `position` (int64), which grows as the file goes on."""

@@ -16,7 +16,7 @@ from pyarrow import fs
 
 from amzrec.errors import AmzrecError
 from amzrec.reviews.sources.address import Address
-from amzrec.reviews.sources.location import is_table
+from amzrec.reviews.sources.folder import is_table
 from amzrec.reviews.sources.stores import BLOCK, Item
 
 UNREACHABLE = re.compile(r"NETWORK_CONNECTION|curlCode: (6|7|28|35)|resolve|connect|TIMEOUT|UNAVAILABLE", re.IGNORECASE)

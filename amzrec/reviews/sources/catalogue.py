@@ -123,4 +123,4 @@ def titles_table(engine: Engine, products: Facts) -> Table | None:
         return None
     titled = {product: title for product, (title, _) in products.items() if title}
     columns = {"id": pa.array(list(titled), pa.string()), "title": pa.array(list(titled.values()), pa.string())}
-    return engine.create_table("titles", pa.table(columns))
+    return engine.create_table("titles", pa.table(columns), overwrite=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 from amzrec.reviews.engines.protocol import Engine
 from amzrec.reviews.relation import Facts, Source
 from amzrec.reviews.sources.columns import guessed_columns
+from amzrec.reviews.sources.plain import TextFile
 from amzrec.reviews.sources.shape import shape_of
-from amzrec.reviews.sources.tables import read_table
+from amzrec.reviews.sources.tables import TableFile, read_table
 
 FORMATS = {
     "movielens-100k": "MovieLens 100K: u.data or u1.base beside u.item",
@@ -52,9 +53,10 @@ def format_of(file: Path) -> str | None:
     return None
 
 
-def open_movielens(engine: Engine, name: str, file: Path, format: str) -> Source:
+def open_movielens(engine: Engine, name: str, text: TextFile, format: str) -> Source:
     """Open a MovieLens ratings file, with what its folder knows of movies and users."""
-    shape = shape_of(file)
+    file = text.path
+    shape = shape_of(file, text.name)
     if shape.names:
         columns = guessed_columns(shape.names)
     else:
@@ -63,7 +65,7 @@ def open_movielens(engine: Engine, name: str, file: Path, format: str) -> Source
         name=name,
         format=format,
         columns=columns,
-        parts=(read_table(engine, file, shape, columns),),
+        parts=(read_table(engine, TableFile(text, shape), columns),),
         scale=(0.5, 5.0) if format in HALF_STARS else (1.0, 5.0),
         products=movies(file.parent),
         customers=users(file.parent),

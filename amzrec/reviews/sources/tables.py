@@ -1,31 +1,156 @@
-"""Tables: CSV, TSV and other delimited text, JSON lines, Parquet, with the columns that a person or a layout names."""
+"""Tables: CSV, TSV and other delimited text, JSON, Parquet, with the columns that a person or a layout names."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ibis
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.reviews.engines.protocol import Column, Engine, Table
-from amzrec.reviews.relation import BROKEN, RAGGED, UNBALANCED, Part, Source, added_by_reader
-from amzrec.reviews.sources import blocks, layouts, ratings
-from amzrec.reviews.sources.columns import example, guessed_columns, named_columns, without_header
-from amzrec.reviews.sources.shape import KINDS, Shape, shape_of
+from amzrec.reviews.relation import (
+    BLANK,
+    BROKEN,
+    ODD,
+    RAGGED,
+    UNBALANCED,
+    Facts,
+    Part,
+    Source,
+    added_by_reader,
+)
+from amzrec.reviews.sources import blocks, catalogue, folder, layouts, ratings, sample
+from amzrec.reviews.sources.columns import (
+    check_single,
+    example,
+    guessed_columns,
+    listed,
+    named_columns,
+    without_header,
+)
+from amzrec.reviews.sources.plain import TextFile, Writing, made_plain
+from amzrec.reviews.sources.shape import KINDS, NoRows, Shape, shape_of
+
+MELT = "pandas.read_csv(FILE).melt(id_vars=FIRST, var_name='product', value_name='stars').dropna()"
 
 
-def open_tables(engine: Engine, name: str, files: tuple[Path, ...], config: PrepareConfig) -> Source:
-    """Open files as one table; raises AmzrecError where nothing tells which column is which."""
-    path, *others = files
-    shape = shape_of(path)
-    if config.columns:
-        shape = without_header(shape, config.columns)
-    opened = open_columns(name, config, shape, path)
-    shapes = [shape, *(like_the_first(other, shape, opened.columns, path) for other in others)]
-    parts = (read_table(engine, p, s, opened.columns) for p, s in zip(files, shapes, strict=True))
-    return opened.with_parts(tuple(parts))
+class TableFile(NamedTuple):
+    """One table, ready to be read."""
+
+    file: TextFile
+    shape: Shape
+
+
+def open_tables(
+    engine: Engine,
+    name: str,
+    files: tuple[TextFile, ...],
+    config: PrepareConfig,
+    scratch: Path,
+    writings: Mapping[str, Writing],
+) -> Source:
+    """Open files as one table of reviews; `writings` says of files, by name, how they are written where that is known.
+
+    Of several files those are taken that have reviews. Raises AmzrecError where nothing tells which column is which.
+    """
+    tables, notes = plain_tables(files, config, scratch, writings)
+    products: Facts = {}
+    if len(tables) > 1:
+        tables, products = chosen(name, tables, config, notes)
+    first = tables[0]
+    shape = without_header(first.shape, config.columns) if config.columns else first.shape
+    opened = open_columns(name, config, shape, first.file.path)
+    tables = [TableFile(first.file, shape), *(like_the_first(table, first, opened.columns) for table in tables[1:])]
+    notes += more_to_say(first.file, shape, opened)
+    parts = tuple(read_table(engine, table, opened.columns) for table in tables)
+    return dataclasses.replace(opened, parts=parts, products=products, notes=(*opened.notes, *notes))
+
+
+def plain_tables(
+    files: tuple[TextFile, ...], config: PrepareConfig, scratch: Path, writings: Mapping[str, Writing]
+) -> tuple[list[TableFile], list[str]]:
+    """Return the files that are tables, and what to tell of them; an empty one beside others is passed over."""
+    tables, notes, empty = list[TableFile](), list[str](), list[str]()
+    asked = Writing(config.encoding, config.delimiter)
+    for file in files:
+        writing = writings.get(file.name, asked)
+        readable, told = made_plain(file, scratch, writing)
+        try:
+            shape = shape_of(readable.path, file.name, writing.delimiter, writing.spanning)
+        except NoRows:
+            if len(files) == 1:
+                raise
+            empty.append(file.name)
+            continue
+        tables.append(TableFile(readable, dataclasses.replace(shape, constants=file.constants)))
+        notes += told
+    if not tables:
+        raise NoRows(f"{files[0].name} and the other files are empty: name files with reviews in them")
+    if empty:
+        notes.append(f"empty, so passed over: {listed([Path(name).name for name in empty])}")
+    return tables, notes
+
+
+def chosen(
+    name: str, tables: list[TableFile], config: PrepareConfig, notes: list[str]
+) -> tuple[list[TableFile], Facts]:
+    """Return those of several tables that have reviews, and titles from one that has products.
+
+    Raises AmzrecError where none has reviews, or two do that have other columns.
+    """
+    found = [(table, reviewing(table, config)) for table in tables]
+    reviews = [table for table, columns in found if columns]
+    if not reviews:
+        held = "; ".join(f"{t.file.name} ({listed(t.shape.columns)})" for t in tables[:6])
+        raise AmzrecError(
+            f"{name} holds {len(tables)} tables, and the columns of none say who reviewed what: {held}. "
+            "Name one of them, with --columns customer=…,product=…,stars=…"
+        )
+    kinds = {columns: table.file.name for table, columns in reversed(found) if columns}
+    if len(kinds) > 1:
+        raise AmzrecError(
+            f"{name} holds {len(kinds)} kinds of tables that may be the reviews: {', '.join(kinds.values())}. Name one"
+        )
+    others = [table for table, columns in found if not columns]
+    products: Facts = {}
+    of_products = next((table for table in others if is_catalogue(table)), None)
+    if of_products and not config.titles:
+        products = catalogue.read_titles(of_products.file.path, of_products.file.name)
+        others.remove(of_products)
+        notes.append(f"titles are from {of_products.file.name}; --titles names another file")
+    if others:
+        notes.append(f"without customers and products, so passed over: {listed([t.file.name for t in others])}")
+    notes += folder.parts_note([table.file for table in reviews])
+    return reviews, products
+
+
+def reviewing(table: TableFile, config: PrepareConfig) -> tuple[str, str] | None:
+    """Return the columns of customers and products of a table that has reviews, else None."""
+    try:
+        columns = open_columns(table.file.name, config, table.shape, table.file.path).columns
+    except AmzrecError:
+        return None
+    return columns["customer_id"], columns["product_id"]
+
+
+def is_catalogue(table: TableFile) -> bool:
+    """Return whether a table is one of products with titles, and of nobody's reviews."""
+    columns = guessed_columns(table.shape.columns, catalogue=True)
+    return {"product_id", "product_title"} <= set(columns) and "customer_id" not in columns
+
+
+def more_to_say(file: TextFile, shape: Shape, opened: Source) -> list[str]:
+    """Return what a person should know of columns that are not used."""
+    if opened.format != "table":
+        return []
+    column = sample.unused_stars(sample.sample_of(file.path, shape), opened.columns)
+    if not column:
+        return []
+    return [f"column {column!r} looks like stars, and is not used: add stars={column} to --columns to use it"]
 
 
 def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path | str) -> Source:
@@ -35,7 +160,7 @@ def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path | st
     """
     if config.columns:
         return Source(name, "table", named_columns(config.columns, shape, path), (), clicks=True)
-    return known_layout(name, config.format, shape, path) or guessed(name, shape)
+    return known_layout(name, config.format, shape, path) or guessed(name, shape, path)
 
 
 def known_layout(name: str, format: str | None, shape: Shape, path: Path | str) -> Source | None:
@@ -51,78 +176,134 @@ def known_layout(name: str, format: str | None, shape: Shape, path: Path | str) 
     return None
 
 
-def guessed(name: str, shape: Shape) -> Source:
+def guessed(name: str, shape: Shape, path: Path | str) -> Source:
     """Return a source, still without parts, whose column names say what they are; AmzrecError where they do not."""
-    columns = guessed_columns(shape.names)
-    if "customer_id" not in columns or "product_id" not in columns:
-        from amzrec.reviews.sources import FORMATS  # all layouts, this one too
+    columns = guessed_columns(shape.columns)
+    if "customer_id" in columns and "product_id" in columns:
+        check_single(columns, shape, name)
+        return Source(name, "table", columns, (), clicks=True)
+    from amzrec.reviews.sources import FORMATS  # all layouts, this one too
 
-        names = f"the columns {', '.join(shape.names)}" if shape.names else f"{shape.width} columns without a header"
+    if isinstance(path, Path) and path.is_file() and sample.is_matrix(sample.sample_of(path, shape), shape):
+        first = shape.columns[0]
         raise AmzrecError(
-            f"{name} has no known layout: it is {KINDS[shape.kind]} with {names}. Say which column is "
-            f"which, such as --columns {example(shape)}, or its --format: {', '.join(FORMATS)}"
+            f"{name} looks like a matrix of customers and products: a line per {first!r}, a column per product. Write "
+            f"one line per review first, such as in Python: {MELT.replace('FIRST', repr(first))}"
         )
-    return Source(name, "table", columns, (), clicks=True)
+    names = f"the columns {listed(shape.names)}" if shape.names else f"{shape.width} columns without a header"
+    raise AmzrecError(
+        f"{name} has no known layout: it is {KINDS[shape.kind]} with {names}. Say which column is "
+        f"which, such as --columns {example(shape)}, or its --format: {', '.join(FORMATS)}"
+    )
 
 
-def like_the_first(path: Path, first: Shape, columns: dict[str, str], first_path: Path) -> Shape:
-    """Return the shape of one more file of a table; raises AmzrecError where it has not the columns of the first."""
-    shape = shape_of(path)
+def like_the_first(table: TableFile, first: TableFile, columns: dict[str, str]) -> TableFile:
+    """Return one more file of a table; raises AmzrecError where it has not the columns of the first."""
+    shape = table.shape
+    if not first.shape.names and shape.names:
+        shape = dataclasses.replace(shape, names=[])
     missing = [theirs for theirs in columns.values() if theirs not in shape.columns]
-    if shape.kind != first.kind or missing or bool(shape.names) != bool(first.names):
+    if shape.kind != first.shape.kind or missing:
         what = f"no column {missing[0]!r}" if missing else f"{KINDS[shape.kind]}, with other columns"
-        raise AmzrecError(f"{path} is not of the kind of {first_path} ({what}): name files of one kind, or one file")
-    return shape
+        raise AmzrecError(
+            f"{table.file.name} is not of the kind of {first.file.name} ({what}): name files of one kind, or one file"
+        )
+    return TableFile(table.file, shape)
 
 
-def read_table(engine: Engine, path: Path, shape: Shape, columns: dict[str, str]) -> Part:
+def read_table(engine: Engine, table: TableFile, columns: dict[str, str]) -> Part:
     """Return the named columns of a table file as a part: our names, every value the text it was."""
+    path, shape, name = table.file.path, table.shape, table.file.name
     if shape.kind == "parquet":
-        return Part(path, renamed(engine.read_parquet(path), columns), lines=False)
+        return Part(path, renamed(engine.read_parquet(path), columns, shape), lines=False, called=name)
     if shape.kind == "jsonl":
-        return Part(path, renamed(engine.read_objects(path, sorted(set(columns.values()))), columns), json=True)
+        keys = {t: shape.paths.get(t, (t,)) for t in sorted(set(columns.values())) if t not in shape.constants}
+        return Part(path, renamed(engine.read_objects(path, keys), columns, shape), json=True, called=name)
     header = int(bool(shape.names))
     if shape.spanning:
-        table = engine.read_records(path, shape.columns, shape.delimiter, bool(header))
-        return Part(path, renamed(table, columns), header, lines=False)
+        rows = engine.read_records(path, list(shape.columns)[: shape.width], shape.delimiter, bool(header))
+        rows = with_reason(rows, [(all_blank(rows, shape), BLANK)])
+        return Part(path, renamed(rows, columns, shape), header, lines=False, called=name)
     by_line = delimited(engine, path, shape, columns)
+    part = Part(path, by_line, header, called=name, delimiter=shape.delimiter)
     if path.stat().st_size < blocks.LARGE or shape.quoted or len(shape.delimiter) > 1:
-        return Part(path, by_line, header)
+        return part
     stream = blocks.Blocks(path, shape.delimiter, shape.width, bool(header), positions(shape, columns))
     in_blocks = engine.scan(stream)
-    return Part(path, by_line, header) if in_blocks is None else Part(path, in_blocks, header, in_order=by_line)
+    if in_blocks is None:
+        return part
+    return dataclasses.replace(part, reviews=in_blocks.mutate(**constants(columns, shape)), in_order=by_line)
 
 
-def renamed(table: Table, columns: dict[str, str]) -> Table:
+def renamed(table: Table, columns: dict[str, str], shape: Shape) -> Table:
     """Return our columns of a table that has theirs, and what the reader added."""
-    return table.select(**{ours: table[theirs] for ours, theirs in columns.items()}, **added_by_reader(table))
+    values = {
+        ours: value_at(table, shape.paths.get(theirs, (theirs,)) if shape.kind == "parquet" else (theirs,))
+        for ours, theirs in columns.items()
+        if theirs not in shape.constants
+    }
+    return table.select(**values, **constants(columns, shape), **added_by_reader(table))
+
+
+def value_at(table: Table, path: tuple[str, ...]) -> Column:
+    """Return the column at a path of names, through records."""
+    value = table[path[0]]
+    for name in path[1:]:
+        value = value[name]
+    return value
+
+
+def constants(columns: dict[str, str], shape: Shape) -> dict[str, Column]:
+    """Return those of our columns that the folders of the file name."""
+    return {
+        ours: ibis.literal(shape.constants[theirs], "string")
+        for ours, theirs in columns.items()
+        if theirs in shape.constants
+    }
 
 
 def positions(shape: Shape, columns: dict[str, str]) -> dict[str, int]:
     """Return where in a line each of our columns stands, from 0."""
-    return {ours: shape.columns.index(theirs) for ours, theirs in columns.items()}
+    return {ours: shape.columns.index(t) for ours, t in columns.items() if t not in shape.constants}
 
 
 def delimited(engine: Engine, path: Path, shape: Shape, columns: dict[str, str]) -> Table:
-    """Read a delimited text file line by line; BROKEN where a line has another number of fields than the first."""
+    """Read a delimited text file line by line; BROKEN where a line has another number of fields than the first.
+
+    BROKEN is BLANK where a line has nothing but delimiters. ODD says of quoted files which lines have an odd number of
+    quotes: there, text may go over the line's end.
+    """
     table = engine.read_lines(path, bool(shape.names))
     parts = split_quoted(table.line, shape.delimiter) if shape.quoted else table.line.split(shape.delimiter)
     table = table.mutate(fields=parts)
     values = {ours: table.fields[i] for ours, i in positions(shape, columns).items()}
     wide = table.fields.length() == shape.width
-    if not shape.quoted:
-        table = table.select(**values, **added_by_reader(table), wide=wide)
-        return with_reason(table, [(~table.wide, RAGGED)]).drop("wide")
     table = table.select("line", **values, **added_by_reader(table), wide=wide)
-    open_quote = ibis.or_(*(table[ours].startswith('"') & ~wrapped(table[ours]) for ours in values))
-    table = with_reason(table, [(~table.wide, RAGGED), (table.line.contains('"') & open_quote, UNBALANCED)])
-    return table.select(**{ours: unquoted(table[ours]) for ours in values}, **added_by_reader(table))
+    nothing = ibis.cases(
+        (table.line.startswith(shape.delimiter), table.line.replace(shape.delimiter, "").strip() == ""), else_=False
+    )
+    reasons = [(nothing, BLANK), (~table.wide, RAGGED)]
+    if shape.quoted:
+        open_quote = ibis.or_(*(table[ours].startswith('"') & ~wrapped(table[ours]) for ours in values))
+        reasons.append((table.line.contains('"') & open_quote, UNBALANCED))
+    table = with_reason(table, reasons)
+    if shape.quoted:
+        quotes = table.line.length() - table.line.replace('"', "").length()
+        odd = ibis.cases((table.line.contains('"'), quotes % 2 == 1), else_=False)
+        table = table.mutate(**{ours: unquoted(table[ours]) for ours in values}, **{ODD: odd})
+    return table.select(*values, **constants(columns, shape), **added_by_reader(table))
 
 
 def with_reason(table: Table, reasons: list[tuple[Column, str]]) -> Table:
     """Fill BROKEN with the first reason whose condition holds, where the reader has not already."""
     before = [(table[BROKEN].notnull(), table[BROKEN])] if BROKEN in table.columns else []
     return table.mutate(**{BROKEN: ibis.cases(*before, *reasons, else_=ibis.null().cast("string"))})
+
+
+def all_blank(table: Table, shape: Shape) -> Column:
+    """Return whether a record has nothing in any of its fields."""
+    names = list(shape.columns)[: shape.width]
+    return ibis.and_(*(table[name].isnull() | (table[name].strip() == "") for name in names))
 
 
 def _extract_all(text: str, pattern: str, group: int) -> list[str]:  # type: ignore[empty-body]
@@ -134,7 +315,8 @@ extract_all: Any = ibis.udf.scalar.builtin(_extract_all, name="regexp_extract_al
 
 def split_quoted(line: Column, delimiter: str) -> Column:
     """Split a line of CSV into fields, quotes kept; quoted text may hold the delimiter and doubled quotes."""
-    pattern = rf'("(?:[^"]|"")*"|[^{delimiter}]*){delimiter}'
+    one = f"\\{delimiter}" if not delimiter.isalnum() else delimiter
+    pattern = rf'("(?:[^"]|"")*"|[^{one}]*){one}'
     return ibis.cases(
         (line.contains('"'), extract_all(line.concat(delimiter), pattern, 1)), else_=line.split(delimiter)
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,18 +125,22 @@ class Spark(Engine):
         broken = F.when(frame[CORRUPT].isNotNull(), BAD_RECORD)
         return self._view(frame.select(*map(column, names), POSITION, frame[CORRUPT].alias(LINE), broken.alias(BROKEN)))
 
-    def read_objects(self, path: Path, keys: list[str]) -> Table:
-        """Read keys of JSON lines as text, with LINE, POSITION and BROKEN."""
+    def forget_unread(self) -> None:
+        """Do nothing: there is no such list."""
+
+    def read_objects(self, path: Path, keys: Mapping[str, tuple[str, ...]]) -> Table:
+        """Read values of JSON lines as text, with LINE, POSITION and BROKEN."""
+        outermost = sorted({path[0] for path in keys.values()})
         frame = self._lines(path)
         frame = frame.filter(~frame[LINE].rlike(r"^\s*$"))
-        schema = StructType([StructField(key, StringType()) for key in [*keys, CORRUPT]])
+        schema = StructType([StructField(key, StringType()) for key in [*outermost, CORRUPT]])
         options = {"columnNameOfCorruptRecord": CORRUPT, "allowSingleQuotes": "false"}
         frame = frame.withColumn("value", F.from_json(frame[LINE], schema, options))
         value = frame["value"]
         bare = F.regexp_replace(frame[LINE], r"^\s+|\s+$", "")
         whole = frame["good"] & value[CORRUPT].isNull() & bare.startswith("{") & bare.endswith("}")
-        something = F.coalesce(*(value[key] for key in keys)).isNotNull()
-        columns = [F.when(whole, value[key]).alias(key) for key in keys]
+        something = F.coalesce(*(value[key] for key in outermost)).isNotNull()
+        columns = [F.when(whole, inner_value(value[p[0]], p[1:])).alias(name) for name, p in keys.items()]
         return self._view(frame.select(*columns, LINE, POSITION, F.when(~(whole & something), NOT_JSON).alias(BROKEN)))
 
     def read_parquet(self, path: Path) -> Table:
@@ -245,6 +249,11 @@ class Spark(Engine):
 def column(name: str) -> sql.Column:
     """Return the column of this very name, dots and all."""
     return F.col("`" + name.replace("`", "``") + "`")
+
+
+def inner_value(text: sql.Column, path: tuple[str, ...]) -> sql.Column:
+    """Return the value at a path of keys in a column of JSON, the column itself where the path has none."""
+    return F.get_json_object(text, "$" + "".join(f"['{key}']" for key in path)) if path else text
 
 
 def positioned(frame: DataFrame) -> DataFrame:

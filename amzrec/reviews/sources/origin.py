@@ -1,0 +1,66 @@
+"""Where reviews come from, as a person gave it: a name, several names, standard input, a frame in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from amzrec.errors import AmzrecError
+from amzrec.reviews.sources import address, location
+
+Given = Any  # None, str, Path, a list of them, or a frame of pandas, Polars or Arrow
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Reviews that can be opened, and what messages and dataset.json call them."""
+
+    shown: str
+    names: tuple[str, ...]  # one source, or several files that are read as one
+    is_copy: bool = False  # of what has no name of its own
+
+
+def origin_of(source: Given, scratch: Path, sample: Callable[[], Path]) -> Origin:
+    """Return where reviews come from; frames and standard input are copied into the folder `scratch`.
+
+    None is the folder that `sample` finds. Raises AmzrecError where it is nothing that reviews can be read from.
+    """
+    if source is None:
+        return Origin(str(sample()), (str(sample()),))
+    if isinstance(source, str | Path):
+        name = str(source)
+        if name == location.STDIN:
+            return Origin(name, (str(location.standard_input(scratch)),), is_copy=True)
+        return Origin(address.masked(name), (name,))
+    if is_frame(source):
+        library = type(source).__module__.partition(".")[0]
+        return Origin(f"a {type(source).__name__} of {library}", (spooled(source, scratch),), is_copy=True)
+    names = tuple(str(name) for name in source) if isinstance(source, Iterable) else ()
+    if not names or not all(isinstance(name, str | Path) for name in source):
+        raise AmzrecError(
+            f"a source is a {type(source).__name__}; allowed: a path, a list of paths, or a table of pandas, Polars or "
+            "Arrow"
+        )
+    return Origin(", ".join(names), names)
+
+
+def is_frame(source: Given) -> bool:
+    """Return whether something is a table in memory, of pandas, Polars, Arrow or another that gives Arrow streams."""
+    return hasattr(source, "__arrow_c_stream__") or (hasattr(source, "columns") and hasattr(source, "iloc"))
+
+
+def spooled(frame: Given, scratch: Path) -> str:
+    """Write a table in memory as a Parquet file, and return its path."""
+    path = scratch / "frame.parquet"
+    try:
+        of_pandas = hasattr(frame, "iloc")  # and without its index
+        table = pa.Table.from_pandas(frame, preserve_index=False) if of_pandas else pa.table(frame)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise AmzrecError(f"the {type(frame).__name__} cannot be read as a table ({error})") from error
+    pq.write_table(table.replace_schema_metadata(None), path)
+    return str(path)

@@ -1,0 +1,152 @@
+"""Text files as engines read them: unpacked, in UTF-8, with line feeds, one JSON object per line, one tab per blank.
+
+Most files are so already, and are read where they are. Of the others a copy is made, line for line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from amzrec.errors import AmzrecError
+from amzrec.reviews.sources import encoding, foreign, loosejson, packing, shape
+from amzrec.reviews.textfile import check_gzip, open_bytes
+
+START = 1 << 18  # bytes that tell how a file is written
+PARQUET = b"PAR1"
+
+Rewrite = Callable[[Iterator[str]], Iterable[str]]  # pieces of text → other pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class TextFile:
+    """One file of a source, as a person knows it and as it can be read."""
+
+    name: str  # what errors and rejects.parquet call it
+    path: Path  # where it can be read, perhaps a copy
+    constants: dict[str, str | None] = dataclasses.field(default_factory=dict)  # columns that its folders name
+
+
+@dataclasses.dataclass(frozen=True)
+class Writing:
+    """How a text file is written, where that is known."""
+
+    encoding: str | None = None  # None: UTF-8 unless its first bytes say something else
+    delimiter: str | None = None  # one of shape.DELIMITERS, shape.BLANKS, any other character; None: found
+    loose: bool = False  # JSON lines that are none, somewhere in the file
+    spanning: bool = False  # quoted text that goes over line ends, somewhere in the file
+
+
+def made_plain(file: TextFile, scratch: Path, writing: Writing) -> tuple[TextFile, list[str]]:
+    """Return the file as engines read it, and what to tell the person of it: sentences.
+
+    Raises AmzrecError where it is damaged, or no table but something known.
+    """
+    check_gzip(file.path)
+    path = packing.unpacked(file.path, scratch)
+    notes: list[str] = []
+    with open_bytes(path) as stream:
+        start = stream.read(START)
+    if start.startswith(PARQUET):
+        return dataclasses.replace(file, path=path), notes
+    if packing.is_sheet(path):
+        raise AmzrecError(f"{file.name} is a spreadsheet (xlsx): save its sheet as CSV, and name that")
+    foreign.refuse(file.name, start)
+    code = encoding.known(writing.encoding) if writing.encoding else encoding.at_first_sight(start) or encoding.UTF8
+    text = start.decode(code, "replace").removeprefix("\ufeff")
+    if text.count("\0") * 100 > len(text):
+        raise AmzrecError(f"{file.name} is no text and no Parquet: name a table (CSV, TSV, JSON lines, Parquet)")
+    rewrites = rewrites_of(file.name, text, writing, notes)
+    if not writing.encoding and code == encoding.UTF8 and (rewrites or "\ufffd" in text):
+        code = encoding.of_lines(path)
+    if code != encoding.UTF8:
+        notes.append(f"{file.name} is read as {code}; --encoding names another one")
+    if code == encoding.UTF8 and not rewrites:
+        return dataclasses.replace(file, path=path), notes
+    pieces = encoding.decoded(path, code)
+    for rewrite in rewrites:
+        pieces = iter(rewrite(pieces))
+    copy = packing.free_name(scratch, "plain")
+    with copy.open("w", encoding="utf-8", newline="") as target:
+        target.writelines(pieces)
+    return dataclasses.replace(file, path=copy), notes
+
+
+def rewrites_of(name: str, text: str, writing: Writing, notes: list[str]) -> list[Rewrite]:
+    """Choose what has to be done to a file that begins with this text; `notes` gets what to tell of it."""
+    rewrites: list[Rewrite] = []
+    if "\r" in text and "\n" not in text:
+        rewrites.append(with_line_feeds)
+        text = text.replace("\r", "\n")
+    form = loosejson.form_of(text)
+    if form == "objects":
+        notes.append(f"{name} is JSON over several lines: its objects are read one by one")
+        return [*rewrites, json_objects]
+    if form == "loose" or writing.loose:
+        notes.append(
+            f"lines of {name} are not strict JSON (Python's dicts, commas at their end): they are read as JSON"
+        )
+        return [*rewrites, json_lines]
+    if form:
+        return rewrites
+    if comments(text):
+        rewrites.append(without_comments)
+        text = "".join(without_comments(iter([text])))
+    lines = [line for line in text.splitlines() if line.strip()][:200]
+    if writing.delimiter == shape.BLANKS or (not writing.delimiter and shape.is_blank_separated(lines)):
+        rewrites.append(tab_separated)
+    return rewrites
+
+
+def with_line_feeds(pieces: Iterator[str]) -> Iterator[str]:
+    """Replace carriage returns by line feeds."""
+    return (piece.replace("\r", "\n") for piece in pieces)
+
+
+def json_objects(pieces: Iterator[str]) -> Iterator[str]:
+    """Put each object on a line of its own."""
+    return (line + "\n" for line in loosejson.objects(pieces))
+
+
+def json_lines(pieces: Iterator[str]) -> Iterator[str]:
+    """Make loose JSON strict, line for line."""
+    return (line + "\n" for line in loosejson.strict_lines(lines_of(pieces)))
+
+
+def comments(text: str) -> int:
+    """Count the lines that begin with # above the header, blank ones between them included.
+
+    A single line that begins with # and has the columns of those after it is the header.
+    """
+    lines = text.split("\n")[:200]
+    count = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
+    marked = [line for line in lines[:count] if line.startswith("#")]
+    if len(marked) == 1 and shape.same_width(marked[0], lines[count]):
+        return 0
+    return count if marked else 0
+
+
+def without_comments(pieces: Iterator[str]) -> Iterator[str]:
+    """Replace the comments above the header by blank lines, so that the number of a line stays its number."""
+    first = next(pieces, "")
+    lines = first.split("\n")
+    count = comments(first)
+    yield "\n".join([""] * count + lines[count:])
+    yield from pieces
+
+
+def tab_separated(pieces: Iterator[str]) -> Iterator[str]:
+    """Replace runs of blanks by one tab."""
+    return (re.sub(r"[ \t]+", "\t", line.strip(" \t\r")) + "\n" for line in lines_of(pieces))
+
+
+def lines_of(pieces: Iterator[str]) -> Iterator[str]:
+    """Yield the lines of a text that comes in pieces, without their ends."""
+    rest = ""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split("\n")
+        yield from lines
+    if rest:
+        yield rest
