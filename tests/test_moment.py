@@ -128,6 +128,8 @@ def test_training_chooses_the_moment_and_the_memory_and_evaluation_says_what_the
     assert document["model"]["rating"]["rmse"] < 0.8 * document["without_moment"]["rmse"]
     assert "stars before and after" in document["protocol"]["query_context"]
     assert json.loads((run.path / "metrics.json").read_text())["without_moment"] == document["without_moment"]
+    now = document["as_of_now"]
+    assert now["rating"]["rmse"] == pytest.approx(document["without_moment"]["rmse"], rel=0.01)  # a trend apart
     plain = train(sittings, tmp_path / "plain", TrainConfig.of(**settings, moment=False, memory=False))
     assert plain.info.moment is plain.info.memory is None
     without = evaluate(plain)
@@ -146,3 +148,29 @@ def test_only_the_past_moves_the_stars_of_a_split_by_time(sittings: Path, tmp_pa
     assert run.info.moment is not None
     assert run.info.moment["past_only"]
     assert "earlier stars" in evaluate(run)["protocol"]["query_context"]
+
+
+@pytest.mark.slow
+def test_answers_as_of_now_read_all_time_where_that_ranks_valid_better(
+    sittings: Path, tmp_path: Path, eagerly: None
+) -> None:
+    """Products of one year never come back the next; a random split asks for both years, one by time for the last."""
+    rng, file = np.random.default_rng(4), tmp_path / "years.csv"
+    lines = ["customer_id,product_id,timestamp"]
+    for number in range(3000):
+        year, day = divmod(number, 1500)
+        favourite = rng.integers(5) if rng.random() < 0.8 else rng.integers(5, 30)
+        lines.append(f"c{rng.integers(400)},p{year}-{favourite},{1_000_000_000 + (year * 365 + day % 365) * 86_400}")
+    file.write_text("\n".join(lines) + "\n")
+    chosen = {}
+    for split in ("random", "temporal"):
+        config = TrainConfig.of(dim=6, head=(), epochs=1, memory=False)
+        run = train(file, tmp_path / split, config, prepare=PrepareConfig.of(split=split))
+        assert run.info.half_life is not None
+        chosen[split] = run.info.all_time_now
+        vectors = run.vectors
+        assert vectors.context is not None
+        is_last = np.allclose(vectors.context[-1], 0, atol=1e-5)
+        assert is_last != run.info.all_time_now
+        assert "as_of_now" in evaluate(run)
+    assert chosen == {"random": True, "temporal": False}

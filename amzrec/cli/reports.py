@@ -22,6 +22,7 @@ COLUMNS = {  # heading → (group, metric) of the figures of a system
     "recall@10": ("ranking", "recall@10"),
     "NDCG@10": ("ranking", "ndcg@10"),
 }
+OF_CUSTOMERS = ("date", "earlier stars", "stars before and after")  # what query_context may say that is no feature
 COMPARED = ("RMSE", "top-100", "recall@10")  # whose gaps to the baselines are shown with intervals
 MODELS = {"rating": "rating only", "retrieval": "retrieval only", "joint": "joint"}
 LOST = {"duplicates": "exact duplicates", "repeats": "same customer and product", "filtered": "under --min-reviews"}
@@ -37,6 +38,8 @@ def evaluation(document: Document, name: str = "model") -> str:
     systems = {name: model}
     if "factorized_top_k" in model:
         systems["FactorizedTopK"] = {"retrieval": model["factorized_top_k"]}
+    if "as_of_now" in document:
+        systems[f"{name}, as of now"] = metrics.without_untrained(document["as_of_now"], untrained)
     systems |= {plain(key): figures for key, figures in document["baselines"].items()}
     parts = [protocol(document["protocol"]), systems_table(systems), note({name: untrained})]
     return paragraphs(*parts, slices(model.get("slices") or {}), gaps_table(document["differences"], untrained))
@@ -86,7 +89,7 @@ def protocol(facts: Document) -> str:
     """Say in one line what the figures were measured on."""
     split = f"{facts.get('split')} split, seed {facts.get('seed')}, product key {facts.get('product_key')}"
     rows = f"{facts.get('fit_rows', 0):,} reviews fitted, {facts.get('test_rows', 0):,} tested"
-    known = " and ".join(name for name in facts.get("query_context", []) if name != "date")
+    known = " and ".join(name for name in facts.get("query_context", []) if name not in OF_CUSTOMERS)
     context = f"; asked with the {known} of the wanted product, another task than without" if known else ""
     return f"{split}: {rows}, {facts.get('candidates', 0):,} products to retrieve from{context}"
 

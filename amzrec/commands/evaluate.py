@@ -65,6 +65,8 @@ def evaluate(
         "differences": intervals.gaps(testset, model, rivals, rng),
         "untrained": run.info.untrained,
     }
+    if run.vectors.context is not None or run.vectors.head.moment is not None:
+        document["as_of_now"] = judge(testset, RunSystem(Recommender(run.vectors), now=True)).to_json()
     if run.vectors.head.moment is not None:
         alone = Answers(RunSystem(Recommender(run.vectors), moment=False).stars(testset))
         document["without_moment"] = rating_of(testset, alone, np.ones(len(testset), np.bool_))

@@ -36,7 +36,7 @@ def all_baselines(dataset: Dataset, testset: TestSet) -> list[System]:
         baselines.append(BiasBaseline("product_bias", Biases(biases.mean, biases.product, nobody)))
         baselines.append(BiasBaseline("customer_product_bias", biases))
     baselines.append(PopularityBaseline("popularity", popularity(fit.product, products)))
-    if dataset.has_time and len(fit):
+    if dataset.has_time and len(fit) and fit.timestamp.max() - fit.timestamp.min() >= DAY:
         days = choose_recent_days(dataset)
         recent = recent_popularity(fit.product, fit.timestamp, days, products)
         baselines.append(PopularityBaseline("recent_popularity", recent, days))

@@ -73,10 +73,11 @@ def rank_system(testset: TestSet, system: System, lists: bool = True) -> Ranked 
 
 @dataclasses.dataclass(frozen=True)
 class RunSystem:
-    """The model of a run, which answers as of the date of each review where it learned from dates."""
+    """The model of a run, asked as of the date of each review, or as of now, which is what `recommend` answers."""
 
     recommender: Recommender
     name: str = "model"
+    now: bool = False
     moment: bool = True  # whether what the customer gave near the time of a review moves its stars
 
     def stars(self, testset: TestSet) -> Doubles | None:
@@ -84,18 +85,22 @@ class RunSystem:
         if not testset.scale:
             return None
         recommender, reviews = self.recommender, testset.reviews
+        if self.now:
+            queries = np.asarray(recommender.vectors.rating_query[reviews.customer])
+            return recommender.rate(queries, reviews.product, clip=False).astype(np.float64)
         queries = recommender.dated_queries(reviews.customer, reviews.timestamp)
         stars = recommender.rate(queries, reviews.product, clip=False).astype(np.float64)
         return stars + recommender.moved(reviews.customer, reviews.timestamp) if self.moment else stars
 
     def moments(self, testset: TestSet) -> Array | None:
         """See System.moments."""
-        return None if self.recommender.vectors.context is None else self.periods(testset)
+        return None if self.now or self.recommender.vectors.context is None else self.periods(testset)
 
     def scores(self, testset: TestSet, queries: Queries) -> Scored:
         """See System.scores; customers without a history share one row for each period."""
         vectors = self.recommender.vectors
-        table = None if vectors.context is None else vectors.context[:, testset.candidates]  # [T, M]
+        dated = None if self.now else vectors.context
+        table = None if dated is None else dated[:, testset.candidates]  # [T, M]
         customers = vectors.retrieval_query[testset.customers]  # [G, Dr + 1]
         return by_vectors(customers, self.recommender.candidate_vectors, queries, table, self.votes(testset))
 

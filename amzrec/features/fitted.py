@@ -68,6 +68,11 @@ class FittedReviews:
             trend=np.zeros(popularity.periods, np.float32),
         )
 
+    def with_popularity_now(self, of_all_time: Popularity) -> FittedReviews:
+        """Return these reviews where answers as of now read the popularity of all time, not that of the last period."""
+        now = dataclasses.replace(self.popularity, log_share_now=of_all_time.log_share_now)
+        return dataclasses.replace(self, popularity=now)
+
     def biases_without_self(self) -> tuple[Floats, Floats]:
         """Return the shrunk biases of each review's customer and product, [n] each, both without the review."""
         sides = (self.customers, self.customer), (self.products, self.product)

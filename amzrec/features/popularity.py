@@ -24,6 +24,7 @@ class Popularity:
     log_share: Floats  # [T, N + 1]
     log_share_without_self: Floats  # [n] the log share of each review's product in its period, without that review
     half_life: float | None  # days after which a review counts half; None: popularity of all time
+    log_share_now: Floats  # [N + 1] what answers as of now read: the last period, or all time
 
     @classmethod
     def of(cls, product: Array, timestamp: Array, size: int, half_life: float | None) -> Popularity:
@@ -46,20 +47,22 @@ class Popularity:
         share = (1 - BACKOFF) * spread / mass[:, None] + BACKOFF * (count + PSEUDO_COUNT) / everything
         in_period = (1 - BACKOFF) * (spread[period, product] - 1) / mass[period]
         without_self = np.log(np.maximum(in_period, 0) + BACKOFF * (count[product] - 1 + PSEUDO_COUNT) / everything)
-        return cls(edges, np.log(share).astype(np.float32), without_self.astype(np.float32), half_life)
+        log_share = np.log(share).astype(np.float32)
+        return cls(edges, log_share, without_self.astype(np.float32), half_life, log_share[-1])
 
     @classmethod
     def of_all_time(cls, product: Array, size: int) -> Popularity:
         """Fit one period: log((count + PSEUDO_COUNT) / (n + PSEUDO_COUNT · size)), where `size` is N + 1."""
         count, everything = _counts(product, size)
-        share = np.log((count + PSEUDO_COUNT) / everything)[None, :]
+        share = np.log((count + PSEUDO_COUNT) / everything).astype(np.float32)
         without_self = np.log((count[product] - 1 + PSEUDO_COUNT) / everything)
-        return cls(np.zeros(0, np.int64), share.astype(np.float32), without_self.astype(np.float32), None)
+        return cls(np.zeros(0, np.int64), share[None], without_self.astype(np.float32), None, share)
 
     @classmethod
     def of_equal_products(cls, reviews: int, size: int) -> Popularity:
         """Treat all products alike, for towers that have nothing but ids: n `reviews`, and `size` is N + 1."""
-        return cls(np.zeros(0, np.int64), np.zeros((1, size), np.float32), np.zeros(reviews, np.float32), None)
+        equal = np.zeros((1, size), np.float32)
+        return cls(np.zeros(0, np.int64), equal, np.zeros(reviews, np.float32), None, equal[0])
 
     def period(self, timestamp: Array) -> Rows:
         """Return the period of each time [n]: the last one where there is no time, and after the last fitted review."""

@@ -39,6 +39,7 @@ class RunInfo(Document):
     fit_parts: tuple[str, ...] = ("train", "valid")  # parts of the dataset that the vectors are fitted on
     best_epochs: dict[str, int] = dataclasses.field(default_factory=dict)  # by task; 0: as it started
     half_life: float | None = None  # days, of the popularity that retrieval starts from; None: all time
+    all_time_now: bool = False  # whether answers as of now read the popularity of all time, not of the end
     trend: bool = False  # whether stars follow the trend of their period
     svd_start: bool = False  # whether products started at singular vectors
     memory: dict[str, Any] | None = None  # what pairs are remembered by: kind, ridge, share; None: there is none

@@ -93,7 +93,7 @@ class Vectors:
     seen_stars: Column  # [S] NaN where the source gave none
     seen_part: Tags  # [S] 0 train, 1 valid, 2 test
     # where dates tell what is popular, or liked, when
-    context: Table | None = None  # [T, N+1] what a period adds to the scores; last: 0
+    context: Table | None = None  # [T, N+1] what a period adds to the scores as of now
     rating_context: Column | None = None  # [T] what a period adds to the stars; last: 0
     context_edges: Numbers | None = None  # [T-1] unix seconds at which periods 1.. begin
     # where pairs of products are remembered beside the vectors

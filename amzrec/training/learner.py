@@ -138,18 +138,18 @@ class Learner:
         """Return query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the score.
 
         `queries` [n, D] and `candidates` [m, D] are tower vectors, `products` [m] the rows of the candidates. The last
-        column of a candidate is its b as of the last period, and 1 in a query.
+        column of a candidate is its b as of now, and 1 in a query.
         """
         dims, task = self.recipe.retrieval_dims, self.model.retrieval
         temperature = float(np.exp(task.log_temperature.numpy()))
-        b = task.popularity.numpy()[products] + self.fitted.popularity.log_share[-1, products, None]
+        b = task.popularity.numpy()[products] + self.fitted.popularity.log_share_now[products, None]
         x = np.concatenate([queries[:, :dims] / temperature, np.ones((len(queries), 1), np.float32)], axis=1)
         return x.astype(np.float32), np.concatenate([candidates[:, :dims], b], axis=1).astype(np.float32)
 
     def context(self, products: Rows) -> Floats:
-        """Return what each period adds to the scores of product rows [m], [T, m]: 0 in the last one, which b is of."""
-        share = self.fitted.popularity.log_share[:, products]
-        return np.asarray(share - share[-1:], np.float32)
+        """Return what each period adds to the scores of product rows [m], [T, m], beyond what b has as of now."""
+        popularity = self.fitted.popularity
+        return popularity.log_share[:, products] - popularity.log_share_now[products]
 
     def save(self, prefix: Path) -> None:
         """Write the weights and the state of the optimizer; raises OSError where that fails."""

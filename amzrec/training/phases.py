@@ -8,7 +8,7 @@ from amzrec.arrays import Floats
 from amzrec.config import Recipe
 from amzrec.evaluation.baselines import choose_half_life
 from amzrec.features.fitted import FittedReviews, fit_reviews
-from amzrec.features.popularity import KERNEL_HALF_LIVES
+from amzrec.features.popularity import KERNEL_HALF_LIVES, Popularity
 from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Reviews
 from amzrec.training.initial import initial_product_vectors
@@ -107,12 +107,18 @@ def choose_beside(session: Session, fitted: FittedReviews, watch: Watch) -> None
 
 
 def choose_time(session: Session, fitted: FittedReviews, watch: Watch) -> None:
-    """Choose on valid the half-life of the popularity that retrieval starts from, and whether stars follow a trend."""
+    """Choose on valid the half-life of the popularity that retrieval starts from, and whether stars follow a trend.
+
+    Also whether what is popular at the end, or of all time, ranks better when it is asked as of now.
+    """
     dataset, recipe, choices = session.dataset, session.recipe, session.state.choices
     if recipe.features == "ids" or not dataset.has_time:
         return
     by_half_life = {days: fitted.with_popularity(dataset.train, days) for days in (None, *KERNEL_HALF_LIVES)}
     choices.half_life = choose_half_life(list(by_half_life), lambda days: watch.popularity_figure(by_half_life[days]))
+    now = (by_half_life[days].popularity.log_share_now for days in (choices.half_life, None))
+    last, all_time = (watch.served_figure(log_share) for log_share in now)
+    choices.all_time_now = all_time > last
     choices.trend = watch.trend_gain(by_half_life[choices.half_life].with_trend()) > 0
 
 
@@ -120,6 +126,8 @@ def with_chosen_time(fitted: FittedReviews, reviews: Reviews, choices: Choices) 
     """Return fitted reviews with the popularity over time and the trend that were chosen; `reviews` have the times."""
     if choices.half_life is not None:
         fitted = fitted.with_popularity(reviews, choices.half_life)
+    if choices.all_time_now:
+        fitted = fitted.with_popularity_now(Popularity.of_all_time(reviews.product, len(fitted.products)))
     return fitted.with_trend() if choices.trend else fitted
 
 

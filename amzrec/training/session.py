@@ -186,6 +186,7 @@ class Session:
             best_epochs=state.choices.best,
             half_life=state.choices.half_life,
             trend=state.choices.trend,
+            all_time_now=state.choices.all_time_now,
             svd_start=state.choices.svd_start,
             memory=None if state.choices.memory is None else dataclasses.asdict(state.choices.memory),
             moment=None if state.choices.moment is None else dataclasses.asdict(state.choices.moment),

@@ -57,9 +57,9 @@ class RetrievalSnapshot(HistoryTables):
     """What retrieval has learned: the inner product of a query and a candidate is their score."""
 
     queries: Floats  # [C + 1, Dr + 1], the last column is 1
-    candidates: Floats  # [N + 1, Dr + 1], the last column is the popularity of the product as of the last period
+    candidates: Floats  # [N + 1, Dr + 1], the last column is the popularity of the product as of now
     candidate_rows: Rows  # [M] product rows that may be recommended
-    context: Floats  # [T, N + 1] what the period of a query adds to the scores, 0 in the last one
+    context: Floats  # [T, N + 1] what the period of a query adds to the scores as of now
     edges: Ints  # [T - 1] unix seconds where the periods 1.. begin
     temperature: Array  # scalar by which the queries are divided already
     recent_weights: Floats  # [L] what a product weighs by how many came after it; empty where no order is read

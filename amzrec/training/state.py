@@ -30,6 +30,7 @@ class Choices:
 
     best: dict[str, int] = dataclasses.field(default_factory=dict)  # best epoch of each task; 0: as it started
     half_life: float | None = None  # days of the popularity that retrieval starts from; None: of all time
+    all_time_now: bool = False  # whether answers as of now read the popularity of all time
     trend: bool = False  # whether the trend of the stars over time lowers the error
     svd_start: bool = False  # whether starting at singular vectors ranks better than popularity does
     memory: MemoryChoice | None = None  # None: the towers alone rank better

@@ -10,6 +10,7 @@ import numpy as np
 
 from amzrec.arrays import Array, Doubles, Floats, Rows
 from amzrec.evaluation import judge
+from amzrec.evaluation.baselines import PopularityBaseline
 from amzrec.evaluation.systems import CustomerVotes, Scored, by_vectors
 from amzrec.evaluation.testset import Queries, TestSet, line_up
 from amzrec.features.fitted import FittedReviews
@@ -94,8 +95,9 @@ class WatchedSystem:
 
     def scores(self, testset: TestSet, queries: Queries) -> Scored:
         """Score all candidates for each query, with the votes where there are some."""
-        share = self.fitted.popularity.log_share[:, testset.candidates]
-        return by_vectors(self.queries, self.candidates, queries, share - share[-1:], self.votes)
+        popularity, rows = self.fitted.popularity, testset.candidates
+        context = popularity.log_share[:, rows] - popularity.log_share_now[rows]
+        return by_vectors(self.queries, self.candidates, queries, context, self.votes)
 
 
 class Watch:
@@ -119,7 +121,7 @@ class Watch:
                 stars = LearnerSystem(learner).stars(self.testset)
                 assert stars is not None
                 self.residuals = Residuals.of(learner, self.testset, stars)
-        if task == "rating" or not recipe.memory:
+        if task == "rating":
             return
         with learner.averaged():
             x, y = learner.retrieval_queries(self.testset.customers), learner.candidates(rows)
@@ -156,6 +158,10 @@ class Watch:
     def popularity_figure(self, fitted: FittedReviews) -> float:
         """Measure valid_ndcg of popularity over time alone."""
         return judge.watch(self.testset, PopularitySystem(fitted))["ndcg"]
+
+    def served_figure(self, log_share: Floats) -> float:
+        """Measure valid_ndcg of popularity [N + 1] alone, whenever a question is asked."""
+        return judge.watch(self.testset, PopularityBaseline("popularity now", log_share))["ndcg"]
 
     def trend_gain(self, fitted: FittedReviews) -> float:
         """How much the trend lowers the squared error of the biases on the rated valid reviews, in model units."""
