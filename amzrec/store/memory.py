@@ -44,7 +44,8 @@ class Memory:
     """For each product of a history, the products that it votes for, and how strongly: a sparse [N + 1, N + 1] matrix.
 
     The vote of a history for product i is Σ_j fade^(products after j in the history) · weight[j, i], over the `last`
-    products of the history. With a fade of 1 the order of the history does not matter.
+    products of the history; products of the history itself get no votes, since nobody reviews a product twice. With a
+    fade of 1 the order of the history does not matter.
     """
 
     neighbours: Lists  # [N + 1] lists of product rows
@@ -61,13 +62,14 @@ class Memory:
 
     def votes(self, histories: Lists) -> Votes:
         """Add up the votes of the histories of Q queries, in the order of time, the latest last."""
+        whole = histories
         if self.last:
             begin = np.maximum(histories.offsets[:-1], histories.offsets[1:] - self.last)
             kept = ranges(begin, histories.offsets[1:])
             histories = Lists(offsets_of(histories.offsets[1:] - begin), histories.items[kept])
         items, size = histories.items.astype(np.int64), len(self.neighbours)
         if len(items) * len(self.weights) > DENSE * len(histories) * size**2:
-            return self._dense_votes(histories)
+            return self._dense_votes(histories, whole)
         begin, end = self.neighbours.offsets[items], self.neighbours.offsets[items + 1]
         place, length = ranges(begin, end), end - begin
         owner = np.repeat(histories.owners, length)
@@ -76,13 +78,17 @@ class Memory:
         order = np.argsort(key, kind="stable")  # np.unique would import numpy.ma
         key, weight = key[order], weight[order]
         first = np.flatnonzero(np.diff(key, prepend=-1))
-        pairs = key[first]
-        summed = np.add.reduceat(weight, first) if len(first) else weight
+        pairs, summed = key[first], np.add.reduceat(weight, first) if len(first) else weight
+        others = ~np.isin(pairs, whole.owners * size + whole.items)
+        pairs, summed = pairs[others], summed[others]
         offsets = offsets_of(np.bincount(pairs // size, minlength=len(histories)))
         return Votes(Lists(offsets, (pairs % size).astype(np.int32)), summed.astype(np.float32))
 
-    def _dense_votes(self, histories: Lists) -> Votes:
-        """Add up votes of long histories, which vote for most products: one query after the other, in a row of all."""
+    def _dense_votes(self, histories: Lists, whole: Lists) -> Votes:
+        """Add up votes of long histories, which vote for most products: one query after the other, in a row of all.
+
+        `whole` are the histories with the products that do not vote.
+        """
         fades, products, weights = self.fades(histories), list[Rows](), list[Floats]()
         for query in range(len(histories)):
             items = histories[query]
@@ -91,6 +97,7 @@ class Memory:
                 fades[histories.span(query)], self.neighbours.offsets[items + 1] - self.neighbours.offsets[items]
             )
             row = np.bincount(self.neighbours.items[place], self.weights[place] * fade, len(self.neighbours))
+            row[whole[query]] = 0
             voted = np.flatnonzero(row)
             products.append(voted.astype(np.int32))
             weights.append(row[voted].astype(np.float32))
