@@ -114,6 +114,7 @@ def test_baselines_are_those_of_the_hand(found: dict[str, Any]) -> None:
     top = found["baselines"]["popularity"]["retrieval"]
     assert top == pytest.approx({"top_1": 1 / 3, "top_5": 2 / 3, "top_10": 2 / 3, "top_50": 2 / 3, "top_100": 2 / 3})
     assert "recent_popularity" in found["baselines"]
+    assert "dated_popularity" not in found["baselines"], "all reviews are of one day"
 
 
 def test_ties_count_against_popularity(tmp_path: Path) -> None:

@@ -249,6 +249,7 @@ def test_without_anything_to_add_dates_change_nothing(tmp_path: Path) -> None:
     plain = evaluate(run)
     assert plain["protocol"].pop("query_context") == []
     assert dated["protocol"].pop("query_context") == ["date"]
+    assert dated.pop("as_of_now") == dated["model"]
     assert dated == plain
 
 

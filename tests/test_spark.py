@@ -342,12 +342,12 @@ def test_a_real_file_is_the_same(
 
 @pytest.mark.spark
 @pytest.mark.real
-def test_the_first_100_000_reviews_of_movielens_1m_are_the_same(spark: Any, real_data: Path, tmp_path: Path) -> None:
+def test_the_first_20_000_reviews_of_movielens_1m_are_the_same(spark: Any, real_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ml"
     folder.mkdir()
     for name in ("movies.dat", "users.dat"):
         shutil.copy(real_data / "ml-1m" / name, folder)
     (ratings,) = (real_data / "ml-1m").glob("ratings.*")
     with ratings.open("rb") as file:
-        write(folder / ratings.name, b"".join(itertools.islice(file, 100_000)))
-    assert same_on_both(folder, tmp_path, min_reviews=20).kept > 80_000
+        write(folder / ratings.name, b"".join(itertools.islice(file, 20_000)))
+    assert same_on_both(folder, tmp_path, min_reviews=5).kept > 15_000

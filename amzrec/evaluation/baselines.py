@@ -36,11 +36,12 @@ def all_baselines(dataset: Dataset, testset: TestSet) -> list[System]:
         baselines.append(BiasBaseline("product_bias", Biases(biases.mean, biases.product, nobody)))
         baselines.append(BiasBaseline("customer_product_bias", biases))
     baselines.append(PopularityBaseline("popularity", popularity(fit.product, products)))
-    if dataset.has_time and len(fit) and fit.timestamp.max() - fit.timestamp.min() >= DAY:
+    if dataset.has_time and len(fit):
         days = choose_recent_days(dataset)
         recent = recent_popularity(fit.product, fit.timestamp, days, products)
         baselines.append(PopularityBaseline("recent_popularity", recent, days))
-        baselines.append(DatedBaseline("dated_popularity", choose_recent_days(dataset, dated=True)))
+        if fit.timestamp.min() // DAY < fit.timestamp.max() // DAY:
+            baselines.append(DatedBaseline("dated_popularity", choose_recent_days(dataset, dated=True)))
     return baselines
 
 
