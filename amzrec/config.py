@@ -48,6 +48,12 @@ class PrepareConfig(Config):
     """Encoding of text files, such as cp1252, latin-1 or utf-16; without it, it is found from the content."""
     delimiter: Annotated[str | None, DATA] = None
     """Character between the fields of text files, or blanks for runs of blanks; without it, it is found."""
+    time_format: Annotated[str | None, DATA] = None
+    """How times are written, such as %d/%m/%Y or %Y-%m-%d %H:%M, or seconds, days; without it, it is found."""
+    stars_are: Annotated[Literal["stars", "clicks"], DATA] = "stars"
+    """What the stars column holds: stars, or clicks, plays, hours: then every row counts as a click."""
+    unrated: Annotated[str | None, DATA] = None
+    """Values of the stars column that mean "not rated", such as -1 or 0,99; none: all values are stars."""
     titles: Annotated[str | None, DATA] = None
     """File that gives products titles and features by their id, such as meta_Electronics.jsonl.gz."""
     product_key: Annotated[Literal["auto", "id", "title", "parent"], DATA] = "auto"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amzrec.answers.listing import resort
+from amzrec.cli import reports
 from amzrec.commands.load import load
 from amzrec.commands.rate import rate
 from amzrec.commands.recommend import recommend
@@ -169,10 +171,27 @@ def test_an_unknown_sort_says_what_is_allowed(parity: Run) -> None:
         recommend("u03", parity, sort="price")
 
 
-@pytest.mark.parametrize("option", ["liked", "exclude"])
-def test_an_unknown_product_is_refused_with_a_suggestion(parity: Run, option: str) -> None:
+def test_an_unknown_liked_product_is_refused_with_a_suggestion(parity: Run) -> None:
     with pytest.raises(AmzrecError, match="Product 12"):
-        recommend("u03", parity, **{option: ["Produkt 12"]})  # type: ignore[arg-type]
+        recommend("u03", parity, liked=["Produkt 12"])
+
+
+def test_an_unknown_excluded_product_is_told_and_the_others_are_left_out(parity: Run) -> None:
+    first = recommend("u03", parity)["recommendations"][0]["product_id"]
+    document = recommend("u03", parity, exclude=["Produkt 12", first])
+    assert document["unknown_excluded"] == ["Produkt 12"]
+    assert first not in [row["product_id"] for row in document["recommendations"]]
+    assert "not in this run, so nothing to exclude: Produkt 12" in reports.recommendations(document, 100)
+
+
+def test_a_list_of_nothing_is_a_sentence(parity: Run) -> None:
+    document = recommend("u03", parity) | {"recommendations": []}
+    assert "Nothing is left to recommend" in reports.recommendations(document, 100)
+
+
+def test_what_to_type_next_can_be_pasted() -> None:
+    assert shlex.split(reports.quoted("it's a b")) == ["it's a b"]
+    assert reports.quoted("-x") == "-- -x"
 
 
 def test_a_run_of_clicks_has_no_stars_to_show_or_sort_by(checkerboard: Path, tmp_path: Path) -> None:
@@ -225,9 +244,14 @@ def test_the_file_for_everyone_says_what_each_is_told_alone(
 def test_an_existing_file_is_replaced_only_when_asked(parity: Run, tmp_path: Path) -> None:
     out = tmp_path / "all.csv"
     out.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(AmzrecError, match="amzrec did not write it"):
+            recommend_all(parity, out, overwrite=overwrite)
+    assert out.read_text() == "mine"
+    out.unlink()
+    recommend_all(parity, out)
     with pytest.raises(AmzrecError, match="--overwrite"):
         recommend_all(parity, out)
-    assert out.read_text() == "mine"
     recommend_all(parity, out, overwrite=True)
     assert out.read_text().startswith('"customer_id"')
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from amzrec.answers.given import spellings, text_of
 from amzrec.answers.index import ExactIndex, Index
 from amzrec.answers.names import nearest, nearest_products
 from amzrec.answers.ranks import best
@@ -65,7 +66,9 @@ class Recommender:
 
     def customer(self, customer_id: str) -> int:
         """Find the row of a customer; 0 for one that the dataset does not have."""
-        return (self.vectors.customer_ids.find(customer_id) or 0) if customer_id else 0
+        text = text_of(customer_id, "the customer") if customer_id != "" else ""
+        found = (self.vectors.customer_ids.find(spelled) for spelled in spellings(text)) if text else iter(())
+        return next((row for row in found if row), 0)
 
     def knows(self, customer: int) -> bool:
         """Tell whether the model was fitted on reviews of this customer row."""
@@ -76,7 +79,12 @@ class Recommender:
 
         Raises AmzrecError with the nearest names for an unknown one.
         """
+        name = text_of(name, "a product")
         row = self.vectors.product_ids.find(name) or self.vectors.titles.find(name) if name else None
+        if not row and name:
+            row = next(
+                (found for spelled in spellings(name) if (found := self.vectors.product_ids.find(spelled))), None
+            )
         if not row:
             near = nearest_products(name, self.vectors)
             hint = f"; the nearest are: {' | '.join(near)}" if near else ""

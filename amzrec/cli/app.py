@@ -89,7 +89,7 @@ def prepare(
     with speaking() as voice:
         dataset = verb(source, out, prepare, overwrite=overwrite, progress=voice)
     info = dataset.info.to_json()
-    show(info, json, lambda: f"{reports.prepared(info['counts'])}\n\nNext:  amzrec train {out}")
+    show(info, json, lambda: f"{reports.prepared(info['counts'])}\n\nNext:  amzrec train {reports.quoted(out)}")
 
 
 @app.command(cls=Command)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from amzrec.cli.tables import cut, span, table, used_columns
@@ -115,14 +117,20 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+def quoted(word: Path | str) -> str:
+    """Return a word as a shell takes it; one that begins with - stands behind --."""
+    text = shlex.quote(str(word))
+    return f"-- {text}" if str(word).startswith("-") else text
+
+
 def what_next(run: Run) -> str:
     """Say what to type after a training."""
     customers = run.vectors.customer_ids
     customer = customers[1] if len(customers) > 1 else "CUSTOMER_ID"
     return (
-        f"Next:  amzrec recommend {customer} --run {run.path}\n"
-        f"       amzrec evaluate {run.path} --json\n"
-        f"       amzrec export {run.path} --out export"
+        f"Next:  amzrec recommend --run {quoted(run.path)} {quoted(customer)}\n"
+        f"       amzrec evaluate {quoted(run.path)} --json\n"
+        f"       amzrec export {quoted(run.path)} --out export"
     )
 
 
@@ -136,6 +144,13 @@ def recommendations(document: Document, width: int) -> str:
         "liked": f"{customer} is not known to this run: answered from --liked",
         "popularity": f"{customer} is not known to this run: the most popular products; add --liked PRODUCT",
     }.get(document["answered_from"], f"for {customer}")
+    if unknown := document.get("unknown_excluded"):
+        origin += f"\nnot in this run, so nothing to exclude: {', '.join(unknown)}"
+    if not document["recommendations"]:
+        return (
+            f"{origin}\nNothing is left to recommend: all products are reviewed, liked, excluded or filtered away; "
+            "--include-seen lists the reviewed ones too."
+        )
     return f"{origin}\n\n{products(document['recommendations'], width)}"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amzrec.answers.given import texts_of
 from amzrec.answers.recommender import Query, Recommender
 from amzrec.store.run import Run, open_run
 
@@ -32,27 +32,33 @@ class Model:
         """The vectors of the run at work, opened at the first question."""
         return Recommender(self.run.vectors)
 
-    def recommend(self, customer_id: str, k: int = 10, **options: Any) -> pandas.DataFrame:
-        """List product_id, title, score, stars, the best first; `options` are those of the verb `recommend`."""
+    def recommend(self, customer_id: Any, k: int = 10, **options: Any) -> pandas.DataFrame:
+        """List product_id, title, score, stars, the best first; `options` are those of the verb `recommend`.
+
+        `frame.attrs["answered_from"]` says from what: model, liked or popularity.
+        """
         from amzrec.commands.recommend import recommend
 
-        return self._frame(recommend(customer_id, self, k=k, **options)["recommendations"], ["score", "stars"])
+        document = recommend(customer_id, self, k=k, **options)
+        frame = self._frame(document["recommendations"], ["score", "stars"])
+        frame.attrs["answered_from"] = document["answered_from"]
+        return frame
 
-    def rate(self, customer_id: str, products: Sequence[str]) -> pandas.DataFrame:
+    def rate(self, customer_id: Any, products: Any) -> pandas.DataFrame:
         """List product_id, title, stars, the best first."""
         from amzrec.commands.rate import rate
 
         return self._frame(rate(customer_id, products, self)["ratings"], ["stars"])
 
-    def similar(self, product: str, k: int = 10) -> pandas.DataFrame:
+    def similar(self, product: Any, k: int = 10) -> pandas.DataFrame:
         """List product_id, title, score, the nearest first."""
         from amzrec.commands.similar import similar
 
         return self._frame(similar(product, self, k=k)["similar"], ["score"])
 
-    def fold_in(self, liked: Sequence[str], customer_id: str = "") -> Query:
+    def fold_in(self, liked: Any, customer_id: Any = "") -> Query:
         """Compute the query vectors of a customer (default: a new one) who likes these products."""
-        rows = np.array([self.recommender.product(name) for name in liked], np.int32)
+        rows = np.array([self.recommender.product(name) for name in texts_of(liked, "liked")], np.int32)
         return self.recommender.fold_in(self.recommender.customer(customer_id), np.unique(rows))
 
     def _frame(self, rows: list[dict[str, Any]], values: list[str]) -> pandas.DataFrame:

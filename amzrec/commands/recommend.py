@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from amzrec.answers.given import text_of, texts_of
 from amzrec.answers.listing import SORTS, Document, listed, resort, stars_of
 from amzrec.answers.recommender import Recommender
+from amzrec.arrays import Array
 from amzrec.commands.load import Model, recommender_of
 from amzrec.errors import AmzrecError
 from amzrec.settings import require
@@ -18,12 +21,12 @@ DEPTH = 100  # best retrieved products that stars and blend re-rank
 
 
 def recommend(
-    customer_id: str,
+    customer_id: Any,
     run: Model | Run | Path | str | None = None,
     *,
     k: int = 10,
-    liked: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    liked: Any = (),
+    exclude: Any = (),
     only: Sequence[str] = (),
     include_seen: bool = False,
     sort: str = "retrieval",
@@ -34,13 +37,15 @@ def recommend(
     What the customer reviewed and what is `liked` or in `exclude` is left out (`include_seen` lets the reviewed in).
     `liked` adds to the known history, or stands for one: `answered_from` is "model" for a customer that the model was
     fitted on, else "liked", else "popularity". `sort` "stars" or "blend" (stars and score, each standardised) re-ranks
-    the 100 best retrieved. Fewer than k come where fewer are left. Raises AmzrecError for k < 1, an unknown sort or an
-    unknown product.
+    the 100 best retrieved. Fewer than k come where fewer are left. Ids are text or whole numbers, of Python or numpy;
+    `liked` and `exclude` are one, or a list, an array or a column of them. What is in `exclude` and not in the run
+    comes back in `unknown_excluded`. Raises AmzrecError for k < 1, an unknown sort or an unknown liked product.
     """
     model = asked_of(run, k, only, sort)
     customer = model.customer(customer_id)
-    likes = np.array(list(dict.fromkeys(model.product(name) for name in liked)), np.int32)  # in the order given
-    hidden = [likes, np.array([model.product(name) for name in exclude], np.int32)]
+    likes = np.array(list(dict.fromkeys(model.product(name) for name in texts_of(liked, "liked"))), np.int32)
+    left_out, unknown = known_products(model, texts_of(exclude, "exclude"))
+    hidden = [likes, left_out]
     if not include_seen:
         hidden.append(model.seen(customer)[0])
     query = model.fold_in(customer, likes) if len(likes) else model.query(customer)
@@ -50,10 +55,22 @@ def recommend(
     stars = stars_of(model, query, rows)
     order = resort(scores, stars, sort)[:k]
     return {
-        "customer_id": customer_id,
+        "customer_id": text_of(customer_id),
         "answered_from": "model" if model.knows(customer) else "liked" if len(likes) else "popularity",
         "recommendations": listed(model, rows[order], scores[order], None if stars is None else stars[order]),
+        **({"unknown_excluded": unknown} if unknown else {}),
     }
+
+
+def known_products(model: Recommender, names: list[str]) -> tuple[Array, list[str]]:
+    """Return the rows of those products that the run has, and the names of the others."""
+    rows, unknown = [], []
+    for name in names:
+        try:
+            rows.append(model.product(name))
+        except AmzrecError:
+            unknown.append(name)
+    return np.array(rows, np.int32), unknown
 
 
 def asked_of(run: Model | Run | Path | str | None, k: int, only: Sequence[str], sort: str) -> Recommender:

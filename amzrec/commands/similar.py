@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from amzrec.answers.listing import Document, listed, named
 from amzrec.commands.load import Model, recommender_of
@@ -10,7 +11,7 @@ from amzrec.commands.recommend import need_positive
 from amzrec.store.run import Run
 
 
-def similar(product: str, run: Model | Run | Path | str | None = None, *, k: int = 10) -> Document:
+def similar(product: Any, run: Model | Run | Path | str | None = None, *, k: int = 10) -> Document:
     """Find the k products nearest to one (id or exact title): by inner product of the vectors, without popularity."""
     need_positive(k)
     model = recommender_of(run)

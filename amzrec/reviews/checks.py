@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
+from amzrec.reviews import stars, times
 from amzrec.reviews.engines.protocol import Column, Table
-from amzrec.reviews.relation import BROKEN, ODD, Part, Source
+from amzrec.reviews.relation import BROKEN, ODD, Meaning, Part, Source
 
 NO_CUSTOMER = "no customer"
 NO_PRODUCT = "no product"
@@ -49,15 +50,15 @@ def checked(source: Source, part: Part, key: str, titles: Table | None = None) -
         product_id=product,
         product_title=title,
         category=text("category"),
-        stars=number(raw["stars"]) if "stars" in raw.columns else ibis.null().cast("float32"),
-        rated=text("stars").notnull(),
-        timestamp=seconds(raw["timestamp"]) if "timestamp" in raw.columns else ibis.null().cast("int64"),
+        **stars_in(raw, source.meaning),
+        timestamp=times_in(raw, source.meaning),
         dated=text("timestamp").notnull(),
         broken=raw[BROKEN] if BROKEN in raw.columns else empty,
         odd=raw[ODD] if ODD in raw.columns else ibis.literal(False),
         **({"position": raw.position} if "position" in raw.columns else {}),
     )
-    click = ~table.rated if source.clicks or "stars" not in raw.columns else ibis.literal(False)
+    allowed = source.clicks or "stars" not in raw.columns or source.meaning.clicks or source.meaning.unrated
+    click = ~table.rated if allowed else ibis.literal(False)
     cases = [
         (table.broken.notnull(), table.broken),
         (table.customer_id.isnull(), NO_CUSTOMER),
@@ -65,11 +66,37 @@ def checked(source: Source, part: Part, key: str, titles: Table | None = None) -
         (~click & (table.stars.isnull() | table.stars.isnan() | table.stars.isinf()), NO_STARS),
     ]
     if source.scale:
-        cases.append((~table.stars.between(*source.scale), OFF_SCALE))
+        cases.append((~click & ~table.stars.between(*source.scale), OFF_SCALE))
     return table.mutate(
         undated=table.dated & table.timestamp.isnull(),
         reason=ibis.cases(*cases, else_=empty),
     ).drop("rated", "dated", "broken")
+
+
+def stars_in(raw: Table, meaning: Meaning) -> dict[str, Column]:
+    """Return the columns stars (float32), and rated: whether something stands there that should be stars."""
+    nothing = ibis.null().cast("float32")
+    if "stars" not in raw.columns or meaning.clicks:
+        return {"stars": nothing, "rated": ibis.literal(False)}
+    column = raw["stars"]
+    rated = filled(column.cast("string")).notnull()
+    value = number(column)
+    if meaning.written_stars and column.type().is_string():
+        value = ibis.coalesce(value, stars.number_in(column))
+        rated &= ~stars.is_nothing(column)
+    if meaning.unrated:
+        marked = ibis.coalesce(value.isin(meaning.unrated), False)
+        value, rated = ibis.cases((marked, nothing), else_=value), rated & ~marked
+    return {"stars": value, "rated": rated}
+
+
+def times_in(raw: Table, meaning: Meaning) -> Column:
+    """Return the unix seconds of the timestamp column."""
+    if "timestamp" not in raw.columns:
+        return ibis.null().cast("int64")
+    if meaning.time_format in (None, times.ORDER):
+        return seconds(raw["timestamp"])
+    return times.seconds_of(raw["timestamp"], meaning.time_format)
 
 
 def stripped(column: Column) -> Column:

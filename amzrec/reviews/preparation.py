@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from amzrec import __version__
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError, Progress
-from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, secondlook, split, vocabulary
+from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, secondlook, senses, split, vocabulary
 from amzrec.reviews.engines.protocol import Engine, Table, union
-from amzrec.reviews.relation import BLANK, Part, Source
+from amzrec.reviews.relation import BLANK, Facts, Meaning, Part, Source
 from amzrec.reviews.sources import Known, address, catalogue, fingerprint_of, open_source
 from amzrec.reviews.sources.origin import Origin
 from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
@@ -45,6 +45,8 @@ class RowCounts(NamedTuple):
     undated: int  # of the good ones: their timestamps could not be read
     odd: int  # with an odd number of quotes
     blank: int  # passed over
+    oldest: int | None  # unix seconds of the good ones
+    newest: int | None
     refused: Counter[str]  # by reason, by the checks and by the readers
 
 
@@ -61,7 +63,7 @@ class Preparation:
 
     def __init__(self, origin: Origin, config: PrepareConfig, folder: Path, progress: Progress) -> None:
         self.origin, self.config, self.folder, self.progress = origin, config, folder, progress
-        self.known = Known()  # what a first reading has shown
+        self.known = Known(meaning=senses.asked(config))  # what a first reading has shown
         self.scratch = folder / SCRATCH
         self.scratch.mkdir()
         self.engine: Engine = engines.connect(self.scratch, config)
@@ -78,7 +80,7 @@ class Preparation:
 
     def say(self, sentence: str) -> None:
         """Say a sentence once."""
-        if sentence not in self.said:
+        if sentence and sentence not in self.said:
             self.said.add(sentence)
             self.progress.say(sentence)
 
@@ -96,6 +98,7 @@ class Preparation:
         )
         self.source = dataclasses.replace(opened, name=self.origin.shown) if self.origin.is_copy else opened
         self.tests = tests[0] if tests else None
+        self.with_meaning()
         self.key = product_key(self.config.product_key, self.source)
         renamed = [f"{theirs} = {ours}" for ours, theirs in self.source.columns.items() if ours != theirs]
         as_what = f"{self.source.format}{' with ' if renamed else ''}{', '.join(renamed)}"
@@ -103,6 +106,11 @@ class Preparation:
         for source in (self.source, self.tests):
             for note in source.notes if source else ():
                 self.say(note)
+
+    def with_meaning(self) -> None:
+        """Read the values of all sources as what is known of them."""
+        self.source = dataclasses.replace(self.source, meaning=self.known.meaning)
+        self.tests = dataclasses.replace(self.tests, meaning=self.known.meaning) if self.tests else None
 
     @property
     def inputs(self) -> list[Input]:
@@ -120,10 +128,29 @@ class Preparation:
             self.engine.forget_unread()
             self.open_sources()
             table, counts = self.checked()
+        parts = [one.part for one in self.inputs]
+        sense = senses.sense_of(self.engine, self.source, parts, table, counts, self.config)
+        for note in sense.notes:
+            self.say(note)
+        if sense.meaning != self.source.meaning:
+            table, counts = self.checked_with(sense.meaning)
+            again = senses.stars_sense(self.engine, self.source, table, self.config)
+            if again and sense.meaning.written_stars and not counts.refused.get(checks.NO_STARS):
+                self.say(senses.WRITTEN.format(self.source.columns["stars"]))
+                self.say(again.note)
+                then = dataclasses.replace(sense.meaning, clicks=again.clicks, unrated=again.unrated)
+                table, counts = self.checked_with(then) if then != sense.meaning else (table, counts)
         if counts.undated:
             self.warnings.append(f"{counts.undated:,} timestamps could not be read and count as missing")
         self.count_refused(counts)
         return table.filter(table.reason.isnull()) if counts.refused or counts.blank else table
+
+    def checked_with(self, meaning: Meaning) -> tuple[Table, RowCounts]:
+        """Return what `checked` does, with the columns read as they are meant."""
+        self.known.meaning = meaning
+        self.with_meaning()
+        self.engine.forget_unread()
+        return self.checked()
 
     def checked(self) -> tuple[Table, RowCounts]:
         """Return all rows as text with the reason why one is refused, and how many there are of each reason."""
@@ -133,14 +160,19 @@ class Preparation:
         ]
         table = self.engine.create_table(CHECKED, union(checked), overwrite=True)
         pa.default_memory_pool().release_unused()  # what blocks of a large file were parsed in
-        totals = table.group_by("reason").agg(n=table.count(), undated=table.undated.sum(), odd=table.odd.sum())
+        totals = table.group_by("reason").agg(
+            n=table.count(), undated=table.undated.sum(), odd=table.odd.sum(),
+            oldest=table.timestamp.min(), newest=table.timestamp.max(),
+        )  # fmt: skip
         rows = {row["reason"]: row for row in self.engine.fetch(totals).to_pylist()}
-        good = rows.pop(None, {"n": 0, "undated": 0, "odd": 0})
+        good = rows.pop(None, {"n": 0, "undated": 0, "odd": 0, "oldest": None, "newest": None})
         blank = rows.pop(BLANK, {"n": 0})
         refused = Counter({reason: row["n"] for reason, row in rows.items()})
         refused.update(rejects.counts_of(self.engine.unread()))
         odd = int(good["odd"] or 0) + sum(int(row["odd"] or 0) for row in rows.values())
-        return table, RowCounts(good["n"], int(good["undated"] or 0), odd, blank["n"], refused)
+        return table, RowCounts(
+            good["n"], int(good["undated"] or 0), odd, blank["n"], good["oldest"], good["newest"], refused
+        )
 
     def titles(self) -> Table | None:
         """Return the table of titles that product key `title` looks titles up in."""
@@ -210,12 +242,23 @@ class Preparation:
             vocabulary.write_products(self.engine, self.folder / PRODUCTS, products, catalogued)
             reviews.result()
         if self.config.titles:
-            titles = pq.read_table(self.folder / PRODUCTS, columns=["title"])["title"]
-            known = len(titles) - titles.null_count
-            self.progress.say(
-                f"{known:,} of {len(titles) - 1:,} products have a title, with {address.masked(self.config.titles)}"
-            )
+            self.say_titles(catalogued)
         self.write_info(kept)
+
+    def say_titles(self, catalogued: Facts) -> None:
+        """Say how many of the reviewed products --titles knows; warn where it knows none."""
+        rows = self.engine.table("product_rows")
+        reviewed = self.engine.fetch(rows.filter(rows.hash.notnull()).select("id"))["id"].to_pylist()
+        known = sum(catalogued.get(product, (None, []))[0] is not None for product in reviewed)
+        file = address.masked(str(self.config.titles))
+        if known or not reviewed:
+            self.progress.say(f"{file} has titles of {known:,} of the {len(reviewed):,} products that have reviews")
+            return
+        theirs = next(iter(self.source.products), "")
+        self.warnings.append(
+            f"{file} has a title of none of the {len(reviewed):,} products that have reviews: reviews have ids such "
+            f"as {reviewed[0]!r}, that file {theirs!r}; see that it is of these products"
+        )
 
     def write_customers_and_reviews(self, engine: Engine, name: str) -> None:
         """Write customers.parquet and the three parts from the table `name` of kept reviews.

@@ -45,6 +45,16 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True)
+class Meaning:
+    """What the values of the columns mean, as far as it is known."""
+
+    time_format: str | None = None  # see reviews/times.py; None: ISO dates, 8/31/2015, or seconds and finer
+    written_stars: bool = False  # stars are text with a number in it
+    clicks: bool = False  # stars say nothing
+    unrated: tuple[float, ...] = ()  # values of stars that mean "not rated"
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A source, opened: nothing but its first lines is read before the expressions run."""
 
@@ -57,6 +67,7 @@ class Source:
     products: Facts = dataclasses.field(default_factory=dict)  # by product_id
     customers: Facts = dataclasses.field(default_factory=dict)  # by customer_id
     notes: tuple[str, ...] = ()  # what to tell the person: sentences
+    meaning: Meaning = Meaning()
     fingerprint: str = ""  # of the content, where it does not lie in files of this machine
 
     @property

@@ -19,6 +19,7 @@ from amzrec.reviews.sources.shape import fields
 from amzrec.reviews.textfile import open_bytes
 
 WINDOW, WINDOWS = 2_000, 20  # lines after one with an open quote, and how many such places are looked at
+CERTAIN = 4  # records that fit and whose lines do not, before quotes group text between tabs
 BAD_LINES = 50  # lines that are no JSON that are tried as loose JSON
 
 
@@ -70,7 +71,8 @@ def goes_over_lines(path: Path, delimiter: str) -> bool:
             continue
         by_line += sum(len(fields(line, delimiter)) == len(records[0]) for line in window if line)
         by_record += sum(len(record) == len(records[0]) for record in records)
-    return by_record > by_line  # a stray quote swallows lines, so that there are fewer
+    # a stray quote swallows lines, so that fewer fit; between tabs quotes are hardly ever more than letters
+    return by_record > by_line + (CERTAIN if delimiter == "\t" else 0)
 
 
 def is_loose(path: Path) -> bool:

@@ -118,7 +118,7 @@ def check_file(file: Path, what: str, ours: Callable[[Path], bool], overwrite: b
         return
     if file.stat().st_size and not ours(file):
         raise AmzrecError(
-            f"{file} exists, and amzrec did not write it, so {what} does not replace it: name another file"
+            f"{file} exists, and amzrec did not write it, so it is not replaced by {what}: name another file"
         )
     if not overwrite:
         raise AmzrecError(f"{file} exists already: choose another name, or add --overwrite to replace it")

@@ -9,7 +9,7 @@ from pathlib import Path
 from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.engines.protocol import Engine
-from amzrec.reviews.relation import Facts, Source
+from amzrec.reviews.relation import Facts, Meaning, Source
 from amzrec.reviews.sources import address, catalogue, databases, layouts, location, movielens, ratings, remote, tables
 from amzrec.reviews.sources.plain import TextFile, Writing, made_plain
 from amzrec.reviews.sources.remote import Copied
@@ -31,6 +31,7 @@ class Known:
 
     writings: dict[str, Writing] = dataclasses.field(default_factory=dict)  # how files are written, by name
     copies: dict[str, Copied] = dataclasses.field(default_factory=dict)  # by address
+    meaning: Meaning = dataclasses.field(default_factory=Meaning)
     opened: dict[str, Source] = dataclasses.field(default_factory=dict)  # databases, by address
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import functools
 import html
 import io
 import json
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from amzrec.errors import AmzrecError
 from amzrec.reviews.engines.protocol import Engine, Table
 from amzrec.reviews.relation import Facts
+from amzrec.reviews.sources.columns import guessed_columns
 from amzrec.reviews.sources.shape import shape_of
 from amzrec.reviews.textfile import check_gzip, first_lines, open_bytes
 from amzrec.reviews.titles import clean_title
@@ -44,15 +46,32 @@ def read_titles(path: Path, name: str = "") -> Facts:
     facts: Facts = {}
     rows = objects(path) if lines[0].lstrip().startswith("{") else table_rows(path)
     for row in rows:
-        product = next((str(row[name]).strip() for name in IDS if row.get(name)), "")
-        title = next((clean_title(str(row[name])) for name in TITLES if row.get(name)), None)
+        of_ids, of_titles = id_and_title(tuple(row))
+        product = next((id_of(row[name]) for name in of_ids if row.get(name) not in (None, "")), "")
+        title = next((clean_title(str(row[name])) for name in of_titles if row.get(name)), None)
         if product and (product not in facts or (facts[product][0] is None and title)):
             facts[product] = title, features(row) or facts.get(product, (None, []))[1]
     if not facts:
         raise AmzrecError(
-            f"--titles {name or path} names no product: it needs one of {', '.join(IDS)}, and {' or '.join(TITLES)}"
+            f"--titles {name or path} names no product: it needs a column of ids, such as {', '.join(IDS)}, and one of "
+            f"titles, such as {' or '.join(TITLES)}"
         )
     return facts
+
+
+@functools.lru_cache(1000)
+def id_and_title(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the columns that may have ids and titles of products, the likeliest first."""
+    columns = guessed_columns([name for name in names if name is not None], catalogue=True)
+    ids = [*(name for name in IDS if name in names), columns.get("product_id")]
+    titles = [*(name for name in TITLES if name in names), columns.get("product_title")]
+    return [name for name in ids if name], [name for name in titles if name]
+
+
+def id_of(value: Any) -> str:
+    """Return an id as text: 17 for 17.0 too, as a column with holes has it."""
+    text = str(value).strip()
+    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
 def objects(path: Path) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,7 @@ from amzrec.reviews.relation import (
 )
 from amzrec.reviews.sources import blocks, catalogue, folder, layouts, ratings, sample
 from amzrec.reviews.sources.columns import (
+    IDS,
     check_single,
     example,
     guessed_columns,
@@ -63,7 +64,7 @@ def open_tables(
         tables, products = chosen(name, tables, config, notes)
     first = tables[0]
     shape = without_header(first.shape, config.columns) if config.columns else first.shape
-    opened = open_columns(name, config, shape, first.file.path)
+    opened = open_columns(name, config, shape, first.file.path, first.file.name)
     tables = [TableFile(first.file, shape), *(like_the_first(table, first, opened.columns) for table in tables[1:])]
     notes += more_to_say(first.file, shape, opened)
     parts = tuple(read_table(engine, table, opened.columns) for table in tables)
@@ -131,7 +132,7 @@ def chosen(
 def reviewing(table: TableFile, config: PrepareConfig) -> tuple[str, str] | None:
     """Return the columns of customers and products of a table that has reviews, else None."""
     try:
-        columns = open_columns(table.file.name, config, table.shape, table.file.path).columns
+        columns = open_columns(table.file.name, config, table.shape, table.file.path, table.file.name).columns
     except AmzrecError:
         return None
     return columns["customer_id"], columns["product_id"]
@@ -153,26 +154,28 @@ def more_to_say(file: TextFile, shape: Shape, opened: Source) -> list[str]:
     return [f"column {column!r} looks like stars, and is not used: add stars={column} to --columns to use it"]
 
 
-def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path | str) -> Source:
+def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path | str, called: str = "") -> Source:
     """Return a source, still without parts, with the columns of --columns, of a known layout, or named what they are.
 
-    Raises AmzrecError where nothing tells which column is which.
+    `called` is what errors call the file, where `path` is a copy of it. Raises AmzrecError where nothing
+    tells which column is which.
     """
     if config.columns:
-        return Source(name, "table", named_columns(config.columns, shape, path), (), clicks=True)
-    return known_layout(name, config.format, shape, path) or guessed(name, shape, path)
+        return Source(name, "table", named_columns(config.columns, shape, called or path), (), clicks=True)
+    return known_layout(name, config.format, shape, path, called) or guessed(name, shape, path)
 
 
-def known_layout(name: str, format: str | None, shape: Shape, path: Path | str) -> Source | None:
+def known_layout(name: str, format: str | None, shape: Shape, path: Path | str, called: str = "") -> Source | None:
     """Return a source, still without parts, of the layout that --format, the column names or the ids tell."""
     layout = layouts.named(format) if format else layouts.layout_of(shape.names)
     if layout:
-        columns = layouts.columns_of(layout, shape.names, path)
+        columns = layouts.columns_of(layout, shape.names, called or path)
         return Source(name, layout.name, columns, (), layout.scale, layout.clicks)
     by_position = format if format in ratings.FORMATS else ratings.format_of(path, shape)
     if by_position:
-        notes = () if format else (ratings.note(by_position, path),)
-        return Source(name, by_position, ratings.columns_of(by_position, shape, path), (), ratings.SCALE, notes=notes)
+        notes = () if format else (ratings.note(by_position, called or path),)
+        columns = ratings.columns_of(by_position, shape, called or path)
+        return Source(name, by_position, columns, (), ratings.SCALE, notes=notes)
     return None
 
 
@@ -212,7 +215,26 @@ def like_the_first(table: TableFile, first: TableFile, columns: dict[str, str]) 
 
 
 def read_table(engine: Engine, table: TableFile, columns: dict[str, str]) -> Part:
-    """Return the named columns of a table file as a part: our names, every value the text it was."""
+    """Return the named columns of a table file as a part: our names, every value the text it was.
+
+    Ids that are whole numbers as a column with holes has them (17.0) lose their point.
+    """
+    part = read_part(engine, table, columns)
+    seen = sample.sample_of(table.file.path, table.shape) if table.file.path.is_file() else {}
+    whole = [ours for ours in IDS if ours in columns and sample.all_whole(seen.get(columns[ours], []))]
+    if not whole:
+        return part
+    in_order = None if part.in_order is None else with_whole(part.in_order, whole)
+    return dataclasses.replace(part, reviews=with_whole(part.reviews, whole), in_order=in_order)
+
+
+def with_whole(table: Table, ids: list[str]) -> Table:
+    """Return a table whose ids are without a .0 at their end."""
+    return table.mutate(**{ours: table[ours].cast("string").re_replace(r"^(-?\d+)\.0$", r"\1") for ours in ids})
+
+
+def read_part(engine: Engine, table: TableFile, columns: dict[str, str]) -> Part:
+    """Return the named columns of a table file as a part, every value the text it was."""
     path, shape, name = table.file.path, table.shape, table.file.name
     if shape.kind == "parquet":
         return Part(path, renamed(engine.read_parquet(path), columns, shape), lines=False, called=name)

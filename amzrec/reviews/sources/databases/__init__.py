@@ -18,7 +18,7 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.engines.protocol import Engine
 from amzrec.reviews.relation import Part, Source
 from amzrec.reviews.sources import address
-from amzrec.reviews.sources.catalogue import IDS, TITLES
+from amzrec.reviews.sources.catalogue import id_and_title
 from amzrec.reviews.sources.columns import guessed_columns
 from amzrec.reviews.sources.databases.protocol import NESTED, Columns, Database, Tables
 from amzrec.reviews.sources.layouts import layout_of
@@ -144,7 +144,7 @@ def has_reviews(names: list[str], config: PrepareConfig) -> bool:
 def has_titles(names: list[str]) -> bool:
     """Return whether a table may be the one of products: it has ids and titles, and no customers."""
     found = guessed_columns(names)
-    return any(n in names for n in IDS) and any(n in names for n in TITLES) and "customer_id" not in found
+    return all(id_and_title(tuple(names))) and "customer_id" not in found
 
 
 def check_flat(name: str, ours: dict[str, str], columns: Columns) -> None:

@@ -1,0 +1,211 @@
+"""Stars and times as people write them: each small file has a right value that is known without the code."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from amzrec.answers import given
+from amzrec.commands.prepare import prepare
+from amzrec.config import PrepareConfig
+from amzrec.errors import AmzrecError
+from amzrec.store.dataset import NO_TIME, Dataset
+
+MAY_27 = int(datetime.datetime(2014, 5, 27, 18, 27, 59, tzinfo=datetime.UTC).timestamp())
+DAY = MAY_27 - MAY_27 % 86400
+
+
+class Lines:
+    """A voice that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: Any) -> None:
+        self.lines.append(line)
+
+    def step(self, label: Any, done: Any, total: Any, note: Any = "") -> None:
+        pass
+
+
+def dataset_of(folder: Path, header: str, rows: list[str], **settings: Any) -> tuple[Dataset, str]:
+    """The dataset of a file of these lines, and all that was said."""
+    file = folder / "reviews.csv"
+    file.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    voice = Lines()
+    dataset = prepare(file, folder / "out", PrepareConfig(valid=0, **settings), overwrite=True, progress=voice)
+    return dataset, "\n".join(voice.lines)
+
+
+def values(dataset: Dataset, column: str) -> dict[str, Any]:
+    """Customer id → value."""
+    ids = dataset.customers["customer_id"].to_pylist()
+    return {
+        ids[c]: getattr(part, column)[i].item()
+        for part in (dataset.train, dataset.test)
+        for i, c in enumerate(part.customer)
+    }
+
+
+@pytest.mark.parametrize(
+    ("others", "time", "seconds"),
+    [
+        (["05/06/2014", "30/12/2013"], "27/05/2014", DAY),
+        (["05.06.2014"], "27.05.2014", DAY),
+        (["5/6/14", "12/30/13"], "5/27/14", DAY),
+        (["20130101", "20131231"], "20140527", DAY),
+        (["20130101000000"], "20140527182759", MAY_27),
+        (["5/6/2014 8:05"], "5/27/2014 18:27", MAY_27 - 59),
+        (["1/2/2013 11:59:00 PM"], "5/27/2014 6:27:59 PM", MAY_27),
+        (["June 5, 2013"], "May 27, 2014", DAY),
+        (["5 Jun 2013"], "27 May 2014", DAY),
+        (["05-Jun-13"], "27-May-14", DAY),
+        (["Mon Jan 05 00:00:00 +0000 2015"], "Tue May 27 11:27:59 -0700 2014", MAY_27),
+        (["Reviewed in Canada on June 5, 2013"], "Reviewed in the United States on May 27, 2014", DAY),
+        (["2013-01-01T00:00:00Z"], "2014-05-27T11:27:59-07:00", MAY_27),
+        (["2013-01-01 00:00:00+0000"], "2014-05-27 20:27:59+0200", MAY_27),
+        (["2013/01/31"], "2014/05/27", DAY),
+        (["41000", "41001.5"], "41786", DAY),
+        (["1400000000000000000"], f"{MAY_27}000000000", MAY_27),
+        (["1400000000.5"], f"{MAY_27}.25", MAY_27),
+    ],
+)  # fmt: skip
+def test_a_column_of_times_has_one_format_that_all_its_rows_tell(
+    tmp_path: Path, others: list[str], time: str, seconds: int
+) -> None:
+    rows = [f'u{i};p{i};{i + 1};"{text}"' for i, text in enumerate([*others, *others])]
+    dataset, said = dataset_of(tmp_path, "user;item;stars;time", [*rows, f'wanted;p1;3;"{time}"', f'x;p0;4;"{time}"'])
+    found = values(dataset, "timestamp")
+    assert found["wanted"] == seconds, said
+    assert NO_TIME not in found.values()
+
+
+def test_a_year_alone_is_its_first_day(tmp_path: Path) -> None:
+    rows = [f"u{y},p{y % 3},{y % 5},{y}" for y in range(2001, 2011)]
+    columns = "customer=user,product=item,stars=stars,timestamp=year"
+    dataset, said = dataset_of(tmp_path, "user,item,stars,year", rows, columns=columns)
+    assert values(dataset, "timestamp")["u2001"] == 978307200
+    assert "read as years" in said
+
+
+@pytest.mark.parametrize("nothing", ["0", "-1", "", "9999-12-31", "253402214400"])
+def test_what_is_no_time_of_a_review_counts_as_missing_and_is_said(tmp_path: Path, nothing: str) -> None:
+    rows = [f"u{i},p{i % 3},{i % 5},{MAY_27 + i}" for i in range(20)]
+    dataset, said = dataset_of(tmp_path, "user,item,stars,time", [*rows, f"none,p1,2,{nothing}"])
+    found = values(dataset, "timestamp")
+    assert found["none"] == NO_TIME
+    assert found["u3"] == MAY_27 + 3
+    assert "1 of 21 reviews have no timestamp" in said
+
+
+def test_days_and_months_that_may_be_either_are_said_with_what_to_type(tmp_path: Path) -> None:
+    rows = [f"u{i},p{i % 3},{i % 5},0{i % 9 + 1}/05/2014" for i in range(9)]
+    dataset, said = dataset_of(tmp_path, "user,item,stars,time", rows)
+    assert "--time-format %d/%m/%Y" in said
+    dataset, said = dataset_of(tmp_path, "user,item,stars,time", rows, time_format="%d/%m/%Y")
+    assert values(dataset, "timestamp")["u8"] == int(datetime.datetime(2014, 5, 9, tzinfo=datetime.UTC).timestamp())
+
+
+def test_a_time_format_that_is_none_is_refused(tmp_path: Path) -> None:
+    for format in ("dmy", "%Q", "%H:%M"):
+        with pytest.raises(AmzrecError, match="--time-format"):
+            dataset_of(tmp_path, "user,item,stars,time", ["u,p,4,1"], time_format=format)
+
+
+@pytest.mark.parametrize(
+    ("written", "stars"),
+    [
+        (["4,5", "0,5", "3"], [4.5, 0.5, 3]),
+        (["4.0 out of 5 stars", "1.0 out of 5 stars"], [4, 1]),
+        (["5 stars", "1 star"], [5, 1]),
+        (["4/5", "1/5", "5 / 5"], [4, 1, 5]),
+        (["80%", "20 %"], [80, 20]),
+        (["★★★★☆", "★☆☆☆☆"], [4, 1]),
+        (["4,0 von 5 Sternen", "1,0 von 5 Sternen"], [4, 1]),
+        (["Rated 4 out of 5", "Rated 2.5 out of 5"], [4, 2.5]),
+        (["0.5", "4.5"], [0.5, 4.5]),
+        (["0", "3", "5", "10"], [0, 3, 5, 10]),
+        (["0", "55", "100"], [0, 55, 100]),
+        (["-10", "0.5", "9.9"], [-10, 0.5, 9.9]),
+    ],
+)
+def test_stars_are_the_numbers_that_people_write(tmp_path: Path, written: list[str], stars: list[float]) -> None:
+    rows = [f'u{i};p{i % 4};"{written[i % len(written)]}"' for i in range(12)]
+    dataset, _ = dataset_of(tmp_path, "user;item;stars", rows)
+    assert values(dataset, "stars") == pytest.approx({f"u{i}": stars[i % len(stars)] for i in range(12)}, rel=1e-6)
+
+
+@pytest.mark.parametrize("only", ["1", "5", "1.0", "100"])
+def test_stars_that_are_all_equal_are_clicks(tmp_path: Path, only: str) -> None:
+    dataset, said = dataset_of(tmp_path, "user,item,rating", [f"u{i},p{i % 4},{only}" for i in range(20)])
+    assert dataset.info.stars is None
+    assert f"all stars are {float(only):g}: taken as clicks" in said
+
+
+@pytest.mark.parametrize(("mark", "scale"), [("-1", range(1, 11)), ("99", range(-9, 10)), ("-1", range(0, 6))])
+def test_a_mark_for_not_rated_stands_apart_and_is_said(tmp_path: Path, mark: str, scale: range) -> None:
+    rows = [f"u{i},p{i % 4},{value}" for i, value in enumerate([*scale, *scale, mark, mark])]
+    dataset, said = dataset_of(tmp_path, "user,item,rating", rows)
+    assert f"--unrated {mark}" in said
+    assert (dataset.info.stars.min, dataset.info.stars.max) == (scale[0], scale[-1])  # type: ignore[union-attr]
+    dataset, said = dataset_of(tmp_path, "user,item,rating", rows, unrated="none")
+    assert float(mark) in values(dataset, "stars").values()
+
+
+def test_many_zeros_below_a_scale_from_one_are_said_and_left_out_when_asked(tmp_path: Path) -> None:
+    rows = [f"u{i},p{i % 4},{max(0, i % 20 - 9)}" for i in range(100)]
+    dataset, said = dataset_of(tmp_path, "user,item,rating", rows)
+    assert "add --unrated 0" in said
+    dataset, said = dataset_of(tmp_path, "user,item,rating", rows, unrated="0")
+    assert dataset.info.stars.min == 1  # type: ignore[union-attr]
+    assert dataset.info.counts.kept == 100
+
+
+def test_counts_are_no_stars_and_clicks_when_asked(tmp_path: Path) -> None:
+    rows = [f"u{i},p{i % 4},{i * i * 30}" for i in range(30)]
+    with pytest.raises(AmzrecError, match=r"look like counts.*--stars-are clicks"):
+        dataset_of(tmp_path, "user,item,rating", rows)
+    dataset, _ = dataset_of(tmp_path, "user,item,rating", rows, stars_are="clicks")
+    assert dataset.info.stars is None
+    assert dataset.info.counts.kept == 30
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_ids_of_a_column_with_holes_are_whole_numbers(tmp_path: Path, kind: str) -> None:
+    rows = [(float(i % 5) if i % 6 else None, float(100 + i), i % 5 + 1) for i in range(30)]
+    file = tmp_path / f"reviews.{kind}"
+    if kind == "parquet":
+        pq.write_table(
+            pa.table(dict(zip(("user", "item", "stars"), map(list, zip(*rows, strict=True)), strict=True))), file
+        )
+    elif kind == "jsonl":
+        file.write_text("".join(json.dumps({"user": u, "item": p, "stars": s}) + "\n" for u, p, s in rows))
+    else:
+        file.write_text("user,item,stars\n" + "".join(f"{'' if u is None else u},{p},{s}\n" for u, p, s in rows))
+    dataset = prepare(file, tmp_path / "out", PrepareConfig(max_rejects=1))
+    assert set(dataset.customers["customer_id"].to_pylist()[1:]) == {"0", "1", "2", "3", "4"}
+    assert "101" in dataset.products["product_id"].to_pylist()
+
+
+@pytest.mark.parametrize("product", ["i1", 1, np.int64(1), np.str_("i1")])
+def test_ids_from_python_are_text_or_numbers(product: Any) -> None:
+    assert given.texts_of(product) == [str(product)]
+    assert given.texts_of([product, product]) == [str(product)] * 2
+    assert given.texts_of(pd.DataFrame({"product_id": [product]})) == [str(product)]
+    assert given.texts_of(np.array([product])) == [str(product)]
+
+
+def test_an_id_that_is_nothing_is_an_error_and_whole_floats_are_whole_numbers() -> None:
+    assert given.texts_of([17.0, np.float64(18)]) == ["17", "18"]
+    wrongs: list[Any] = [None, 1.5, True, ["a"], {}]
+    for wrong in wrongs:
+        with pytest.raises(AmzrecError, match="allowed: text or a whole number"):
+            given.text_of(wrong)
