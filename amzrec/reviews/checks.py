@@ -82,8 +82,9 @@ def stars_in(raw: Table, meaning: Meaning) -> dict[str, Column]:
     rated = filled(column.cast("string")).notnull()
     value = number(column)
     if meaning.written_stars and column.type().is_string():
-        value = ibis.coalesce(value, stars.number_in(column))
-        rated &= ~stars.is_nothing(column)
+        empty = ibis.coalesce(stars.is_nothing(column), True)
+        value = ibis.cases((empty, nothing), else_=ibis.coalesce(value, stars.number_in(column)))
+        rated &= ~empty
     if meaning.unrated:
         marked = ibis.coalesce(value.isin(meaning.unrated), False)
         value, rated = ibis.cases((marked, nothing), else_=value), rated & ~marked

@@ -16,7 +16,7 @@ WRITTEN = (  # stars as text: what comes before and after the number
     rf"^\s*(?:rated\s+)?{NUMBER}\s*(?:(?:/|out of|von|sur|de|di|su)\s*\d+(?:[.,]\d+)?)?\s*"
     r"(?:%|\*|★|stars?|sternen?|étoiles?|estrellas?|stelle|points?|pts)?\s*$"
 )
-NOTHING = ("", "null", "none", "nan", "na", "n/a", "-", "?", "\\n", "unrated", "not rated")
+NOTHING = ("", "null", "none", "na", "n/a", "-", "?", "\\n", "unrated", "not rated")
 
 
 def number_in(column: Column) -> Column:
