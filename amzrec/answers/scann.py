@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of
+from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of, find
 from amzrec.arrays import Array, Floats, Rows
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Votes
@@ -163,14 +163,13 @@ class ScannIndex:
 
     def _voted(self, query: Floats, columns: Array, values: Floats, votes: Votes) -> tuple[Array, Floats]:
         """Add to what ScaNN found for a query all candidates with votes, and the votes to their scores."""
-        voted = columns_of(self.exact.rows, votes.products.items)
+        place, there = find(self.exact.rows, votes.products.items)
+        voted = place[there]
         found = columns[~np.isnan(values)]
         every = np.union1d(found, voted)
-        scores = np.asarray(self.exact.candidates[every] @ query, np.float32)[None]
-        place = np.full(int(self.exact.rows[-1]) + 1, -1, np.int64)
-        place[self.exact.rows[every]] = np.arange(len(every))
-        votes.add(scores, place)
-        return every, scores[0]
+        scores = np.asarray(self.exact.candidates[every] @ query, np.float32)
+        scores[np.searchsorted(every, voted)] += votes.weights[there]
+        return every, scores
 
     def _neighbours(self, queries: Floats, wanted: int) -> tuple[Array, Array]:
         """Ask ScaNN for columns and scores [B, wanted]; what it does not find has the score NaN."""
