@@ -107,6 +107,13 @@ def test_only_products_with_a_feature_of_each_name_are_answered(coloured: Run) -
     assert len(found()) == 20
 
 
+def test_products_with_an_unwanted_feature_are_not_answered(coloured: Run) -> None:
+    found = ids(recommend("u03", coloured, k=20, only=["size=large"], never=["colour=red"], include_seen=True))
+    assert found == ["p11", "p13", "p10", "p12", "p14"]
+    found = ids(recommend("u03", coloured, k=20, never=["colour=red", "size=large"], include_seen=True))
+    assert sorted(found) == ["p15", "p16", "p17", "p18", "p19"]
+
+
 def test_only_holds_for_everyone_too(coloured: Run, tmp_path: Path) -> None:
     file = recommend_all(coloured, tmp_path / "all.parquet", k=20, only=["size=large"])
     assert set(pq.read_table(file)["product_id"].to_pylist()) <= {f"p{p:02}" for p in range(5, 15)}
@@ -287,3 +294,15 @@ def test_answers_need_numpy_alone(parity: Run) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_file_for_everyone_follows_the_rules_of_a_list(random: Run, tmp_path: Path) -> None:
+    out = recommend_all(random, tmp_path / "all.jsonl", k=3, diversify=0.6)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    changed = 0
+    for customer in ("u00", "u07", "u19"):
+        told = recommend(customer, random, k=3, diversify=0.6)["recommendations"]
+        mine = [line["product_id"] for line in lines if line["customer_id"] == customer]
+        assert mine == [entry["product_id"] for entry in told]
+        changed += mine != [entry["product_id"] for entry in recommend(customer, random, k=3)["recommendations"]]
+    assert changed

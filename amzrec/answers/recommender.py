@@ -118,11 +118,22 @@ class Recommender:
             raise AmzrecError(f"no product of this run has the feature {feature!r} (name=value){hint}")
         return row
 
-    def only(self, wanted: Sequence[str]) -> Recommender:
-        """Return a recommender of the candidates that have these features; its search is exact, as they are few."""
-        if not wanted:
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """Return the name of each feature [F]: what stands before the = of "name=value"."""
+        features = self.vectors.features
+        return [features[row].partition("=")[0] for row in range(len(features))] if features else []
+
+    def only(self, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Recommender:
+        """Return a recommender of the candidates that have the features `wanted` and none of the `unwanted` ones.
+
+        Its search is exact.
+        """
+        if not wanted and not unwanted:
             return self
         have = self.having(wanted)
+        for feature in unwanted:
+            have &= ~self.having([feature])
         return Recommender(self.vectors, ExactIndex(self.candidate_vectors[have], self.candidates[have]))
 
     def seen(self, customer: int, parts: Sequence[int] | None = None) -> tuple[Rows, Floats]:

@@ -224,6 +224,10 @@ def recommend(
         list[str] | None,
         typer.Option(metavar="FEATURE", help="Feature that products must have: category=Toys; may be repeated."),
     ] = None,
+    never: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FEATURE", help="Feature that products must not have: category=Toys; may be repeated."),
+    ] = None,
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Also list products that the customer has reviewed.")
     ] = False,
@@ -234,6 +238,16 @@ def recommend(
             help="Order of the list: how well products fit, or of the 100 that fit best, their stars or both (blend).",
         ),
     ] = "retrieval",
+    diversify: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="How much a product must be unlike those above it in the list: 0 to 1."),
+    ] = 0.0,
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=NUMBER", help="Most products with one value of a feature: category=2; may be repeated."
+        ),
+    ] = None,
     all: Annotated[bool, typer.Option("--all", help="Recommend to every known customer, into --out.")] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl.")
@@ -246,7 +260,8 @@ def recommend(
     from amzrec.commands.recommend import recommend as verb
     from amzrec.commands.recommend_all import recommend_all
 
-    choices: dict[str, Any] = {"k": k, "only": tuple(only or ()), "include_seen": include_seen, "sort": sort}
+    choices: dict[str, Any] = {"k": k, "include_seen": include_seen, "sort": sort, "diversify": diversify}
+    choices |= {"only": tuple(only or ()), "never": tuple(never or ()), "at_most": tuple(at_most or ())}
     if all:
         if customer_id is not None or out is None:
             raise AmzrecError("--all needs --out FILE and no CUSTOMER_ID: amzrec recommend --all --out recs.parquet")

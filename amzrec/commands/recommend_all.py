@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.answers.listing import resort
+from amzrec.answers.given import texts_of
 from amzrec.answers.recommender import Recommender
+from amzrec.answers.rules import Rules
 from amzrec.arrays import Floats, Rows
-from amzrec.commands.load import Model
-from amzrec.commands.recommend import DEPTH, asked_of
+from amzrec.commands.load import Model, recommender_of
+from amzrec.commands.recommend import need_positive
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.parallel import ahead
 from amzrec.store.folders import whole_file
@@ -32,8 +33,11 @@ def recommend_all(
     *,
     k: int = 10,
     only: Sequence[str] = (),
+    never: Sequence[str] = (),
     include_seen: bool = False,
     sort: str = "retrieval",
+    diversify: float = 0.0,
+    at_most: Sequence[str] = (),
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
@@ -46,14 +50,16 @@ def recommend_all(
     if out.suffix not in FORMATS:
         raise AmzrecError(f"--out {out} ends in {out.suffix or 'nothing'}; allowed: {', '.join(FORMATS)}")
     check_file(out, "the recommendations", is_recommendations, overwrite)
-    model = asked_of(run, k, only, sort)
+    need_positive(k)
+    model = recommender_of(run).only(texts_of(only, "only"), texts_of(never, "never"))
+    rules = Rules.of(model, sort, diversify, texts_of(at_most, "at_most"))
     with whole_file(out, "the recommendations") as partial:
         out.parent.mkdir(parents=True, exist_ok=True)
         total = len(model.vectors.customer_ids) - 1
         starts = range(1, total + 1, TOGETHER)
 
         def work(start: int) -> Block:
-            return block_of(model, range(start, min(start + TOGETHER, total + 1)), k, include_seen, sort)
+            return block_of(model, range(start, min(start + TOGETHER, total + 1)), k, include_seen, rules)
 
         with writer(partial, model) as write, contextlib.closing(ahead(work, starts)) as blocks:
             for start, block in zip(starts, blocks, strict=True):
@@ -73,21 +79,23 @@ class Block:
     stars: Floats | None  # None where the run knows no stars
 
 
-def block_of(model: Recommender, customers: range, k: int, include_seen: bool, sort: str) -> Block:
+def block_of(model: Recommender, customers: range, k: int, include_seen: bool, rules: Rules) -> Block:
     """Find the recommendations for a range of customer rows."""
     v, rows, seen = model.vectors, slice(customers.start, customers.stop), model.vectors.seen
     hidden = None if include_seen else [seen[row] for row in customers]
-    depth = min(k if sort == "retrieval" else max(k, DEPTH), len(model.candidates))
+    depth = rules.depth(k, len(model.candidates))
     histories = None if v.memory is None else [model.history(row) for row in customers]
     top, scores = model.retrieve(v.retrieval_query[rows], depth, hidden, histories)  # [b, depth]
     owner = np.repeat(np.array(customers, np.int32), depth)
     stars = model.rate(v.rating_query[owner], top.ravel()).reshape(top.shape) if model.has_stars else None
-    if sort != "retrieval" and stars is not None:
+    if depth > k or rules.sort != "retrieval":
         for line in range(len(top)):
             count = int((top[line] > 0).sum())
-            order = resort(scores[line, :count], stars[line, :count], sort)
-            for table in (top, scores, stars):
-                table[line, :count] = table[line, order]
+            mine = None if stars is None else stars[line, :count]
+            order = rules.choose(model, top[line, :count], scores[line, :count], mine, k)
+            for table in (top, scores) if stars is None else (top, scores, stars):
+                table[line, : len(order)] = table[line, order]
+            top[line, len(order) :] = 0
     rank = np.broadcast_to(np.arange(1, depth + 1, dtype=np.int32), top.shape)
     kept = (top > 0) & (rank <= k)
     owner = owner.reshape(top.shape)[kept]
