@@ -64,8 +64,9 @@ class PrepareConfig(Config):
     """Stars from which a test review counts as wanted in the ranking figures; 0 counts every review."""
     split: Annotated[Literal["random", "per-customer", "temporal", "leave-last-out", "given"], DATA, SHOWN] = "random"
     """Test reviews: random of all or of each customer, the latest, each customer's last, or given in --test-source."""
-    test: Annotated[float, DATA, above(0), below(1)] = 0.2
-    """Share of the reviews that is held out to test on."""
+    test: Annotated[Share, DATA] = 0.2
+    """Share of the reviews that is held out to test on; 0 holds out none, to train on everything for production. With
+    --split leave-last-out no share counts, but 0 does: each last review is valid; --split given refuses 0."""
     valid: Annotated[Share, DATA] = 0.1
     """Share of the remaining reviews that is held out to choose epochs on; 0 holds out none, all epochs are trained."""
     seed: Annotated[int, DATA] = 42
@@ -85,6 +86,11 @@ class PrepareConfig(Config):
         super().__post_init__()
         if self.table and self.query:
             raise AmzrecError("--table and --query are two ways to say what to read: give one of them")
+        if self.split == "given" and self.test == 0:
+            raise AmzrecError(
+                "--test 0 holds out no test reviews, but --split given holds out those of --test-source: "
+                "leave --test 0 out, or take --split random"
+            )
         if self.split == "given" and not self.test_source:
             raise AmzrecError("--split given needs the file of test reviews: add --test-source FILE")
         if self.test_source and self.split != "given":

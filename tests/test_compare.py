@@ -11,7 +11,7 @@ import pytest
 
 from amzrec.commands.compare import compare
 from amzrec.commands.evaluate import evaluate
-from amzrec.config import TrainConfig
+from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.run import Run, latest_run
@@ -52,6 +52,15 @@ def test_the_weights_of_joint_are_those_asked_for(
 ) -> None:
     compare(checkerboard, TrainConfig(rating_weight=2, retrieval_weight=0.5), root=tmp_path / "runs")
     assert trained == [("rating", 1, 0), ("retrieval", 0, 1), ("joint", 2, 0.5)]
+
+
+def test_a_dataset_without_test_reviews_is_refused_before_anything_is_trained(
+    tmp_path: Path, trained: list[tuple[str, float, float]]
+) -> None:
+    (tmp_path / "reviews.csv").write_text("customer,product,stars\nc,p,5\nd,q,4\nc,q,3\n")
+    with pytest.raises(AmzrecError, match="no test reviews: prepare it with a larger --test"):
+        compare(tmp_path / "reviews.csv", root=tmp_path / "runs", prepare=PrepareConfig(test=0))
+    assert trained == []
 
 
 def test_a_run_in_the_way_is_refused_before_anything_is_trained(

@@ -112,7 +112,7 @@ def test_training_refuses_what_cannot_be_trained_with(values: dict[str, Any]) ->
 
 @pytest.mark.parametrize(
     "values",
-    [{"test": 0.0}, {"test": 1.0}, {"valid": 1.0}, {"min_reviews": -1}, {"max_rejects": 1.5}, {"split": "half"}],
+    [{"test": -0.1}, {"test": 1.0}, {"valid": 1.0}, {"min_reviews": -1}, {"max_rejects": 1.5}, {"split": "half"}],
 )
 def test_preparing_refuses_what_cannot_be_split(values: dict[str, Any]) -> None:
     with pytest.raises(AmzrecError, match="; allowed: "):
@@ -126,6 +126,8 @@ def test_settings_that_contradict_each_other_say_what_to_type() -> None:
         TrainConfig(history="sequence", features="ids")
     with pytest.raises(AmzrecError, match="add --test-source FILE"):
         PrepareConfig(split="given")
+    with pytest.raises(AmzrecError, match="--test 0 holds out no test reviews, but --split given"):
+        PrepareConfig(split="given", test=0, test_source="u1.test")
     with pytest.raises(AmzrecError, match="--test-source needs --split given"):
         PrepareConfig(test_source="u1.test")
 

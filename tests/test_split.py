@@ -64,6 +64,21 @@ def test_leave_last_out_without_valid_keeps_the_one_before_the_last_in_train(eng
     assert [found[("u", f"p{i}")] for i in range(3)] == [split.TRAIN, split.TRAIN, split.TEST]
 
 
+@pytest.mark.parametrize("name", ["random", "per-customer", "temporal", "leave-last-out"])
+def test_a_test_share_of_nothing_leaves_no_test_reviews_in_any_split(engine: Engine, name: str) -> None:
+    rows = rows_with({f"u{i}": 5 for i in range(20)})
+    assert set(parts_of(engine, rows, name, test=0, valid=0.3).values()) == {split.TRAIN, split.VALID}
+    assert set(parts_of(engine, rows, name, test=0, valid=0).values()) == {split.TRAIN}
+
+
+def test_without_a_test_share_the_last_of_each_customer_is_valid_or_the_latest_times_are(engine: Engine) -> None:
+    rows = rows_with({"one": 1, "three": 3})  # at the times 0, and 0, 1, 2
+    last = parts_of(engine, rows, "leave-last-out", test=0)
+    assert [pair for pair, part in last.items() if part == split.VALID] == [("three", "p2")]
+    latest = parts_of(engine, rows, "temporal", test=0, valid=0.5)
+    assert {pair for pair, part in latest.items() if part == split.VALID} == {("three", "p1"), ("three", "p2")}
+
+
 def test_reviews_of_the_same_time_stay_on_one_side_of_a_temporal_split(engine: Engine) -> None:
     rows: Rows = [("u", f"p{i}", [1, 1, 1, 2, 3, 3, 3, 3, 4, 4][i]) for i in range(10)]
     found = parts_of(engine, rows, "temporal", test=0.3, valid=0.25)

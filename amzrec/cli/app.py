@@ -125,6 +125,7 @@ def train(
     ] = None,
     prepare: PrepareConfig | None,
     config: TrainConfig | None,
+    recipe: Path | None = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a training of this run stopped.")] = False,
     overwrite: Overwrite = False,
     tensorboard: Annotated[
@@ -134,16 +135,21 @@ def train(
 ) -> None:
     """Train, evaluate, and print the model beside baselines.
 
-    Trains on reviews or on a dataset folder, writes a run folder, and measures it on the test reviews.
+    Trains on reviews or on a dataset folder, writes a run folder, and measures it on the test reviews, if any.
     """
     from amzrec.cli import reports
     from amzrec.commands.evaluate import evaluate
     from amzrec.commands.train import train as verb
 
-    choices = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
+    choices: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
+    choices["repeats"] = recipe if recipe is not None and recipe.is_dir() else None
     with speaking() as voice:
         trained = verb(source, run, config, prepare=prepare, progress=voice, **choices)
-        document = evaluate(trained, progress=voice)
+        document = None if trained.info.untested else evaluate(trained, progress=voice)
+    if document is None:
+        unmeasured = {"run": str(trained.path), "model": None, "evaluated": trained.info.evaluated}
+        show(unmeasured, json, lambda: f"\n{reports.untested(trained)}\n\n{reports.what_next(trained)}")
+        return
     show(document, json, lambda: f"\n{reports.evaluation(document, trained.path.name)}\n\n{reports.what_next(trained)}")
 
 

@@ -120,7 +120,8 @@ def with_settings(
     """Replace parameters of a command, `prepare=PrepareConfig`, by the flags of a class; add --recipe and --help-all.
 
     The command receives each built config, or None where no flag of it was given. `renamed` gives fields of the first
-    class other names, where two classes have a field of one name; `shown` adds to what the short help shows.
+    class other names, where two classes have a field of one name; `shown` adds to what the short help shows. A command
+    with a parameter `recipe` receives the path of --recipe as well.
     """
     first = next(iter(settings))
     flags = {name: Flags(kind, shown, (renamed or {}) if name == first else {}) for name, kind in settings.items()}
@@ -129,7 +130,8 @@ def with_settings(
         own = inspect.signature(command, eval_str=True).parameters
         parameters = list[inspect.Parameter]()
         for name, parameter in own.items():
-            parameters += flags[name].parameters() if name in flags else [parameter]
+            if name != "recipe":
+                parameters += flags[name].parameters() if name in flags else [parameter]
             if name == list(flags)[-1]:
                 parameters.append(keyword("recipe", RecipeOption))
         parameters.append(keyword("help_all", HelpAll, False))

@@ -10,6 +10,7 @@ from typing import Any
 
 from amzrec.cli.tables import cut, span, table, used_columns
 from amzrec.evaluation import metrics
+from amzrec.store.recipe import how_to_measure
 from amzrec.store.run import Run
 
 Document = dict[str, Any]  # what a command gives for --json, or a part of it
@@ -123,13 +124,26 @@ def quoted(word: Path | str) -> str:
     return f"-- {text}" if str(word).startswith("-") else text
 
 
+def untested(run: Run) -> str:
+    """Say that nothing was measured, and what an earlier evaluation of these settings found, if that is known."""
+    line = f"no test reviews (--test 0): nothing is measured; {how_to_measure(run)}"
+    earlier = run.info.evaluated
+    if earlier is None:
+        return line
+    names = {metric: heading for heading, (_, metric) in COLUMNS.items()}
+    figures = ", ".join(f"{names[name]} {earlier[name]:.4f}" for name in names if name in earlier)
+    changed = f" (this run has other settings: {', '.join(earlier['changed'])})" if earlier["changed"] else ""
+    return f"{line}\nits recipe{changed} was evaluated as {earlier['run']} on {earlier['source']}: {figures}"
+
+
 def what_next(run: Run) -> str:
     """Say what to type after a training."""
     customers = run.vectors.customer_ids
     customer = customers[1] if len(customers) > 1 else "CUSTOMER_ID"
+    measured = "" if run.info.untested else f"       amzrec evaluate {quoted(run.path)} --json\n"
     return (
         f"Next:  amzrec recommend --run {quoted(run.path)} {quoted(customer)}\n"
-        f"       amzrec evaluate {quoted(run.path)} --json\n"
+        f"{measured}"
         f"       amzrec export {quoted(run.path)} --out export"
     )
 

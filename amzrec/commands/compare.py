@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from amzrec.commands.evaluate import evaluate, write_json
+from amzrec.commands.evaluate import check_test, evaluate, write_json
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import SILENT, Progress
 from amzrec.evaluation import metrics
@@ -34,7 +34,7 @@ def compare(
     `config` gives every other setting; its weights are those of the joint model where both are above 0. Returns and
     writes {"protocol", "models": {name: figures}, "baselines", "differences": {name: …}, "untrained": {name: …},
     "runs", "picture"}, each part as in metrics.json; the picture leaves out what was not trained. Runs that are in
-    the way are refused before anything is trained, unless `overwrite`.
+    the way are refused before anything is trained, unless `overwrite`, and so is a dataset without test reviews.
     """
     from amzrec.commands.train import train
 
@@ -47,6 +47,7 @@ def compare(
     if not (root / COMPARISON).exists():
         check_file(root / PICTURE, "the picture", is_picture)
     dataset = dataset_of(source, prepare, progress=progress)
+    check_test(dataset)
     measured, runs = dict[str, Any](), dict[str, str]()
     for name, weights in MODELS.items():
         if name == "joint" and config.rating_weight > 0 and config.retrieval_weight > 0:

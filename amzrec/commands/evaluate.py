@@ -19,6 +19,7 @@ from amzrec.settings import require
 from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.documents import plain
 from amzrec.store.folders import whole_file, writing
+from amzrec.store.recipe import how_to_measure
 from amzrec.store.run import METRICS, PLOTS, Run, open_run
 
 FACTORIZED = "factorized-top-k"
@@ -83,6 +84,11 @@ def evaluate(
 
 def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
     """Open the dataset that a run was trained on, or the given one if it has the same reviews and split."""
+    if run.info.untested:
+        raise AmzrecError(
+            f"run {run.path} was trained on all reviews (--test 0), so none are left to measure it on: "
+            f"{how_to_measure(run)}"
+        )
     if not isinstance(dataset, Dataset):
         named = dataset or run.info.dataset
         if not named:
@@ -101,9 +107,14 @@ def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
             f"dataset {dataset.path} is not the one that run {run.path} was trained on (other reviews or another "
             f"split): its test rows may be train rows of the run. Evaluate with --dataset {run.info.dataset}"
         )
+    check_test(dataset)
+    return dataset
+
+
+def check_test(dataset: Dataset) -> None:
+    """Raise AmzrecError where a dataset has no test reviews."""
     if not len(dataset.test):
         raise AmzrecError(f"dataset {dataset.path} has no test reviews: prepare it with a larger --test")
-    return dataset
 
 
 def half_lives(baselines: list[System]) -> Document:

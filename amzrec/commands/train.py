@@ -14,6 +14,7 @@ from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.store.dataset import Dataset
 from amzrec.store.folders import alone, cannot_write, replace_folder
 from amzrec.store.ownership import RUN_FOLDER, check_folder
+from amzrec.store.recipe import last_figures
 from amzrec.store.run import RUNS, Run, open_run
 from amzrec.training.session import STATE, Session, tidy
 
@@ -27,13 +28,15 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
+    repeats: Run | Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Run:
     """Train on a source or a dataset, by default the embedded sample, and write the run folder `run`.
 
     Without `run` it is runs/joint, runs/rating or runs/retrieval, by the weights of `config`, with a number where that
     is taken. `prepare` says how a source is prepared before it is trained on, `overwrite` replaces a run, `resume` goes
-    on with an unfinished training of that name, and `tensorboard` writes logs for TensorBoard into the run.
+    on with an unfinished training of that name, and `tensorboard` writes logs for TensorBoard into the run. `repeats`
+    is the run whose settings these are: where no reviews are held out to test on, its figures are kept in run.json.
     Raises AmzrecError for data without anything to learn from, for a `run` that exists where `overwrite` is not given,
     and for one that is no run folder in any case.
     """
@@ -42,11 +45,13 @@ def train(
     check_folder(folder, RUN_FOLDER, overwrite, sources_of(source, prepare))
     dataset = dataset_of(source, prepare, progress=progress)
     recipe = recipe_for(dataset, config)
+    figures = last_figures(open_run(repeats), recipe.to_json()) if repeats and dataset.protocol.untested else None
     work = folder.parent / f".{folder.name}.training"
     try:
         with alone(folder):
             try:
                 session = Session(dataset, recipe, work, progress, tensorboard)
+                session.evaluated = figures
                 session.open_state(resume, overwrite)
                 progress.say("starting TensorFlow")
                 from amzrec.training import phases

@@ -85,12 +85,15 @@ def per_customer(kept: Table, config: PrepareConfig) -> Table:
 
 def temporal(engine: Engine, kept: Table, config: PrepareConfig) -> Table:
     """Take the latest share for test, then the latest of the rest for valid; equal times stay together."""
-    test_from = boundary(engine, kept.timestamp, config.test, "test")
-    rest = kept.filter(kept.timestamp < test_from)
-    part = ibis.cases((kept.timestamp >= test_from, TEST), else_=TRAIN)
+    rest, cases = kept, []
+    if config.test:
+        test_from = boundary(engine, kept.timestamp, config.test, "test")
+        rest = kept.filter(kept.timestamp < test_from)
+        cases.append((kept.timestamp >= test_from, TEST))
     if config.valid:
         valid_from = boundary(engine, rest.timestamp, config.valid, "valid")
-        part = ibis.cases((kept.timestamp >= test_from, TEST), (kept.timestamp >= valid_from, VALID), else_=TRAIN)
+        cases.append((kept.timestamp >= valid_from, VALID))
+    part = ibis.cases(*cases, else_=TRAIN) if cases else ibis.literal(TRAIN)
     return kept.mutate(part=part.cast("int8"))
 
 
@@ -115,13 +118,14 @@ def boundary(engine: Engine, times: Column, share: float, what: str) -> int:
 def leave_last_out(kept: Table, config: PrepareConfig) -> Table:
     """Take the last review of each customer for test and the one before it for valid; one review stays in train.
 
-    With two reviews there is no valid one. Reviews of the same time are ordered by their digits.
+    With two reviews there is no valid one. Where the test share is 0, the last review is the valid one, and there is
+    no test. Reviews of the same time are ordered by their digits.
     """
     order = [kept.timestamp.desc(), kept.digits, kept.product]
     window = ibis.window(group_by=kept.customer, order_by=order)
     n = kept.count().over(ibis.window(group_by=kept.customer))
     ranked = kept.mutate(rank=ibis.row_number().over(window), n=n)
-    cases = [((ranked["rank"] == 0) & (ranked.n >= 2), TEST)]
-    if config.valid:
-        cases.append(((ranked["rank"] == 1) & (ranked.n >= 3), VALID))
-    return ranked.mutate(part=ibis.cases(*cases, else_=TRAIN).cast("int8")).drop("rank", "n")
+    held_out = [part for part, share in ((TEST, config.test), (VALID, config.valid)) if share]  # the last one first
+    cases = [((ranked["rank"] == i) & (ranked.n >= i + 2), part) for i, part in enumerate(held_out)]
+    part = ibis.cases(*cases, else_=TRAIN) if cases else ibis.literal(TRAIN)
+    return ranked.mutate(part=part.cast("int8")).drop("rank", "n")

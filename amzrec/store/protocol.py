@@ -17,3 +17,8 @@ class DataProtocol:
     valid: float
     seed: int
     catalogue: str
+
+    @property
+    def untested(self) -> bool:
+        """Whether no review was held out to test on (`--test 0`), so that nothing can be measured."""
+        return self.test == 0

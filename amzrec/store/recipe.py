@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.settings import settings_of
 from amzrec.store.documents import plain
-from amzrec.store.run import open_run
+from amzrec.store.run import METRICS, TASKS, Run, open_run
+
+FIGURES = {  # name → (task, group in metrics.json) of the figures that stay with a recipe
+    "rmse": ("rating", "rating"),
+    "recall@10": ("retrieval", "ranking"),
+    "ndcg@10": ("retrieval", "ranking"),
+    "top_100": ("retrieval", "retrieval"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,3 +50,32 @@ def read_recipe(place: Path) -> RepeatedSettings:
     if not isinstance(document, dict):
         raise AmzrecError(f'--recipe {place} is not a JSON object of flags, such as {{"epochs": 20, "dim": 64}}')
     return RepeatedSettings(flags={key.lstrip("-").replace("-", "_"): value for key, value in document.items()})
+
+
+def last_figures(run: Run, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the last evaluation of `run` found, for a run that repeats it with `settings` and no test reviews.
+
+    The result has "run", the path of the run that was measured; "source", its reviews; "changed", the names of the
+    settings that differ; and the FIGURES of what was trained. A run without test reviews passes on the figures that it
+    has itself. None where `run` was never evaluated, or its metrics.json cannot be read.
+    """
+    changed = [name for name, value in run.info.recipe.items() if name in settings and settings[name] != value]
+    if run.info.evaluated is not None:
+        earlier = run.info.evaluated
+        return earlier | {"changed": sorted({*earlier.get("changed", []), *changed})}
+    try:
+        model = json.loads((run.path / METRICS).read_text(encoding="utf-8"))["model"]
+        untrained = set(TASKS) & set(run.info.untrained)
+        found = {
+            name: model.get(group, {}).get(name) for name, (task, group) in FIGURES.items() if task not in untrained
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    figures = {name: value for name, value in found.items() if value is not None}
+    about = {"run": str(run.path.resolve()), "source": run.info.source, "changed": changed}
+    return about | figures if figures else None
+
+
+def how_to_measure(run: Run) -> str:
+    """Say what to type to measure the settings of a run that has no test reviews."""
+    return f"evaluate with amzrec train SOURCE --recipe {shlex.quote(str(run.path))} --test 0.2"

@@ -44,8 +44,14 @@ class RunInfo(Document):
     svd_start: bool = False  # whether products started at singular vectors
     memory: dict[str, Any] | None = None  # what pairs are remembered by: kind, ridge, share; None: there is none
     moment: dict[str, Any] | None = None  # how the moment moves the stars: see Moment; None: not at all
+    evaluated: dict[str, Any] | None = None  # of a run without test reviews: figures of its recipe (store/recipe.py)
     seconds: float = 0.0  # that the training took
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of amzrec, Python and packages
+
+    @property
+    def untested(self) -> bool:
+        """Whether the dataset held out no test reviews (`--test 0`)."""
+        return self.protocol is not None and self.protocol.untested
 
     @property
     def untrained(self) -> list[str]:

@@ -10,7 +10,7 @@ import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from amzrec import __version__
 from amzrec.config import Recipe
@@ -47,6 +47,7 @@ class Session:
         }
         self.state = State(self.settings)
         self.earlier_seconds = 0.0  # that the training took before it was interrupted
+        self.evaluated: dict[str, Any] | None = None  # figures of an earlier run of this recipe, for run.json
 
     def open_state(self, resume: bool, overwrite: bool) -> None:
         """Begin in a fresh working folder, or with `resume` go on with the unfinished training that is there.
@@ -190,6 +191,7 @@ class Session:
             svd_start=state.choices.svd_start,
             memory=None if state.choices.memory is None else dataclasses.asdict(state.choices.memory),
             moment=None if state.choices.moment is None else dataclasses.asdict(state.choices.moment),
+            evaluated=self.evaluated,
             seconds=round(self.earlier_seconds + time.monotonic() - self.started, 1),
             versions=versions(),
             finished=time.time(),
