@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from amzrec.commands.prepare import prepare
@@ -186,6 +186,7 @@ dirty = st.lists(st.lists(field, min_size=0, max_size=6).map(b"\t".join), min_si
 @pytest.mark.parametrize("block", [None, 64, 1 << 20])
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=dirty, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans())
+@example(lines=[b"\t", b"\t\t\t", b"\t\xff\t", b"\t4\t\t", b"a\t\tb\t4"], end=b"\r\n", last=True)
 def test_what_is_refused_of_a_tab_separated_file_is_what_its_lines_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int | None, lines: list[bytes], end: bytes, last: bool
 ) -> None:

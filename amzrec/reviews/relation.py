@@ -24,6 +24,8 @@ BAD_RECORD = "quotes or number of fields do not fit"
 UNBALANCED = "unbalanced quotes"
 BLANK = "blank"  # nothing but delimiters: passed over as a blank line is
 
+FIRST_TIMES = 5  # timestamps that tell whether all of them are looked at
+
 Facts = dict[str, tuple[str | None, list[str]]]  # id → (title or None, features as "name=value")
 
 
@@ -42,6 +44,7 @@ class Part:
     json: bool = False  # JSON lines: a line that is not UTF-8 is a row too (a broken one)
     delimiter: str = ""  # of delimited text that is read line by line
     called: str = ""  # what rejects.parquet calls the file, where it is a copy of something else
+    first_times: list[str] | None = None  # some of the timestamps as text, where opening the file showed them
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from amzrec.config import PrepareConfig
 from amzrec.reviews import stars, times
 from amzrec.reviews.checks import NO_STARS
 from amzrec.reviews.engines.protocol import Engine, Table
-from amzrec.reviews.relation import Meaning, Part, Source
+from amzrec.reviews.relation import FIRST_TIMES, Meaning, Part, Source
 
 if TYPE_CHECKING:
     from amzrec.reviews.preparation import RowCounts
@@ -51,16 +51,26 @@ def sense_of(
         notes += [found.note] if found.note else []
     if counts.refused.get(NO_STARS):
         meaning = dataclasses.replace(meaning, written_stars=True)
-    elif sense := stars_sense(engine, source, rows, config):
+    elif sense := stars_sense(engine, source, rows, counts, config):
         meaning = dataclasses.replace(meaning, clicks=sense.clicks, unrated=sense.unrated)
         notes += [sense.note] if sense.note else []
     return Sense(meaning, notes)
 
 
-def stars_sense(engine: Engine, source: Source, rows: Table, config: PrepareConfig) -> stars.Sense | None:
-    """Tell what the stars of checked rows mean; None where there are none."""
+def stars_sense(
+    engine: Engine, source: Source, rows: Table, counts: RowCounts, config: PrepareConfig
+) -> stars.Sense | None:
+    """Tell what the stars of checked rows mean; None where there are none.
+
+    They are counted, which is one more look at all rows, only where the lowest and highest tell that
+    they may be more than plain stars.
+    """
     if "stars" not in source.columns or source.meaning.clicks:
         return None
+    if not (config.unrated or source.meaning.unrated) and stars.are_plain(
+        counts.lowest, counts.highest, source.scale is not None
+    ):
+        return stars.Sense()
     good = rows.filter(rows.reason.isnull() & rows.stars.notnull())
     counted = engine.fetch(good.group_by("stars").agg(n=good.count()).limit(MOST_STARS + 1)).to_pylist()
     values = stars.values_of(counted)
@@ -82,5 +92,7 @@ def doubtful(engine: Engine, parts: list[Part]) -> bool:
     column = parts[0].reviews["timestamp"]
     if not column.type().is_string():
         return False
-    first = engine.fetch(parts[0].reviews.select(value=column).limit(5))["value"].to_pylist()
+    first = parts[0].first_times
+    if first is None:
+        first = engine.fetch(parts[0].reviews.select(value=column).limit(FIRST_TIMES))["value"].to_pylist()
     return any(value and ("/" in value or "+" in value or value.count("-") > 2) for value in first)

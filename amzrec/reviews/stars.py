@@ -87,6 +87,13 @@ def sense_of(counts: dict[float, int], column: str, asked: str | None, scaled: b
     return Sense(False, unrated, note)
 
 
+def are_plain(lowest: float | None, highest: float | None, scaled: bool) -> bool:
+    """Return whether stars between these are stars whatever they are: `sense_of` has nothing to tell of them."""
+    if lowest is None or highest is None or highest - lowest < 0.001:  # rounded they may all be one
+        return False
+    return scaled or (lowest > 0 and highest < min(mark for mark in MARKS if mark > 0))
+
+
 def is_detached(mark: float, values: list[float]) -> bool:
     """Return whether a value stands apart from the others: below a scale from 0 or 1, or far above its end."""
     others = [value for value in values if value not in MARKS]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from amzrec.parallel import ahead
-from amzrec.reviews.relation import BROKEN, NOT_UTF8, RAGGED
+from amzrec.reviews.relation import BLANK, BROKEN, NOT_UTF8, RAGGED
 from amzrec.reviews.textfile import open_bytes
 
 BLOCK = 8 << 20  # bytes that are read at a time
@@ -23,9 +23,9 @@ BOM = b"\xef\xbb\xbf"
 class Blocks:
     """The columns of a file of `width` fields at these `positions`, as Arrow streams of texts.
 
-    BROKEN says which lines have another number of fields or are not UTF-8; within a block they come last. Engines scan
-    it through `__arrow_c_stream__`, as often as they need. DuckDB's own reader takes half as long again, because it
-    makes a text of each line, and a list of its fields, first.
+    BROKEN says which lines have another number of fields, are not UTF-8 or blank; within a block they come last.
+    Engines scan it through `__arrow_c_stream__`, as often as they need. DuckDB's own reader takes half as long again,
+    because it makes a text of each line, and a list of its fields, first.
     """
 
     def __init__(self, path: Path, delimiter: str, width: int, header: bool, positions: dict[str, int]) -> None:
@@ -91,6 +91,11 @@ class Blocks:
             refused = [NOT_UTF8] * (len(each) - len(good))
             lines = memoryview(b"\n".join(good))
         columns = self.columns(lines, refused)
+        if may_be_blank(columns):
+            each = bytes(lines).replace(b"\r", b"\n").split(b"\n")
+            good = [line for line in each if not self.is_blank(line)]
+            refused = [reason for reason in refused if reason == NOT_UTF8] + [BLANK] * (len(each) - len(good))
+            columns = self.columns(memoryview(b"\n".join(good)), refused)
         self.free.put(buffer)
         good_rows = len(columns[0])
         if refused:
@@ -100,9 +105,10 @@ class Blocks:
 
     def columns(self, lines: memoryview, refused: list[str]) -> list[pa.Array]:
         """Parse the wanted fields of lines in UTF-8; `refused` gets the reason for each line of another width."""
+        before = len(refused)
 
-        def ragged(_: Any) -> str:
-            refused.append(RAGGED)
+        def ragged(row: Any) -> str:
+            refused.append(BLANK if self.is_blank(row.text.encode()) else RAGGED)
             return "skip"
 
         names = [str(position) for position in range(self.width)]
@@ -124,8 +130,30 @@ class Blocks:
                     break
                 if size > len(lines) or "straddl" not in str(error):
                     raise
-                refused[:] = [reason for reason in refused if reason != RAGGED]
+                del refused[before:]
         return [pa.nulls(0, pa.string())] * len(wanted)
+
+    def is_blank(self, line: bytes) -> bool:
+        """Return whether a line has delimiters, and nothing else but blanks."""
+        delimiter = self.delimiter.encode()
+        return line.startswith(delimiter) and not line.replace(delimiter, b"").strip()
+
+
+def may_be_blank(columns: list[pa.Array]) -> bool:
+    """Return whether some row has nothing, or a blank first, in each column; only one byte of a text is looked at."""
+    rows = np.arange(len(columns[0]))
+    for column in columns:
+        if not len(rows):
+            return False
+        _, ends, text = column.buffers()
+        ends = np.frombuffer(ends, np.int32)[column.offset :]
+        begin = ends[rows]
+        empty = begin == ends[rows + 1]
+        if text:
+            first = np.frombuffer(text, np.uint8).take(begin, mode="clip")
+            empty |= first == ord(" ")
+        rows = rows[empty]
+    return len(rows) > 0
 
 
 def is_utf8(text: bytes | memoryview) -> bool:

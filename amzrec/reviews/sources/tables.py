@@ -15,6 +15,7 @@ from amzrec.reviews.engines.protocol import Column, Engine, Table
 from amzrec.reviews.relation import (
     BLANK,
     BROKEN,
+    FIRST_TIMES,
     ODD,
     RAGGED,
     UNBALANCED,
@@ -221,6 +222,8 @@ def read_table(engine: Engine, table: TableFile, columns: dict[str, str]) -> Par
     """
     part = read_part(engine, table, columns)
     seen = sample.sample_of(table.file.path, table.shape) if table.file.path.is_file() else {}
+    if "timestamp" in columns and columns["timestamp"] in seen:
+        part = dataclasses.replace(part, first_times=seen[columns["timestamp"]][:FIRST_TIMES])
     whole = [ours for ours in IDS if ours in columns and sample.all_whole(seen.get(columns[ours], []))]
     if not whole:
         return part
