@@ -192,13 +192,13 @@ def test_json_lines_in_milliseconds_with_metadata_split_by_time(spark: Any, tmp_
         for i in range(70)
     ]  # fmt: skip
     text = [json.dumps(line).encode() for line in lines]
-    text[3:3] = [b"", b" \t", b"not json", b'["u"]', b'{"other": 1}', b'{"user_id": "cut', b"{'user_id': 'u'}"]
+    text[3:3] = [b"", b" \t", b"not json", b'["u"]', b'{"other": 1}', b'{"user_id": "cut', b"{user_id: u}"]
     text += [b'{"user_id": "u\xff", "asin": "b", "parent_asin": "p", "rating": 1}', b'{"user_id": "u"} more']
     text += [b'{"user_id": 12, "asin": null, "parent_asin": "p9", "rating": "4.0", "timestamp": 1602133857}']
     file = tmp_path / "reviews"  # a gzip file of another name
     file.write_bytes(gzip.compress(b"\n".join(text)))
     titles = write(tmp_path / "meta.jsonl", '{"parent_asin": "p1", "title": "One &amp; all", "main_category": "M"}\n')
-    counts = same_on_both(file, tmp_path, split="temporal", titles=str(titles), max_rejects=1)
+    counts = same_on_both(file, tmp_path, split="temporal", titles=str(titles), max_rejects=1, encoding="utf-8")
     assert counts.rejected == {"no JSON object": 7}
 
 
