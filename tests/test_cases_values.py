@@ -209,3 +209,15 @@ def test_an_id_that_is_nothing_is_an_error_and_whole_floats_are_whole_numbers() 
     for wrong in wrongs:
         with pytest.raises(AmzrecError, match="allowed: text or a whole number"):
             given.text_of(wrong)
+
+
+def test_a_line_that_is_not_utf_8_is_refused_beside_dicts_of_python_too(tmp_path: Path) -> None:
+    """The dict makes the file be read again; the other line must not come back as a customer with a changed id."""
+    good = [b'{"user_id": "c%d", "asin": "p%d", "rating": %d}' % (n % 7, n % 5, n % 5 + 1) for n in range(40)]
+    lines = [*good, b"{'user_id': 'zoe', 'asin': 'p1', 'rating': 4}", b'{"user_id": "\xff", "asin": "p1", "rating": 4}']
+    (tmp_path / "r.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    config = PrepareConfig(columns="customer=user_id,product=asin,stars=rating", encoding="utf-8", max_rejects=0.5)
+    dataset = prepare(tmp_path / "r.jsonl", tmp_path / "d", config)
+    found = pq.read_table(dataset.path / "rejects.parquet").to_pylist()
+    assert [row["line"] for row in found] == [42]
+    assert "zoe" in dataset.customers["customer_id"].to_pylist()

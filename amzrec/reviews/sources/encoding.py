@@ -18,6 +18,7 @@ BOMS = (
 )
 UNDEFINED = frozenset(b"\x81\x8d\x8f\x90\x9d")  # bytes that stand for no character of cp1252
 UTF8 = "utf-8"
+KEPT = "surrogateescape"  # how bytes that are not UTF-8 go through text unharmed
 BLOCK = 1 << 22
 
 
@@ -80,8 +81,11 @@ def blocks(path: Path) -> Iterator[bytes]:
 
 
 def decoded(path: Path, encoding: str) -> Iterator[str]:
-    """Yield the text of a file in this encoding, without a mark at its start; what does not decode becomes U+FFFD."""
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    """Yield the text of a file in this encoding, without a mark at its start.
+
+    What does not decode becomes U+FFFD; in UTF-8 it is kept as it is (`KEPT`), so that its line is refused later on.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)(KEPT if encoding == UTF8 else "replace")
     first = True
     with open_bytes(path) as file:
         while block := file.read(BLOCK):

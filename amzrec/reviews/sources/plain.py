@@ -69,7 +69,7 @@ def made_plain(file: TextFile, scratch: Path, writing: Writing) -> tuple[TextFil
     for rewrite in rewrites:
         pieces = iter(rewrite(pieces))
     copy = packing.free_name(scratch, "plain")
-    with copy.open("w", encoding="utf-8", newline="") as target:
+    with copy.open("w", encoding="utf-8", errors=encoding.KEPT, newline="") as target:
         target.writelines(pieces)
     return dataclasses.replace(file, path=copy), notes
 
