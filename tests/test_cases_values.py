@@ -18,29 +18,17 @@ from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import NO_TIME, Dataset
+from voices import Voice
 
 MAY_27 = int(datetime.datetime(2014, 5, 27, 18, 27, 59, tzinfo=datetime.UTC).timestamp())
 DAY = MAY_27 - MAY_27 % 86400
-
-
-class Lines:
-    """A voice that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: Any) -> None:
-        self.lines.append(line)
-
-    def step(self, label: Any, done: Any, total: Any, note: Any = "") -> None:
-        pass
 
 
 def dataset_of(folder: Path, header: str, rows: list[str], **settings: Any) -> tuple[Dataset, str]:
     """The dataset of a file of these lines, and all that was said."""
     file = folder / "reviews.csv"
     file.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
-    voice = Lines()
+    voice = Voice()
     dataset = prepare(file, folder / "out", PrepareConfig(valid=0, **settings), overwrite=True, progress=voice)
     return dataset, "\n".join(voice.lines)
 
@@ -221,3 +209,15 @@ def test_a_line_that_is_not_utf_8_is_refused_beside_dicts_of_python_too(tmp_path
     found = pq.read_table(dataset.path / "rejects.parquet").to_pylist()
     assert [row["line"] for row in found] == [42]
     assert "zoe" in dataset.customers["customer_id"].to_pylist()
+
+
+def test_stars_as_text_are_numbers_beside_one_that_is_none_and_marks_among_them_are_not_rated(tmp_path: Path) -> None:
+    stars = ["4,5", "3,0", "2,5", "5,0"] * 10 + ["-1"] * 3 + ["terrible"]
+    rows = [f"c{n % 9};p{n};{text}" for n, text in enumerate(stars)]
+    dataset, said = dataset_of(tmp_path, "customer;product;stars", rows, max_rejects=0.5)
+    found = [value for part in ("train", "valid", "test") for value in dataset.part(part).stars.tolist()]
+    assert sum(np.isnan(value) for value in found) == 3
+    assert {value for value in found if not np.isnan(value)} == {4.5, 3.0, 2.5, 5.0}
+    assert dataset.info.counts.rejected == {"stars are no number": 1}
+    assert "partly text" in said
+    assert "taken for not rated" in said

@@ -19,24 +19,10 @@ from amzrec import AmzrecError, PrepareConfig, prepare
 from amzrec.reviews import cache
 from amzrec.reviews.sources import address
 from amzrec.store.dataset import PARTS, Dataset
+from voices import Voice
 
 UTC_1827 = int(datetime.datetime(2014, 5, 27, 18, 27, tzinfo=datetime.UTC).timestamp())
 PEOPLE = 40  # customers, of whom each reviews PEOPLE products
-
-
-class Voice:
-    """Keeps what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        """Keep a sentence."""
-        self.lines.append(line)
-
-    def step(self, label: str, done: int, total: int, note: str = "") -> None:
-        """Keep the note."""
-        self.lines.append(note)
 
 
 def rows_of(dataset: Dataset) -> list[tuple[Any, ...]]:

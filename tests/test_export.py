@@ -28,22 +28,10 @@ from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from amzrec.store.strings import Strings
 from runs import parity_vectors, random_vectors, write_run
+from voices import Voice
 
 needs_scann = pytest.mark.skipif(without_scann() is not None, reason=f"no ScaNN here: {without_scann()}")
 ODD_IDS = {1: "007", 2: "Zoë 🏔", 3: "a\rb", 4: "a\nb", 5: " u04", 6: "U04"}  # customers 0 to 5
-
-
-class Lines:
-    """A voice that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: Any) -> None:
-        self.lines.append(line)
-
-    def step(self, label: Any, done: Any, total: Any, note: Any = "") -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +51,7 @@ def answered() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def made(random_run: Run, answered: dict[str, Any]) -> Any:
     """A run with random vectors, its export, and what was said."""
-    voice, ask = Lines(), check.ask
+    voice, ask = Voice(), check.ask
 
     def remember(folder: Path, request: Any) -> Any:
         answered.update(ask(folder, request))
@@ -227,7 +215,7 @@ def test_without_scann_everything_else_is_exported_with_one_clear_line(
     random_run: Run, tmp_path: Path, unchecked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export_module, "without_scann", lambda: "it needs another processor")
-    voice = Lines()
+    voice = Voice()
     out = export(random_run, tmp_path / "out", progress=voice)
     assert sorted(p.name for p in out.iterdir()) == ["README.md", "export.json", "saved_model"]
     assert [line for line in voice.lines if "another processor" in line] == voice.lines[:1]

@@ -20,16 +20,10 @@ from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Dataset, Reviews, Scale
 from amzrec.store.vectors import Vectors
 from amzrec.training import phases
+from amzrec.training.assembly import Learned, assemble
 from amzrec.training.learner import Learner, columns_dataset, stateless_uniform, tf
 from amzrec.training.session import Session
-from amzrec.training.snapshot import (
-    Learned,
-    RatingSnapshot,
-    RetrievalSnapshot,
-    assemble,
-    rating_snapshot,
-    retrieval_snapshot,
-)
+from amzrec.training.snapshot import RatingSnapshot, RetrievalSnapshot, rating_snapshot, retrieval_snapshot
 from amzrec.training.state import Choices
 from amzrec.training.watch import Watch
 from fits import dataset_of, fitted_of, random_reviews, reviews_of

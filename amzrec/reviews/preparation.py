@@ -131,21 +131,30 @@ class Preparation:
             self.open_sources()
             table, counts = self.checked()
         parts = [one.part for one in self.inputs]
-        sense = senses.sense_of(self.engine, self.source, parts, table, counts, self.config)
-        for note in sense.notes:
+        reading = senses.reading_of(self.engine, self.source, parts, table, counts, self.config)
+        for note in reading.notes:
             self.say(note)
-        if sense.meaning != self.source.meaning:
-            table, counts = self.checked_with(sense.meaning)
-            again = senses.stars_sense(self.engine, self.source, table, counts, self.config)
-            if again and sense.meaning.written_stars and not counts.refused.get(checks.NO_STARS):
-                self.say(senses.WRITTEN.format(self.source.columns["stars"]))
-                self.say(again.note)
-                then = dataclasses.replace(sense.meaning, clicks=again.clicks, unrated=again.unrated)
-                table, counts = self.checked_with(then) if then != sense.meaning else (table, counts)
+        if reading.meaning != self.source.meaning:
+            unread = counts.refused[checks.NO_STARS]
+            table, counts = self.checked_with(reading.meaning)
+            if reading.meaning.written_stars:
+                if counts.refused[checks.NO_STARS] < unread:
+                    self.say(senses.WRITTEN.format(self.source.columns["stars"]))
+                table, counts = self.with_meant_stars(table, counts)
         if counts.undated:
             self.warnings.append(f"{counts.undated:,} timestamps could not be read and count as missing")
         self.count_refused(counts)
         return table.filter(table.reason.isnull()) if counts.refused or counts.blank else table
+
+    def with_meant_stars(self, table: Table, counts: RowCounts) -> tuple[Table, RowCounts]:
+        """Return checked rows with their stars, now numbers, as what they mean: stars, clicks, some of them unrated."""
+        sense = senses.stars_sense(self.engine, self.source, table, counts, self.config)
+        if sense is None:
+            return table, counts
+        if sense.note:
+            self.say(sense.note)
+        meaning = dataclasses.replace(self.source.meaning, clicks=sense.clicks, unrated=sense.unrated)
+        return (table, counts) if meaning == self.source.meaning else self.checked_with(meaning)
 
     def checked_with(self, meaning: Meaning) -> tuple[Table, RowCounts]:
         """Return what `checked` does, with the columns read as they are meant."""

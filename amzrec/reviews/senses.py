@@ -21,7 +21,7 @@ MOST_STARS = 1_000  # different values of stars
 WRITTEN = "stars of {!r} are partly text (such as 4,5 or 4 out of 5 stars): the number in it is taken"
 
 
-class Sense(NamedTuple):
+class Reading(NamedTuple):
     """What the columns mean, and what to tell of it."""
 
     meaning: Meaning
@@ -37,9 +37,9 @@ def asked(config: PrepareConfig) -> Meaning:
     )
 
 
-def sense_of(
+def reading_of(
     engine: Engine, source: Source, parts: list[Part], rows: Table, counts: RowCounts, config: PrepareConfig
-) -> Sense:
+) -> Reading:
     """Tell what the columns mean where the first reading found something odd, else what was meant so far."""
     meaning, notes = source.meaning, []
     old = counts.oldest is not None and counts.oldest < times.OLD
@@ -54,7 +54,7 @@ def sense_of(
     elif sense := stars_sense(engine, source, rows, counts, config):
         meaning = dataclasses.replace(meaning, clicks=sense.clicks, unrated=sense.unrated)
         notes += [sense.note] if sense.note else []
-    return Sense(meaning, notes)
+    return Reading(meaning, notes)
 
 
 def stars_sense(

@@ -49,6 +49,8 @@ EXPORT_FOLDER = Kind(
     ("export.json", "README.md", "saved_model/*", "scann/*"),
 )  # fmt: skip
 
+KINDS = (DATASET_FOLDER, RUN_FOLDER, EXPORT_FOLDER)
+
 
 def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = ()) -> None:
     """Raise AmzrecError unless a folder of this kind may be written to `out`.

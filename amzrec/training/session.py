@@ -160,7 +160,8 @@ class Session:
 
         `fit_parts` are the parts of the dataset that the kept model was fitted on.
         """
-        from amzrec.training.snapshot import Learned, MemorySnapshot, RatingSnapshot, RetrievalSnapshot, assemble
+        from amzrec.training.assembly import Learned, assemble
+        from amzrec.training.snapshot import MemorySnapshot, RatingSnapshot, RetrievalSnapshot
 
         state, dataset = self.state, self.dataset
         learned = Learned(
