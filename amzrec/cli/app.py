@@ -14,6 +14,26 @@ from typing import Annotated, Any
 import typer
 
 from amzrec.cli.flags import with_settings
+from amzrec.cli.options import (
+    AskedCustomer,
+    AtMost,
+    Count,
+    Diversify,
+    Excluded,
+    ForAll,
+    ForAllOut,
+    IncludeSeen,
+    Json,
+    Liked,
+    Never,
+    Only,
+    Overwrite,
+    RunArgument,
+    RunOption,
+    Sort,
+    Source,
+    SourceOrDataset,
+)
 from amzrec.cli.program import Command, Program
 from amzrec.cli.terminal import Terminal
 from amzrec.config import PrepareConfig, TrainConfig
@@ -29,25 +49,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Source = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[SOURCE]", help="Reviews: a file, a folder, or tfds:movielens/100k. Without it: the embedded sample."
-    ),
-]
-SourceOrDataset = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[SOURCE]", help="Reviews, or a folder that `amzrec prepare` made. Without it: the embedded sample."
-    ),
-]
-LATEST = "Run folder. Without it: the one under runs/ that was finished last."
-RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help=LATEST)]
-RunOption = Annotated[Path | None, typer.Option("--run", metavar="RUN", help=LATEST)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
-Count = Annotated[int, typer.Option("-k", metavar="N", help="How many products to list.", show_default=True)]
 
 
 def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
@@ -212,52 +213,20 @@ def compare(
 
 @app.command(cls=Command)
 def recommend(
-    customer_id: Annotated[
-        str | None, typer.Argument(metavar="[CUSTOMER_ID]", help="Customer to recommend to; --all is for all of them.")
-    ] = None,
+    customer_id: AskedCustomer = None,
     *,
     run: RunOption = None,
     k: Count = 10,
-    liked: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PRODUCT", help="Product that the customer likes, by id or exact title; may be repeated."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PRODUCT", help="Product to leave out, by id or exact title; may be repeated."),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FEATURE", help="Feature that products must have: category=Toys; may be repeated."),
-    ] = None,
-    never: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FEATURE", help="Feature that products must not have: category=Toys; may be repeated."),
-    ] = None,
-    include_seen: Annotated[
-        bool, typer.Option("--include-seen", help="Also list products that the customer has reviewed.")
-    ] = False,
-    sort: Annotated[
-        str,
-        typer.Option(
-            metavar="retrieval|stars|blend",
-            help="Order of the list: how well products fit, or of the 100 that fit best, their stars or both (blend).",
-        ),
-    ] = "retrieval",
-    diversify: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="How much a product must be unlike those above it in the list: 0 to 1."),
-    ] = 0.0,
-    at_most: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=NUMBER", help="Most products with one value of a feature: category=2; may be repeated."
-        ),
-    ] = None,
-    all: Annotated[bool, typer.Option("--all", help="Recommend to every known customer, into --out.")] = False,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl.")
-    ] = None,
+    liked: Liked = None,
+    exclude: Excluded = None,
+    only: Only = None,
+    never: Never = None,
+    include_seen: IncludeSeen = False,
+    sort: Sort = "retrieval",
+    diversify: Diversify = 0.0,
+    at_most: AtMost = None,
+    all: ForAll = False,
+    out: ForAllOut = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:

@@ -58,6 +58,7 @@ SYNONYMS = {
         "created", "ratedat", "reviewedat", "reviewtimestamp", "ratingtimestamp", "ratingdate", "invoicedate",
         "orderdate", "purchasedate", "purchasetime", "transactiondate", "transactiondt", "tdat", "submitted",
         "submittime", "eventtime", "visittime", "checkintime", "datetimeadded", "dateadded", "updatedat", "ts", "utc",
+        "when",
     ),
 }  # fmt: skip
 # Of products in files of their own, where nothing else can be meant

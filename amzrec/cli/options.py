@@ -1,0 +1,69 @@
+"""The arguments and flags of commands, each as the type of a parameter: what it is called, and what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]", help="Reviews: a file, a folder, or tfds:movielens/100k. Without it: the embedded sample."
+    ),
+]
+SourceOrDataset = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]", help="Reviews, or a folder that `amzrec prepare` made. Without it: the embedded sample."
+    ),
+]
+LATEST = "Run folder. Without it: the one under runs/ that was finished last."
+RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help=LATEST)]
+RunOption = Annotated[Path | None, typer.Option("--run", metavar="RUN", help=LATEST)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+Count = Annotated[int, typer.Option("-k", metavar="N", help="How many products to list.", show_default=True)]
+
+# --- recommend
+
+AskedCustomer = Annotated[
+    str | None, typer.Argument(metavar="[CUSTOMER_ID]", help="Customer to recommend to; --all is for all of them.")
+]
+Liked = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PRODUCT", help="Product that the customer likes, by id or exact title; may be repeated."),
+]
+Excluded = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PRODUCT", help="Product to leave out, by id or exact title; may be repeated."),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FEATURE", help="Feature that products must have: category=Toys; may be repeated."),
+]
+Never = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FEATURE", help="Feature that products must not have: category=Toys; may be repeated."),
+]
+IncludeSeen = Annotated[bool, typer.Option("--include-seen", help="Also list products that the customer has reviewed.")]
+Sort = Annotated[
+    str,
+    typer.Option(
+        metavar="retrieval|stars|blend",
+        help="Order of the list: how well products fit, or of the 100 that fit best, their stars or both (blend).",
+    ),
+]
+Diversify = Annotated[
+    float,
+    typer.Option(metavar="SHARE", help="How much a product must be unlike those above it in the list: 0 to 1."),
+]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=NUMBER", help="Most products with one value of a feature: category=2; may be repeated."),
+]
+ForAll = Annotated[bool, typer.Option("--all", help="Recommend to every known customer, into --out.")]
+ForAllOut = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl.")
+]
