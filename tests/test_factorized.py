@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,22 +18,35 @@ from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from runs import parity_vectors, random_vectors, write_run
 from test_evaluate import DAY, random_dataset
+from test_memory import random_memory
 
 
-def random_run(folder: Path, dated: bool) -> Run:
+def random_run(folder: Path, dated: bool, remembers: bool = False) -> Run:
     """A run with random vectors, so that no scores are equal; some test products are no candidates."""
     dataset = random_dataset(folder / "dataset", 11)
     vectors = random_vectors(dataset, np.random.default_rng(11))
     if dated:
         context = np.random.default_rng(5).normal(size=(3, 21)).astype(np.float32)
         vectors = dataclasses.replace(vectors, context=context, context_edges=np.array([100 * DAY, 250 * DAY]))
+    if remembers:
+        memory = random_memory(len(vectors.product_ids), 200)
+        lists, head = memory.neighbours, dataclasses.replace(vectors.head, memory_fade=0.7, memory_last=4)
+        arrays: dict[str, Any] = {
+            "memory_offsets": lists.offsets,
+            "memory_items": lists.items,
+            "memory_weights": 9 * memory.weights,
+        }
+        vectors = dataclasses.replace(vectors, head=head, **arrays)
     return write_run(folder / "run", dataset, vectors)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dated", [False, True])
-def test_by_ids_it_gives_the_shares_of_the_judge_where_there_are_no_ties(tmp_path: Path, dated: bool) -> None:
-    run = random_run(tmp_path, dated)
+@pytest.mark.parametrize(("dated", "remembers"), [(False, False), (True, False), (False, True), (True, True)])
+def test_by_ids_it_gives_the_shares_of_the_judge_where_there_are_no_ties(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dated: bool, remembers: bool
+) -> None:
+    monkeypatch.setattr("amzrec.model.factorized.VOTERS", 7)  # several blocks
+    run = random_run(tmp_path, dated, remembers)
     found = evaluate(run, metric="factorized-top-k")
     ours, theirs = found["model"]["retrieval"], found["model"]["factorized_top_k"]
     assert 0 < ours["top_5"] < ours["top_50"] < 1

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.arrays import Floats, Rows
+from amzrec.answers.recommender import Recommender
+from amzrec.arrays import Array, Floats, Rows
 from amzrec.evaluation.metrics import TOP
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
 from amzrec.store.dataset import Reviews
@@ -14,38 +15,68 @@ from amzrec.store.times import period_of
 from amzrec.store.vectors import Vectors
 
 CANDIDATES = 8192  # candidates that are scored at a time
-QUERIES = 1024  # reviews that are ranked at a time
+QUERIES = 4096  # reviews that are ranked at a time
+VOTERS = 256  # … where each has votes for all products
 
 
 def factorized_top_k(vectors: Vectors, reviews: Reviews, ks: tuple[int, ...] = TOP) -> dict[str, float]:
     """Measure the share of reviews whose product is among the k best of the unique candidates: {"top_1": …}.
 
-    By ids, since the metric's other way compares scores that differ in their last bits. The query of a review reads the
-    context of its date by a one-hot period beside its vector. Equal to the judge's top_k where no scores are equal.
-    Raises ValueError where a candidate is listed twice: it would take two of the k places.
+    By ids, since the metric's other way compares scores that differ in their last bits. The metric knows inner products
+    alone, so what else a score is made of stands beside the vectors, and the query reads it by a one-hot vector: the
+    context of its period, and the votes of its customer's history. Equal to the judge's top_k where no scores are
+    equal. Raises ValueError where a candidate is listed twice: it would take two of the k places.
     """
-    tf: Any = import_tensorflow()
-    tfrs: Any = import_tfrs()
     rows = np.asarray(vectors.candidates)
     if len(np.unique(rows)) < len(rows):
         raise ValueError("candidates must be unique: a product listed twice takes two of the k places")
-    if not len(rows):
-        return {f"top_{k}": 0.0 for k in ks}
+    hits = dict.fromkeys(ks, 0.0)
+    together = QUERIES if vectors.memory is None else VOTERS
+    for start in range(0, len(reviews) if len(rows) else 0, together):
+        part = reviews.take(np.arange(start, min(start + together, len(reviews))))
+        for k, share in shares_of(vectors, rows, part, [k for k in ks if k <= len(rows)]).items():
+            hits[k] += share * len(part)
+    listed = float(np.isin(reviews.product, rows).sum())  # with k beyond the catalogue every candidate is found
+    return {f"top_{k}": (hits[k] if k <= len(rows) else listed) / max(len(reviews), 1) for k in ks}
+
+
+def shares_of(vectors: Vectors, rows: Rows, reviews: Reviews, ks: list[int]) -> dict[int, float]:
+    """Measure a block of reviews among the candidate rows [M], for each k of at most M."""
+    tf: Any = import_tensorflow()
+    tfrs: Any = import_tfrs()
+    if not ks:
+        return {}
+    customers, customer = np.unique(reviews.customer, return_inverse=True)
     periods, period = periods_of(vectors, reviews)
-    table = tf.data.Dataset.from_tensor_slices((rows, with_context(vectors, rows, periods))).batch(CANDIDATES)
-    index = tfrs.layers.factorized_top_k.Streaming(k=min(max(ks), len(rows))).index_from_dataset(table)
-    metric = tfrs.metrics.FactorizedTopK(index, [k for k in ks if k <= len(rows)])
-    for start in range(0, len(reviews), QUERIES):
-        part = slice(start, start + QUERIES)
-        product = reviews.product[part]
-        queries = vectors.retrieval_query[reviews.customer[part]]
-        if len(periods):
-            queries = np.concatenate([queries, np.eye(len(periods), dtype=np.float32)[period[part]]], axis=1)
-        positives = with_context(vectors, product, periods)
-        metric.update_state(tf.constant(queries), tf.constant(positives), true_candidate_ids=tf.constant(product))
-    shares = dict(zip((k for k in ks if k <= len(rows)), map(float, metric.result()), strict=True))
-    listed = float(np.isin(reviews.product, rows).mean())  # with k beyond the catalogue every candidate is shares
-    return {f"top_{k}": shares.get(k, listed) for k in ks}
+    votes = votes_of(vectors, customers)  # [U, N + 1]
+    known = np.unique(np.concatenate([rows, reviews.product]))
+    products = np.concatenate([with_context(vectors, known, periods), votes[:, known].T], axis=1)
+    queries = [vectors.retrieval_query[reviews.customer], one_hot(period, len(periods)), one_hot(customer, len(votes))]
+    table = tf.data.Dataset.from_tensor_slices((rows, products[np.searchsorted(known, rows)])).batch(CANDIDATES)
+    index = tfrs.layers.factorized_top_k.Streaming(k=max(ks)).index_from_dataset(table)
+    metric = tfrs.metrics.FactorizedTopK(index, ks)
+    metric.update_state(
+        tf.constant(np.concatenate(queries, axis=1)),
+        tf.constant(products[np.searchsorted(known, reviews.product)]),
+        true_candidate_ids=tf.constant(reviews.product),
+    )
+    return dict(zip(ks, map(float, metric.result()), strict=True))
+
+
+def votes_of(vectors: Vectors, customers: Rows) -> Floats:
+    """Add up what the histories of customers [U] vote for: [U, N + 1]; without a memory [0, N + 1]."""
+    recommender = Recommender(vectors)
+    votes = recommender.votes([recommender.history(customer) for customer in customers])
+    table = np.zeros((0 if votes is None else len(customers), len(vectors.product_ids)), np.float32)
+    if votes is not None:
+        votes.add(table, np.arange(table.shape[1]))
+    return table
+
+
+def one_hot(places: Array, width: int) -> Floats:
+    """Make the rows [n, width] that have a 1 at these places [n]; no columns where the width is 0."""
+    rows: Floats = np.eye(width, dtype=np.float32)[places] if width else np.zeros((len(places), 0), np.float32)
+    return rows
 
 
 def periods_of(vectors: Vectors, reviews: Reviews) -> tuple[Rows, Rows]:
