@@ -147,9 +147,12 @@ class Preparation:
         return table.filter(table.reason.isnull()) if counts.refused or counts.blank else table
 
     def with_meant_stars(self, table: Table, counts: RowCounts) -> tuple[Table, RowCounts]:
-        """Return checked rows with their stars, now numbers, as what they mean: stars, clicks, some of them unrated."""
+        """Return checked rows with their stars, now numbers, as what they mean: stars, clicks, some of them unrated.
+
+        They are no clicks where a row was refused for its stars: as a click it would be taken in silence.
+        """
         sense = senses.stars_sense(self.engine, self.source, table, counts, self.config)
-        if sense is None:
+        if sense is None or (sense.clicks and counts.refused[checks.NO_STARS]):
             return table, counts
         if sense.note:
             self.say(sense.note)

@@ -38,5 +38,7 @@ def measured(run: Run, seconds: float) -> Figures:
     """The model and the baselines in short, with the intervals of the differences."""
     document = amzrec.evaluate(run)
     systems = {"amzrec": short(document["model"]) | {"seconds": seconds}}
+    if "as_of_now" in document:
+        systems["amzrec, as of now"] = short(document["as_of_now"])
     systems |= {name: short(found) for name, found in document["baselines"].items()}
     return {"rows": document["protocol"]["test_rows"], "systems": systems, "differences": document["differences"]}
