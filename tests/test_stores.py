@@ -18,7 +18,7 @@ import pytest
 import servers
 from amzrec import AmzrecError, PrepareConfig, prepare
 from amzrec.reviews import cache
-from amzrec.reviews.sources import buckets, remote
+from amzrec.reviews.sources import address, buckets, remote
 
 SIDE = 20
 HEAD = "customer_id,product_id,stars\n"
@@ -165,6 +165,16 @@ def test_a_store_that_cannot_be_reached_is_named(s3: str, tmp_path: Path, monkey
 def test_what_amazon_says_becomes_what_to_do(message: str, said: str) -> None:
     with pytest.raises(AmzrecError, match=said):
         raise buckets.refused("s3://b/k", "s3", "b", message)
+
+
+def test_a_bucket_marks_its_files_by_their_content(s3: str) -> None:
+    """By their ETag: times are in seconds, and two contents of one second would have one mark."""
+    system, marks = servers.bucket_of(s3), []
+    for content in ("abc", "abd", "abc"):
+        with system.open_output_stream("shop/marked.csv") as stream:
+            stream.write(content.encode())
+        marks.append(buckets.Bucket(address.parsed("s3://shop/marked.csv")).items()[0].mark)
+    assert marks[0] == marks[2] != marks[1]
 
 
 def test_the_cache_is_used_as_long_as_the_store_says_that_nothing_changed(

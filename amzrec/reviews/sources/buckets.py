@@ -105,8 +105,8 @@ class Bucket:
 
         def mark(file: Any) -> str:
             with self.system.open_input_stream(file.path) as stream:
-                told = {name.lower(): value for name, value in (stream.metadata() or {}).items()}
-            return told.get(b"etag", b"").decode() or f"{file.mtime_ns}"
+                told = {name.lower(): value for name, value in (stream.metadata() or {}).items()}  # text → bytes
+            return told.get("etag", b"").decode() or f"{file.mtime_ns}"
 
         with self.speaking(), ThreadPoolExecutor(AT_ONCE) as pool:
             marks = list(pool.map(mark, (file for _, file in files)))
