@@ -50,8 +50,9 @@ class PrepareConfig(Config):
     """Character between the fields of text files, or blanks for runs of blanks; without it, it is found."""
     time_format: Annotated[str | None, DATA] = None
     """How times are written, such as %d/%m/%Y or %Y-%m-%d %H:%M, or seconds, days; without it, it is found."""
-    stars_are: Annotated[Literal["stars", "clicks"], DATA] = "stars"
-    """What the stars column holds: stars, or clicks, plays, hours: then every row counts as a click."""
+    stars_are: Annotated[Literal["stars", "counts", "clicks"] | None, DATA] = None
+    """What the stars column holds: stars; counts, such as plays or hours, where every row is a click that weighs
+    log(1 + count) in the loss of retrieval; or clicks, that all weigh the same. Without it, the values tell."""
     unrated: Annotated[str | None, DATA] = None
     """Values of the stars column that mean "not rated", such as -1 or 0,99; none: all values are stars."""
     titles: Annotated[str | None, DATA] = None

@@ -17,7 +17,7 @@ from amzrec.answers import given
 from amzrec.commands.prepare import prepare
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.store.dataset import NO_TIME, Dataset
+from amzrec.store.dataset import NO_TIME, Dataset, Scale
 from voices import Voice
 
 MAY_27 = int(datetime.datetime(2014, 5, 27, 18, 27, 59, tzinfo=datetime.UTC).timestamp())
@@ -164,6 +164,54 @@ def test_counts_are_no_stars_and_clicks_when_asked(tmp_path: Path) -> None:
     dataset, _ = dataset_of(tmp_path, "user,item,rating", rows, stars_are="clicks")
     assert dataset.info.stars is None
     assert dataset.info.counts.kept == 30
+
+
+def test_counts_weigh_clicks_by_the_logarithm_of_one_more_and_by_1_on_average(tmp_path: Path) -> None:
+    """log 2, log 4 and log 8 are 1, 2 and 3 times log 2, whose mean is 2 times log 2."""
+    rows = ["u1,p1,1", "u2,p2,3", "u3,p1,7", "u4,p2,-2", "u5,p2,many", "u6,p1,"]
+    settings = {"columns": "customer=user,product=item,stars=plays", "test": 0.0, "max_rejects": 0.5}
+    dataset, said = dataset_of(tmp_path, "user,item,plays", rows, stars_are="counts", **settings)
+    assert values(dataset, "weight") == pytest.approx({"u1": 0.5, "u2": 1.0, "u3": 1.5}, rel=1e-6)
+    assert np.isnan(dataset.train.stars).all()
+    assert "counts of 'plays': every row is a click that weighs log(1 + count)" in said
+    assert dataset.info.counts.rejected == {"count is no number from 0 on": 3}
+    assert (dataset.info.stars, dataset.info.stars_are) == (None, "counts")
+    assert dataset.train.take(np.array([2])).weight == pytest.approx([1.5])
+
+
+def test_the_mean_weight_is_1_over_train_and_the_other_parts_are_on_its_scale(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("user,item,plays\nu1,p2,7\n")
+    settings = {"columns": "customer=user,product=item,stars=plays", "split": "given"}
+    dataset, _ = dataset_of(
+        tmp_path, "user,item,plays", ["u1,p1,1", "u2,p2,1"], stars_are="counts",
+        test_source=str(tmp_path / "test.csv"), **settings,
+    )  # fmt: skip
+    assert dataset.train.weight == pytest.approx([1, 1])
+    assert dataset.test.weight == pytest.approx([3])
+
+
+def test_counts_that_cannot_weigh_anything_are_refused_with_what_to_type(tmp_path: Path) -> None:
+    columns = "customer=user,product=item,stars=plays"
+    with pytest.raises(AmzrecError, match=r"all counts are 0.*--stars-are clicks"):
+        dataset_of(tmp_path, "user,item,plays", ["u1,p1,0", "u2,p2,0"], stars_are="counts", test=0.0, columns=columns)
+    with pytest.raises(AmzrecError, match="add stars=COLUMN"):
+        dataset_of(tmp_path, "user,item", ["u1,p1", "u2,p2"], stars_are="counts")
+
+
+def test_stars_that_are_all_equal_stay_stars_when_asked(tmp_path: Path) -> None:
+    rows = [f"u{i},p{i % 4},5" for i in range(20)]
+    _, said = dataset_of(tmp_path, "user,item,rating", rows)
+    assert "--stars-are stars" in said
+    dataset, said = dataset_of(tmp_path, "user,item,rating", rows, stars_are="stars")
+    assert "clicks" not in said
+    assert (dataset.info.stars, dataset.info.stars_are) == (Scale(5, 5), "stars")
+    assert set(values(dataset, "stars").values()) == {5}
+
+
+def test_large_numbers_are_stars_when_asked(tmp_path: Path) -> None:
+    rows = [f"u{i},p{i % 4},{i * 30}" for i in range(30)]
+    dataset, _ = dataset_of(tmp_path, "user,item,rating", rows, stars_are="stars")
+    assert dataset.info.stars == Scale(0, 870)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])

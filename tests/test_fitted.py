@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from amzrec.features.fitted import fit_reviews
 from amzrec.features.profiles import NOT_LISTED
-from fits import fitted_of, random_reviews, reviews_of
+from fits import dataset_of, fitted_of, random_reviews, recipe_of, reviews_of, step_of
 
 NAN = float("nan")
 
@@ -95,6 +98,15 @@ def test_products_stand_in_the_order_of_time_and_equal_times_by_row() -> None:
     assert fitted.timelines[2].tolist() == [3, 5]
     assert fitted.timelines.items[fitted.timeline_slot].tolist() == [5, 3, 2, 7, 5, 6]
     assert not len(fitted_of(reviews_of(rows)).timelines.items), "nothing is kept where the order is not read"
+
+
+def test_a_review_weighs_as_its_count_says_and_less_the_more_reviews_its_customer_has() -> None:
+    reviews = reviews_of([(1, 1, np.nan), (1, 2, np.nan), (1, 3, np.nan), (1, 4, np.nan), (2, 1, np.nan)])
+    recipe = recipe_of(dataset_of(reviews), equal_customers=0.5)
+    for weight, expected in ((None, [0.5, 0.5, 0.5, 0.5, 1]), ([2, 0, 1, 1, 3], [1, 0, 0.5, 0.5, 3])):
+        counted = dataclasses.replace(reviews, weight=None if weight is None else np.array(weight, np.float32))
+        fitted = fit_reviews(dataset_of(counted), counted, recipe)
+        assert step_of(fitted, recipe)["retrieval"].weight == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("half_life", [5.0, 60.0])

@@ -164,6 +164,12 @@ def test_value_and_every_gradient_equal_the_formula_with_all_that_a_batch_can_as
     assert_equal_to_the_formula((logits, batch), hardest)
 
 
+def test_a_batch_in_which_nothing_weighs_has_no_loss_and_no_gradient() -> None:
+    logits, batch = drawn(5)
+    for value in with_gradients((logits, batch._replace(weight=tf.zeros_like(batch.logit))), softmax_loss):
+        assert not np.asarray(value).any()
+
+
 @pytest.mark.parametrize("periods", [0, 4])
 def test_queries_far_below_the_bound_of_their_scores_lose_no_digits(periods: int) -> None:
     """One candidate is long and opposite to the queries: the bound is 600 above every score of a negative."""

@@ -239,6 +239,14 @@ def test_a_folder_of_parquet_files_of_clicks_with_numbers_for_ids(spark: Any, tm
 
 
 @pytest.mark.spark
+def test_counts_weigh_as_much(spark: Any, tmp_path: Path) -> None:
+    rows = [f"u{n % 13},p{n % 7},{n * n % 991 / 4:g}" for n in range(80)] + ["u1,p9,", "u2,p9,-1", "u3,p9,x"]
+    file = write(tmp_path / "plays.csv", "user,item,hours\n" + "\n".join(rows) + "\n")
+    columns = "customer=user,product=item,stars=hours"
+    same_on_both(file, tmp_path, columns=columns, stars_are="counts", max_rejects=0.5)
+
+
+@pytest.mark.spark
 def test_text_becomes_numbers_and_times_as_on_duckdb(spark: Any, tmp_path: Path) -> None:
     texts = [
         "1", "1.0", "5f", "5d", "1e3", " 5", "5 ", "+5", "-5", "--5", ".5", "5.", "1e400", "1e-50", "4,5", "", "1e",

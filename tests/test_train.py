@@ -139,6 +139,31 @@ def test_reviews_without_stars_train_retrieval_only(board: Dataset, tmp_path: Pa
     assert run.vectors.head.mean is None
 
 
+@pytest.mark.slow
+def test_of_two_products_as_frequent_the_one_with_heavy_counts_ranks_above_the_other(tmp_path: Path) -> None:
+    """Each customer took one of both and two others; only the counts tell heavy and light apart."""
+    rows = [(f"u{u}", "heavy" if u % 2 else "light", 900 if u % 2 else 1) for u in range(40)]
+    rows += [(f"u{u}", f"p{p}", 30) for u in range(40) for p in (u // 2 % 3, 3 + u // 2 % 2)]
+    file = tmp_path / "plays.csv"
+    file.write_text("user,item,plays\n" + "".join(f"{u},{p},{n}\n" for u, p, n in rows))
+    columns = "customer=user,product=item,stars=plays"
+    for stars_are, heavier in (("counts", True), ("clicks", False)):
+        config = PrepareConfig.of(columns=columns, stars_are=stars_are, test=0.0, valid=0.0)
+        run = amzrec.train(file, tmp_path / stars_are, SMALL.replace(epochs=30), prepare=config)
+        listed = amzrec.load(run.path).recommend("nobody", k=7)
+        score = dict(zip(listed["product_id"], listed["score"], strict=True))
+        assert (score["heavy"] > score["light"] + 1) == heavier, stars_are
+
+
+@pytest.mark.slow
+def test_stars_that_are_all_equal_are_trained_on_when_asked(tmp_path: Path) -> None:
+    file = tmp_path / "fives.csv"
+    file.write_text("user,item,rating\n" + "".join(f"u{i % 12},p{i % 7},5\n" for i in range(84)))
+    run = amzrec.train(file, tmp_path / "run", TINY, prepare=PrepareConfig(stars_are="stars"))
+    assert run.info.trained == ("rating", "retrieval")
+    assert amzrec.load(run.path).rate("u1", ["p1"])["stars"].tolist() == pytest.approx([5], abs=0.01)
+
+
 def test_a_run_that_exists_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     RunInfo(finished=1.0).write(tmp_path / "there" / "run.json")

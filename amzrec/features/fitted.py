@@ -38,6 +38,7 @@ class FittedReviews:
     product: Rows  # [n] product rows
     value: Floats  # [n] stars in model units, 0 where there are none
     rated: Floats  # [n] 1 where there are stars, else 0
+    weight: Floats  # [n] what each review counts in the retrieval loss: 1, or as the counts of the source say
     period: Rows  # [n] period of `popularity` in which the review was written
     log_share_without_self: Floats  # [n] log share of the review's product in its period
     trend_without_self: Floats  # [n] how much kinder the period was than others, in model units
@@ -146,6 +147,7 @@ def fit_reviews(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> FittedRev
         product=reviews.product,
         value=value,
         rated=rated,
+        weight=np.ones_like(value) if reviews.weight is None else reviews.weight,
         period=popularity.period(reviews.timestamp),
         log_share_without_self=popularity.log_share_without_self,
         trend_without_self=np.zeros_like(value),

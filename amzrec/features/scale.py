@@ -45,5 +45,5 @@ class ModelScale:
 
     def to_share(self, values: Array) -> Array:
         """Turn model units, an array or a tensor, into 0 for the low end of the scale and 1 for the high end."""
-        share: Array = (self.to_stars(values) - self.low) / (self.high - self.low)
+        share: Array = (self.to_stars(values) - self.low) / (self.high - self.low or 1.0)
         return share

@@ -109,7 +109,7 @@ class Steps:
             positives=PerQuery.of(query[order], candidates.target[order], len(key)),
             target=candidates.target,
             log_share_without_self=fitted.log_share_without_self[reviews],
-            weight=self.customer_weight[fitted.customer[reviews]],
+            weight=self.customer_weight[fitted.customer[reviews]] * fitted.weight[reviews],
             rows=candidates.rows,
             bias=candidates.bias,
             hidden=self.reviewed_candidates(vectors.customer[vector_of_query], candidates.rows),

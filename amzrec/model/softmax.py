@@ -139,7 +139,8 @@ class BlockedSoftmax:
             (0, 0.0, arrays[0], d_columns, arrays[1]),
             parallel_iterations=1,
         )
-        scale, bias = 1.0 / tf.reduce_sum(self.weight), -2 * self.extra
+        # all weights of a batch are 0 where all of its counts are
+        scale, bias = tf.math.divide_no_nan(1.0, tf.reduce_sum(self.weight)), -2 * self.extra
         d_candidate = tf.transpose(d_columns[:bias], [1, 0])
         parts = (d_query.concat(), d_candidate, d_columns[bias], d_logit.concat())
 

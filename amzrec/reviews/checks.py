@@ -18,6 +18,7 @@ NO_PRODUCT = "no product"
 NO_TITLE = "no product title"
 NO_STARS = "stars are no number"
 OFF_SCALE = "stars off the scale"
+NO_COUNT = "count is no number from 0 on"
 # A larger count is of milliseconds (of seconds it would be the year 5138); 1000 times that: of micro-, then nanoseconds
 FINER = 100_000_000_000
 AMERICAN = r"^(\d{1,2})[/ ](\d{1,2})(?:/|, )(\d{4})$"  # 8/31/2015, and 02 26, 2014 of the Amazon JSON lines
@@ -59,13 +60,14 @@ def checked(source: Source, part: Part, key: str, titles: Table | None = None) -
     )
     allowed = source.clicks or "stars" not in raw.columns or source.meaning.clicks or source.meaning.unrated
     click = ~table.rated if allowed else ibis.literal(False)
+    no_number = table.stars.isnull() | table.stars.isnan() | table.stars.isinf()
     cases = [
         (table.broken.notnull(), table.broken),
         (table.customer_id.isnull(), NO_CUSTOMER),
         (table.product_id.isnull(), NO_TITLE if key == "title" else NO_PRODUCT),
-        (~click & (table.stars.isnull() | table.stars.isnan() | table.stars.isinf()), NO_STARS),
+        (no_number | (table.stars < 0), NO_COUNT) if source.meaning.counts else (~click & no_number, NO_STARS),
     ]
-    if source.scale:
+    if source.scale and not source.meaning.counts:
         cases.append((~click & ~table.stars.between(*source.scale), OFF_SCALE))
     return table.mutate(
         undated=table.dated & table.timestamp.isnull(),

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from amzrec import __version__
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError, Progress
-from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, secondlook, senses, split, vocabulary
+from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, secondlook, senses, split, stars, vocabulary
 from amzrec.reviews.engines.protocol import Engine, Table, union
 from amzrec.reviews.relation import BLANK, Facts, Meaning, Part, Source
 from amzrec.reviews.sources import Known, address, catalogue, fingerprint_of, open_source
@@ -108,6 +108,8 @@ class Preparation:
         for source in (self.source, self.tests):
             for note in source.notes if source else ():
                 self.say(note)
+        if self.source.meaning.counts:
+            self.say(senses.counted(self.source))
 
     def with_meaning(self) -> None:
         """Read the values of all sources as what is known of them."""
@@ -292,10 +294,12 @@ class Preparation:
         vocabulary.write_customers(engine, self.folder / CUSTOMERS, customers, catalogued)
         customers = customers.select(customer="hash", customer_row="row")
         products = engine.table("product_rows").select(product="hash", product_row="row")
+        weight = ["weight"] if self.source.meaning.counts else []
+        kept = stars.weights_of(engine, kept) if weight else kept
         reviews = kept.join(customers, "customer").join(products, "product")
-        reviews = reviews.select("part", "stars", "timestamp", customer="customer_row", product="product_row")
+        reviews = reviews.select("part", "stars", "timestamp", *weight, customer="customer_row", product="product_row")
         for number, part in enumerate(PARTS):
-            rows = reviews.filter(reviews.part == number).select("customer", "product", "stars", "timestamp")
+            rows = reviews.filter(reviews.part == number).select("customer", "product", "stars", "timestamp", *weight)
             rows = rows.order_by([rows.customer, rows.timestamp.asc(nulls_first=True), rows.product])
             engine.write_parquet(rows, self.folder / f"{part}.parquet")
             self.check_written(part)
@@ -323,7 +327,8 @@ class Preparation:
             format=self.source.format,
             columns=self.source.columns,
             protocol=DataProtocol(**{**self.config.protocol(), "product_key": self.key}),
-            stars=None if found["low"] is None else Scale(float(low), float(high)),
+            stars=None if found["low"] is None or self.source.meaning.counts else Scale(float(low), float(high)),
+            stars_are=senses.name_of(self.source),
             counts=Counts(**self.counts),
             warnings=tuple(self.warnings),
             version=__version__,

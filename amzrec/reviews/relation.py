@@ -54,6 +54,7 @@ class Meaning:
     time_format: str | None = None  # see reviews/times.py; None: ISO dates, 8/31/2015, or seconds and finer
     written_stars: bool = False  # stars are text with a number in it
     clicks: bool = False  # stars say nothing
+    counts: bool = False  # stars are counts: how much each click weighs
     unrated: tuple[float, ...] = ()  # values of stars that mean "not rated"
 
 

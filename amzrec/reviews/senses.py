@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 from amzrec.config import PrepareConfig
+from amzrec.errors import AmzrecError
 from amzrec.reviews import stars, times
 from amzrec.reviews.checks import NO_STARS
 from amzrec.reviews.engines.protocol import Engine, Table
@@ -33,8 +34,28 @@ def asked(config: PrepareConfig) -> Meaning:
     return Meaning(
         time_format=times.check_format(config.time_format) if config.time_format else None,
         clicks=config.stars_are == "clicks",
+        counts=config.stars_are == "counts",
         unrated=stars.unrated_of(config.unrated) if config.unrated else (),
     )
+
+
+def counted(source: Source) -> str:
+    """Say how counts are taken; raises AmzrecError where no column holds them."""
+    if "stars" not in source.columns:
+        raise AmzrecError(
+            f"--stars-are counts: nothing says which column of {source.name} holds them: add stars=COLUMN to --columns"
+        )
+    return (
+        f"counts of {source.columns['stars']!r}: every row is a click that weighs log(1 + count) in the loss of "
+        "retrieval, divided by the mean over train; --stars-are clicks lets all weigh the same"
+    )
+
+
+def name_of(source: Source) -> str | None:
+    """Return what the stars column was taken for, as --stars-are has it; None where there is none."""
+    if "stars" not in source.columns:
+        return None
+    return "clicks" if source.meaning.clicks else "counts" if source.meaning.counts else "stars"
 
 
 def reading_of(
@@ -65,7 +86,7 @@ def stars_sense(
     They are counted, which is one more look at all rows, only where the lowest and highest tell that
     they may be more than plain stars.
     """
-    if "stars" not in source.columns or source.meaning.clicks:
+    if "stars" not in source.columns or source.meaning.clicks or source.meaning.counts:
         return None
     if not (config.unrated or source.meaning.unrated) and stars.are_plain(
         counts.lowest, counts.highest, source.scale is not None
@@ -75,7 +96,13 @@ def stars_sense(
     counted = engine.fetch(good.group_by("stars").agg(n=good.count()).limit(MOST_STARS + 1)).to_pylist()
     values = stars.values_of(counted)
     unrated = ",".join(f"{value:g}" for value in source.meaning.unrated)
-    return stars.sense_of(values, source.columns["stars"], config.unrated or unrated or None, source.scale is not None)
+    return stars.sense_of(
+        values,
+        source.columns["stars"],
+        config.unrated or unrated or None,
+        scaled=source.scale is not None,
+        certain=config.stars_are == "stars",
+    )
 
 
 def values_of(engine: Engine, parts: list[Part]) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import ibis
 
 from amzrec.errors import AmzrecError
-from amzrec.reviews.engines.protocol import Column
+from amzrec.reviews.engines.protocol import Column, Engine, Table
+from amzrec.reviews.split import TRAIN
 
 HIGHEST = 100  # of all scales of stars; more are counts
 MARKS = (-1.0, -99.0, 99.0, 999.0)  # that people write for "not rated"
@@ -51,10 +52,11 @@ def unrated_of(text: str) -> tuple[float, ...]:
         raise AmzrecError(f"--unrated is {text!r}; allowed: numbers such as -1 or 0,99, or none") from None
 
 
-def sense_of(counts: dict[float, int], column: str, asked: str | None, scaled: bool) -> Sense:
+def sense_of(counts: dict[float, int], column: str, asked: str | None, scaled: bool, certain: bool = False) -> Sense:
     """Tell what values of a stars column mean, from how often each occurs; `asked` is --unrated.
 
-    `scaled`: the layout of the source says what stars there are. Raises AmzrecError for counts.
+    `scaled`: the layout of the source says what stars there are; `certain`: the person says that they are stars.
+    Raises AmzrecError for counts.
     """
     unrated = unrated_of(asked) if asked else ()
     note = ""
@@ -75,16 +77,30 @@ def sense_of(counts: dict[float, int], column: str, asked: str | None, scaled: b
                 f"{stars[0.0]:,} of {sum(stars.values()):,} stars are 0, below {min(v for v in stars if v):g} to "
                 f"{max(stars):g}: if 0 means not rated, add --unrated 0"
             )
-    if stars and len(stars) == 1 and sum(stars.values()) > 1:
+    if stars and len(stars) == 1 and sum(stars.values()) > 1 and not certain:
         (only,) = stars
-        return Sense(True, unrated, f"all stars are {only:g}: taken as clicks")
-    if not scaled and stars and max(stars) > HIGHEST:
+        return Sense(True, unrated, f"all stars are {only:g}: taken as clicks; --stars-are stars takes them for stars")
+    if not scaled and not certain and stars and max(stars) > HIGHEST:
         raise AmzrecError(
             f"column {column!r} holds numbers from {min(stars):g} to {max(stars):,g}, which look like counts (plays, "
-            "hours), not stars: add --stars-are clicks to take every row as a click, or name the stars column with "
+            "hours), not stars: add --stars-are counts to take every row as a click that weighs log(1 + count), "
+            "--stars-are clicks for clicks that all weigh the same, or name the stars column with "
             "--columns …,stars=COLUMN"
         )
     return Sense(False, unrated, note)
+
+
+def weights_of(engine: Engine, reviews: Table) -> Table:
+    """Return reviews whose stars are counts as clicks with a weight: log(1 + count), 1 on average over train.
+
+    Raises AmzrecError where all counts of train are 0. The mean is rounded, so that every engine gives the same.
+    """
+    weight = (reviews.stars.cast("float64") + 1).ln()
+    (found,) = engine.fetch(reviews.filter(reviews.part == TRAIN).agg(mean=weight.mean())).to_pylist()
+    if not found["mean"]:
+        raise AmzrecError("all counts are 0, so that no row weighs anything: add --stars-are clicks")
+    mean = float(f"{found['mean']:.10g}")
+    return reviews.mutate(stars=ibis.null().cast("float32"), weight=(weight / mean).cast("float32"))
 
 
 def are_plain(lowest: float | None, highest: float | None, scaled: bool) -> bool:

@@ -26,6 +26,7 @@ REJECTS = "rejects.parquet"
 REVIEW_SCHEMA = pa.schema(
     [("customer", pa.int32()), ("product", pa.int32()), ("stars", pa.float32()), ("timestamp", pa.int64())]
 )
+WEIGHT = pa.field("weight", pa.float32())  # one more column where the source has counts
 CUSTOMER_SCHEMA = pa.schema(
     [("row", pa.int32()), ("customer_id", pa.string()), ("count", pa.int64()), ("features", pa.list_(pa.string()))]
 )
@@ -49,18 +50,22 @@ class Reviews:
     product: Rows  # [n]
     stars: Floats  # [n], NaN where the source gave none (a click)
     timestamp: Ints  # [n] unix seconds, NO_TIME where the source gave none
+    weight: Floats | None = None  # [n] what each click counts where the source has counts; else all count the same
 
     def __len__(self) -> int:
         return len(self.customer)
 
     def take(self, index: Array) -> Reviews:
         """Return the reviews at these positions, or under this mask."""
-        return Reviews(self.customer[index], self.product[index], self.stars[index], self.timestamp[index])
+        weight = None if self.weight is None else self.weight[index]
+        return Reviews(self.customer[index], self.product[index], self.stars[index], self.timestamp[index], weight)
 
     @staticmethod
     def concat(parts: list[Reviews]) -> Reviews:
         """Return all reviews of the parts, in order."""
-        fields = ("customer", "product", "stars", "timestamp")
+        fields = ["customer", "product", "stars", "timestamp"]
+        if all(part.weight is not None for part in parts):
+            fields.append("weight")
         return Reviews(*(np.concatenate([getattr(p, f) for p in parts]) for f in fields))
 
 
@@ -99,6 +104,7 @@ class DatasetInfo(Document):
     columns: dict[str, str] | None = None  # the source's column for each of ours
     protocol: DataProtocol
     stars: Scale | None  # None where no row has stars
+    stars_are: str | None = None  # what the stars column was taken for: stars, counts or clicks; None without one
     counts: Counts = Counts()
     warnings: tuple[str, ...] = ()
     version: str = ""  # of the amzrec that prepared it
@@ -136,6 +142,7 @@ class Dataset:
             table["product"].to_numpy(),
             table["stars"].to_numpy(),
             table["timestamp"].fill_null(NO_TIME).to_numpy(),
+            table["weight"].to_numpy() if "weight" in table.column_names else None,
         )
 
     @property
@@ -170,7 +177,7 @@ class Dataset:
 
 def reviews_table(reviews: Reviews) -> pa.Table:
     """Return reviews as a table of REVIEW_SCHEMA, NaN and NO_TIME as null."""
-    return pa.table(
+    table = pa.table(
         {
             "customer": pa.array(reviews.customer, pa.int32()),
             "product": pa.array(reviews.product, pa.int32()),
@@ -179,6 +186,7 @@ def reviews_table(reviews: Reviews) -> pa.Table:
         },
         schema=REVIEW_SCHEMA,
     )
+    return table if reviews.weight is None else table.append_column(WEIGHT, pa.array(reviews.weight, pa.float32()))
 
 
 def is_dataset(path: Path) -> bool:
