@@ -169,7 +169,7 @@ def test_an_interrupt_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch) -> 
         (["train", "--split-seed", "x"], "--split-seed is 'x'; allowed: a whole number, such as 42"),
         (["train", "--optimizer", "sgd"], "--optimizer is 'sgd'; allowed: adagrad | adam"),
         (["similar", "p1", "-k", "x"], "amzrec similar: -k: 'x' is not a valid int. See: amzrec similar --help"),
-        (["train", "a", "b"], "Got unexpected extra argument(s) (b). See: amzrec train --help-all"),
+        (["similar", "a", "b"], "Got unexpected extra argument(s) (b). See: amzrec similar --help"),
         (["train", "--epochs"], "Option '--epochs' requires an argument. See: amzrec --help"),
     ],
 )

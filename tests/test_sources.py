@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from amzrec.reviews import checks, engines, sources
 from amzrec.reviews.engines.protocol import Engine, union
 from amzrec.reviews.relation import Source
 from amzrec.reviews.sources import catalogue, layouts, location
-from amzrec.reviews.sources.origin import origin_of
 
 US_REVIEWS = (
     "marketplace\tcustomer_id\treview_id\tproduct_id\tproduct_parent\tproduct_title\tproduct_category\tstar_rating\t"
@@ -307,14 +304,6 @@ def test_several_files_a_folder_and_a_glob_are_one_source(engine: Engine, tmp_pa
         opened(engine, folder)
     with pytest.raises(AmzrecError, match="no file matches"):
         opened(engine, f"{folder}/*.parquet")
-
-
-def test_standard_input_is_a_source(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = io.TextIOWrapper(io.BytesIO(b"user,item,rating\nu1,p1,4\n"))
-    monkeypatch.setattr(sys, "stdin", given)
-    origin = origin_of("-", tmp_path, sources.sample_folder)
-    source = sources.open_source(engine, origin.names, PrepareConfig(), tmp_path)
-    assert engine.fetch(source.parts[0].reviews).to_pylist()[0]["customer_id"] == "u1"
 
 
 def test_a_gzip_cut_short_is_an_error(engine: Engine, tmp_path: Path) -> None:

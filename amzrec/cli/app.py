@@ -31,8 +31,8 @@ from amzrec.cli.options import (
     RunArgument,
     RunOption,
     Sort,
-    Source,
-    SourceOrDataset,
+    Sources,
+    SourcesOrDataset,
 )
 from amzrec.cli.program import Command, Program
 from amzrec.cli.terminal import Terminal
@@ -68,6 +68,11 @@ def speaking() -> Iterator[Terminal]:
     voice.close()
 
 
+def one_or_several(sources: list[str] | None) -> str | list[str] | None:
+    """Return the sources that were typed as the verbs take them: one name, a list of names, or None for the sample."""
+    return None if not sources else sources[0] if len(sources) == 1 else sources
+
+
 def width() -> int:
     """Count the characters that a line may have."""
     return shutil.get_terminal_size((110, 20)).columns
@@ -76,7 +81,7 @@ def width() -> int:
 @app.command(cls=Command)
 @with_settings(prepare=PrepareConfig, shown=("titles", "product_key", "min_reviews", "test"))
 def prepare(
-    source: Source = None,
+    source: Sources = None,
     *,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Dataset folder to write.")],
     prepare: PrepareConfig | None,
@@ -88,7 +93,7 @@ def prepare(
     from amzrec.commands.prepare import prepare as verb
 
     with speaking() as voice:
-        dataset = verb(source, out, prepare, overwrite=overwrite, progress=voice)
+        dataset = verb(one_or_several(source), out, prepare, overwrite=overwrite, progress=voice)
     info = dataset.info.to_json()
     show(info, json, lambda: f"{reports.prepared(info['counts'])}\n\nNext:  amzrec train {reports.quoted(out)}")
 
@@ -96,7 +101,7 @@ def prepare(
 @app.command(cls=Command)
 @with_settings(prepare=PrepareConfig, shown=("titles", "product_key", "min_reviews"))
 def describe(
-    source: SourceOrDataset = None,
+    source: SourcesOrDataset = None,
     *,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Picture to draw, a PNG file.")] = None,
     prepare: PrepareConfig | None,
@@ -111,14 +116,14 @@ def describe(
     from amzrec.commands.describe import describe as verb
 
     with speaking() as voice:
-        document = verb(source, prepare, out=out, progress=voice)
+        document = verb(one_or_several(source), prepare, out=out, progress=voice)
     show(document, json, lambda: reports.description(document))
 
 
 @app.command(cls=Command)
 @with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
 def train(
-    source: SourceOrDataset = None,
+    source: SourcesOrDataset = None,
     *,
     run: Annotated[
         Path | None,
@@ -145,7 +150,7 @@ def train(
     choices: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
     choices["repeats"] = recipe if recipe is not None and recipe.is_dir() else None
     with speaking() as voice:
-        trained = verb(source, run, config, prepare=prepare, progress=voice, **choices)
+        trained = verb(one_or_several(source), run, config, prepare=prepare, progress=voice, **choices)
         document = None if trained.info.untested else evaluate(trained, progress=voice)
     if document is None:
         unmeasured = {"run": str(trained.path), "model": None, "evaluated": trained.info.evaluated}
@@ -189,7 +194,7 @@ def evaluate(
 @app.command(cls=Command)
 @with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
 def compare(
-    source: SourceOrDataset = None,
+    source: SourcesOrDataset = None,
     *,
     root: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the three runs and of the picture.")] = Path(
         "runs"
@@ -207,7 +212,7 @@ def compare(
     from amzrec.commands.compare import compare as verb
 
     with speaking() as voice:
-        document = verb(source, config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
+        document = verb(one_or_several(source), config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
     show(document, json, lambda: reports.comparison(document))
 
 

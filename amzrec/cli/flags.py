@@ -8,7 +8,7 @@ import difflib
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +91,7 @@ class Flags:
         return self.config.of(**settings) if settings else None
 
 
-def fields_of_recipe(recipe: Path, flags: Mapping[str, Flags], source: object) -> dict[str, dict[str, Any]]:
+def fields_of_recipe(recipe: Path, flags: Mapping[str, Flags], sources: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read a recipe: {parameter: the fields that it sets}; a dataset folder keeps the split that it was made with."""
     from amzrec.store.dataset import is_dataset
     from amzrec.store.recipe import read_recipe
@@ -101,7 +101,7 @@ def fields_of_recipe(recipe: Path, flags: Mapping[str, Flags], source: object) -
     for name, each in flags.items():
         if each.config is not PrepareConfig:
             fields[name].update(repeated.train)
-        elif source is None or not is_dataset(Path(str(source))):
+        elif not any(is_dataset(Path(str(each))) for each in sources):
             fields[name].update(repeated.prepare)
     places = {each.spelled(field): (name, field) for name, each in flags.items() for field in settings_of(each.config)}
     for key, value in repeated.flags.items():
@@ -138,7 +138,7 @@ def with_settings(
 
         def run(**values: Any) -> None:
             recipe = values["recipe"]
-            base = fields_of_recipe(recipe, flags, values.get("source")) if recipe is not None else {}
+            base = fields_of_recipe(recipe, flags, values.get("source") or ()) if recipe is not None else {}
             built = {name: each.build(values, base.get(name)) for name, each in flags.items()}
             command(**{name: values[name] for name in own if name not in flags}, **built)
 

@@ -7,16 +7,21 @@ from typing import Annotated
 
 import typer
 
-Source = Annotated[
-    str | None,
+Sources = Annotated[
+    list[str] | None,
     typer.Argument(
-        metavar="[SOURCE]", help="Reviews: a file, a folder, or tfds:movielens/100k. Without it: the embedded sample."
+        metavar="[SOURCE]...",
+        help="Reviews: a file, a folder, several of them, - for standard input, or tfds:movielens/100k. Without it: "
+        "the embedded sample.",
+        show_default=False,
     ),
 ]
-SourceOrDataset = Annotated[
-    str | None,
+SourcesOrDataset = Annotated[
+    list[str] | None,
     typer.Argument(
-        metavar="[SOURCE]", help="Reviews, or a folder that `amzrec prepare` made. Without it: the embedded sample."
+        metavar="[SOURCE]...",
+        help="Reviews, or a folder that `amzrec prepare` made. Without it: the embedded sample.",
+        show_default=False,
     ),
 ]
 LATEST = "Run folder. Without it: the one under runs/ that was finished last."

@@ -50,6 +50,7 @@ def cached(source: Any, config: PrepareConfig, progress: Progress = SILENT) -> D
 
     with tempfile.TemporaryDirectory() as folder:
         origin = origin_of(source, Path(folder), sources.sample_folder)
+        check_standard_input(origin, config)
         prints = [sources.fingerprint_of(s) for s in (origin.names, config.test_source, config.titles) if s]
         if None in prints:
             return anew(origin, config, progress)
@@ -92,7 +93,21 @@ def prepared(
     check_folder(out, DATASET_FOLDER, overwrite, read)  # before anything is read
     with tempfile.TemporaryDirectory() as folder:
         origin = origin_of(source, Path(folder), sources.sample_folder)
+        check_standard_input(origin, config)
         return written(origin, out, config, overwrite, progress, read)
+
+
+def check_standard_input(origin: Origin, config: PrepareConfig) -> None:
+    """Raise AmzrecError where more than one source is standard input, which can be read once."""
+    from amzrec.reviews.sources.address import STDIN
+
+    flags = {"--titles": config.titles, "--test-source": config.test_source}
+    readers = ["SOURCE"] * origin.names.count(STDIN) + [flag for flag, name in flags.items() if name == STDIN]
+    if len(readers) > 1:
+        raise AmzrecError(
+            f"- is standard input, which can be read once, but stands for {' and for '.join(readers)}: "
+            "name a file for one of them"
+        )
 
 
 def written(

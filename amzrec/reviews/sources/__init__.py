@@ -14,6 +14,7 @@ from amzrec.reviews.sources import address, catalogue, databases, layouts, locat
 from amzrec.reviews.sources.plain import TextFile, Writing, made_plain
 from amzrec.reviews.sources.remote import Copied
 from amzrec.reviews.textfile import check_gzip
+from amzrec.store.dataset import is_dataset
 
 FORMATS: dict[str, str] = {  # what --format takes
     **{layout.name: layout.about for layout in layouts.LAYOUTS},
@@ -71,17 +72,21 @@ class Opener:
         """Open one source."""
         if databases.is_database(source):
             return self.database(source)
+        self.check_flags(source)
+        if source.startswith("tfds:"):
+            from amzrec.reviews.sources import saved
+
+            return saved.open_tfds(self.engine, source, self.scratch)
+        return self.remote(source) if address.is_remote(source) else self.local(source)
+
+    def check_flags(self, source: str) -> None:
+        """Raise AmzrecError where --table or --query was given, for a source that is no database."""
         if self.config.table or self.config.query:
             flag = "--table" if self.config.table else "--query"
             raise AmzrecError(
                 f"{flag} is for databases, and {address.masked(source)} is none: "
                 "name postgresql://host/db, sqlite:///file.db or an SQLite file, or leave it out"
             )
-        if source.startswith("tfds:"):
-            from amzrec.reviews.sources import saved
-
-            return saved.open_tfds(self.engine, source, self.scratch)
-        return self.remote(source) if address.is_remote(source) else self.local(source)
 
     def database(self, source: str) -> Source:
         """Open a database; what it holds is read once."""
@@ -107,7 +112,7 @@ class Opener:
         return self.tables(source, where.files)
 
     def remote(self, source: str) -> Source:
-        """Open a source in an object store or on a web server, through a copy on this machine."""
+        """Open a source in an object store, on a web server or in standard input, through a copy on this machine."""
         there = self.copied(source)
         try:
             opened = self.local(str(there.place))
@@ -117,7 +122,8 @@ class Opener:
         parts = tuple(
             dataclasses.replace(part, called=there.called(Path(part.called or part.file))) for part in opened.parts
         )
-        return dataclasses.replace(opened, name=there.shown, parts=parts, fingerprint=there.fingerprint)
+        notes = tuple(note.replace(f"{there.place}", there.shown) for note in opened.notes)
+        return dataclasses.replace(opened, name=there.shown, parts=parts, notes=notes, fingerprint=there.fingerprint)
 
     def copied(self, source: str) -> Copied:
         """Return the copy of a remote source, made once."""
@@ -126,19 +132,43 @@ class Opener:
         return self.known.copies[source]
 
     def several(self, names: tuple[str, ...]) -> Source:
-        """Open several files, folders or globs as one table."""
-        files: list[TextFile] = []
+        """Open several files, folders or globs as one table; a file that is named twice is read once."""
+        files: dict[Path, TextFile] = {}
+        twice: list[str] = []
         for name in names:
-            if databases.is_database(name):
-                raise AmzrecError(f"{address.masked(name)} is a database, which is a source of its own: name it alone")
-            there = self.copied(name) if address.is_remote(name) else None
-            place = location.locate(str(there.place) if there else name, self.scratch)
-            if place.saved:
-                raise AmzrecError("a folder of tf.data.Dataset.save is a source of its own: name it alone")
-            files += [
-                dataclasses.replace(file, name=there.called(Path(file.name))) if there else file for file in place.files
-            ]
-        return self.tables(", ".join(address.masked(name) for name in names), tuple(files))
+            for file in self.files_of(name):
+                known = files.setdefault(file.path.resolve(), file)
+                twice += [file.name] if known is not file else []
+        opened = self.tables(", ".join(map(address.masked, names)), tuple(files.values()))
+        prints = [
+            self.known.copies[name].fingerprint if name in self.known.copies else print_of(name) for name in names
+        ]
+        notes = (*opened.notes, *(f"{name} is named twice, and read once" for name in dict.fromkeys(twice)))
+        return dataclasses.replace(opened, notes=notes, fingerprint=joined(prints) or "")
+
+    def files_of(self, name: str) -> list[TextFile]:
+        """Return the files of one of several names; raises AmzrecError for what can only be read alone."""
+        self.check_flags(name)
+        shown = address.masked(name)
+        kinds = {
+            "a database": databases.is_database(name),
+            "a dataset of TensorFlow": name.startswith("tfds:"),
+            "a prepared dataset": is_dataset(Path(name)),
+        }
+        if kind := next((kind for kind, is_one in kinds.items() if is_one), None):
+            raise AmzrecError(f"{shown} is {kind}, which is a source of its own: name it alone")
+        there = self.copied(name) if address.is_remote(name) else None
+        place = location.locate(str(there.place) if there else name, self.scratch)
+        if place.saved:
+            raise AmzrecError(f"{shown} is saved by TensorFlow, which is a source of its own: name it alone")
+        known = movielens.format_of(place.files[0].path) if len(place.files) == 1 else None
+        if known in movielens.FORMATS and not self.config.columns:
+            raise AmzrecError(f"{shown} is of MovieLens ({known}), which is a source of its own: name it alone")
+        named = len(place.files) == 1
+        return [
+            dataclasses.replace(file, name=there.called(Path(file.name)) if there else file.name, named=named)
+            for file in place.files
+        ]
 
     def tables(self, name: str, files: tuple[TextFile, ...]) -> Source:
         """Open files as one table."""
@@ -164,8 +194,11 @@ class Opener:
 
 def fingerprint_of(names: str | tuple[str, ...]) -> str | None:
     """Return 16 hex digits of the content of a source, without opening it; None where only reading it all can tell."""
-    names = (names,) if isinstance(names, str) else names
-    prints = [print_of(name) for name in names]
+    return joined([print_of(name) for name in ((names,) if isinstance(names, str) else names)])
+
+
+def joined(prints: list[str | None]) -> str | None:
+    """Return 16 hex digits of several fingerprints; None where one of them is unknown."""
     if None in prints:
         return None
     return prints[0] if len(prints) == 1 else hashlib.md5("".join(map(str, prints)).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from amzrec.errors import AmzrecError
 
 URL = re.compile(r"([a-z][a-z0-9]*)(\+[a-z0-9]+)?://", re.IGNORECASE)
 STORES = ("s3", "gs", "http", "https")  # what `remote` fetches
+STDIN, STDIN_SHOWN = "-", "standard input"
 DATABASES = {"postgresql": "postgresql", "postgres": "postgresql", "sqlite": "sqlite"}  # scheme → module of `databases`
 SECRET = re.compile(r"sign|sig$|token|secret|pass|cred|auth|session|key", re.IGNORECASE)  # names of parameters
 MASK = "***"
@@ -46,8 +47,8 @@ def scheme_of(source: str) -> str:
 
 
 def is_remote(source: str) -> bool:
-    """Return whether a source lies in an object store or on a web server."""
-    return scheme_of(source) in STORES
+    """Return whether a source is copied before it is read: of an object store, a web server, standard input."""
+    return source == STDIN or scheme_of(source) in STORES
 
 
 def parsed(source: str) -> Address:
@@ -77,6 +78,8 @@ def parsed(source: str) -> Address:
 
 def masked(source: str) -> str:
     """Return a source as it is shown: what is secret in an address is replaced by ***."""
+    if source == STDIN:
+        return STDIN_SHOWN
     if not scheme_of(source):
         return source
     start = source.index("://") + 3

@@ -1,11 +1,9 @@
-"""What a source string points at: a file, a folder, a glob, an archive or standard input, as local files."""
+"""What a source string points at: a file, a folder, a glob or an archive, as local files."""
 
 from __future__ import annotations
 
 import dataclasses
 import glob
-import shutil
-import sys
 from pathlib import Path
 
 from amzrec.errors import AmzrecError
@@ -13,8 +11,6 @@ from amzrec.reviews.sources import folder, movielens, packing
 from amzrec.reviews.sources.plain import TextFile
 from amzrec.reviews.textfile import fingerprint
 from amzrec.store.dataset import is_dataset
-
-STDIN = "-"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,16 +68,6 @@ def in_folder(source: str, inside: Path) -> Location:
         if ratings := movielens.reviews_file(inner):
             return Location((TextFile(str(Path(source) / ratings.relative_to(inside)), ratings),))
     return Location(folder.table_files(inside, source))
-
-
-def standard_input(scratch: Path) -> Path:
-    """Copy standard input into a file of the folder `scratch`; raises AmzrecError where it is empty."""
-    path = scratch / "standard-input"
-    with path.open("wb") as target:
-        shutil.copyfileobj(sys.stdin.buffer, target)
-    if not path.stat().st_size:
-        raise AmzrecError("standard input is empty: pipe reviews into it, or name a file")
-    return path
 
 
 def fingerprint_of(source: str) -> str:

@@ -1,4 +1,4 @@
-"""Where reviews come from, as a person gave it: a name, several names, standard input, a frame in memory."""
+"""Where reviews come from, as a person gave it: a name, several names, a frame in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.errors import AmzrecError
-from amzrec.reviews.sources import address, location
+from amzrec.reviews.sources import address
 
 Given = Any  # None, str, Path, a list of them, or a frame of pandas, Polars or Arrow
 
@@ -26,17 +26,14 @@ class Origin:
 
 
 def origin_of(source: Given, scratch: Path, sample: Callable[[], Path]) -> Origin:
-    """Return where reviews come from; frames and standard input are copied into the folder `scratch`.
+    """Return where reviews come from; frames are copied into the folder `scratch`.
 
     None is the folder that `sample` finds. Raises AmzrecError where it is nothing that reviews can be read from.
     """
     if source is None:
         return Origin(str(sample()), (str(sample()),))
     if isinstance(source, str | Path):
-        name = str(source)
-        if name == location.STDIN:
-            return Origin(name, (str(location.standard_input(scratch)),), is_copy=True)
-        return Origin(address.masked(name), (name,))
+        return Origin(address.masked(str(source)), (str(source),))
     if is_frame(source):
         library = type(source).__module__.partition(".")[0]
         return Origin(f"a {type(source).__name__} of {library}", (spooled(source, scratch),), is_copy=True)
@@ -46,7 +43,7 @@ def origin_of(source: Given, scratch: Path, sample: Callable[[], Path]) -> Origi
             f"a source is a {type(source).__name__}; allowed: a path, a list of paths, or a table of pandas, Polars or "
             "Arrow"
         )
-    return Origin(", ".join(names), names)
+    return Origin(", ".join(map(address.masked, names)), names)
 
 
 def is_frame(source: Given) -> bool:

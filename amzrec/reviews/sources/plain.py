@@ -27,6 +27,7 @@ class TextFile:
     name: str  # what errors and rejects.parquet call it
     path: Path  # where it can be read, perhaps a copy
     constants: dict[str, str | None] = dataclasses.field(default_factory=dict)  # columns that its folders name
+    named: bool = False  # by itself, among several sources: it is not passed over
 
 
 @dataclasses.dataclass(frozen=True)

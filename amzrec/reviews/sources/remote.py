@@ -1,9 +1,11 @@
-"""Sources in object stores and on web servers: copied once into the scratch folder, then read as files."""
+"""Sources in object stores, on web servers, in standard input: copied once into the scratch folder, read as files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import sys
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path, PurePosixPath
@@ -45,6 +47,8 @@ def store_of(source: str) -> Store:
 
 def fingerprint_of(source: str) -> str | None:
     """Return 16 hex digits of what a store says of a source's files; None where it does not say what changed."""
+    if source == address.STDIN:
+        return None
     return mark_of(store_of(source).items())
 
 
@@ -61,6 +65,8 @@ def copied(source: str, scratch: Path, progress: Progress = SILENT) -> Copied:
 
     Raises AmzrecError where there is nothing, the store refuses, or what came is a web page.
     """
+    if source == address.STDIN:
+        return standard_input(scratch)
     shown = address.masked(source)
     store = store_of(source)
     items = store.items()
@@ -76,6 +82,16 @@ def copied(source: str, scratch: Path, progress: Progress = SILENT) -> Copied:
     progress.say(f"{shown}: {what}{size / MEGABYTE:,.1f} MB fetched")
     single = len(files) == 1 and items[0].name == PurePosixPath(items[0].name).name
     return Copied(files[0] if single else folder, shown, mark_of(items) or content_of(files))
+
+
+def standard_input(scratch: Path) -> Copied:
+    """Copy standard input into a file of the folder `scratch`; raises AmzrecError where it is empty."""
+    path = scratch / "standard-input"
+    with path.open("wb") as target:
+        shutil.copyfileobj(sys.stdin.buffer, target)
+    if not path.stat().st_size:
+        raise AmzrecError("standard input is empty: pipe reviews into it, or name a file")
+    return Copied(path, address.STDIN_SHOWN, content_of([path]))
 
 
 def local_name(name: str) -> str:

@@ -112,6 +112,11 @@ def chosen(
         products = catalogue.read_titles(of_products.file.path, of_products.file.name)
         others.remove(of_products)
         notes.append(f"titles are from {of_products.file.name}; --titles names another file")
+    if strange := next((table for table in others if table.file.named), None):
+        raise AmzrecError(
+            f"{strange.file.name} is not of the kind of {reviews[0].file.name}: none of its columns "
+            f"({listed(strange.shape.columns)}) are known as customers and products. Name files of one kind"
+        )
     if others:
         notes.append(f"without customers and products, so passed over: {listed([t.file.name for t in others])}")
     notes += folder.parts_note([table.file for table in reviews])
@@ -196,7 +201,7 @@ def like_the_first(table: TableFile, first: TableFile, columns: dict[str, str]) 
         shape = dataclasses.replace(shape, names=[])
     missing = [theirs for theirs in columns.values() if theirs not in shape.columns]
     if shape.kind != first.shape.kind or missing:
-        what = f"no column {missing[0]!r}" if missing else f"{KINDS[shape.kind]}, with other columns"
+        what = f"no column {missing[0]!r}" if missing else f"{KINDS[shape.kind]}, not {KINDS[first.shape.kind]}"
         raise AmzrecError(
             f"{table.file.name} is not of the kind of {first.file.name} ({what}): name files of one kind, or one file"
         )
