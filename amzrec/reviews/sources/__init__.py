@@ -185,10 +185,17 @@ class Opener:
         except AmzrecError as error:
             raise AmzrecError(f"--titles: {error}") from error
         facts: Facts = {}
+        problems: list[AmzrecError] = []
         for file in files:
             plain, _ = made_plain(file, self.scratch, Writing())
             called = there.called(Path(file.name)) if there else file.name
-            facts.update(catalogue.read_titles(plain.path, called))
+            try:
+                found = catalogue.read_titles(plain.path, called)
+                facts |= {key: fact for key, fact in found.items() if fact[0] or key not in facts}
+            except AmzrecError as error:  # a sheet or a file of something else, beside the one of titles
+                problems.append(error)
+        if problems and not facts:
+            raise problems[0]
         return facts
 
 

@@ -20,7 +20,7 @@ from amzrec.reviews.engines.protocol import Engine, Table
 from amzrec.reviews.relation import Facts
 from amzrec.reviews.sources.columns import guessed_columns
 from amzrec.reviews.sources.shape import shape_of
-from amzrec.reviews.textfile import check_gzip, first_lines, open_bytes
+from amzrec.reviews.textfile import blank_lines, check_gzip, first_lines, open_bytes
 from amzrec.reviews.titles import clean_title
 
 IDS = ("parent_asin", "asin", "product_id", "item_id", "movieId", "movie_id", "id")
@@ -95,8 +95,11 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
     if shape.kind == "parquet":
         yield from (row for batch in pq.ParquetFile(path).iter_batches() for row in batch.to_pylist())
         return
+    blank = blank_lines(path)
     with open_bytes(path) as file:
         text = io.TextIOWrapper(file, "utf-8-sig", "replace", newline="")
+        for _ in range(blank):
+            text.readline()
         if shape.quoted:
             yield from csv.DictReader(text, delimiter=shape.delimiter)
         else:

@@ -7,11 +7,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from amzrec.errors import AmzrecError
+from amzrec.reviews.sources import sheets
 from amzrec.reviews.sources.plain import TextFile
 from amzrec.store.ownership import KINDS
 
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".inter")
-SOMETIMES = (".txt", ".dat", ".data", ".tab")  # tables where a folder has no others
+SOMETIMES = (".txt", ".dat", ".data", ".tab", *sheets.ENDINGS)  # tables where a folder has no others
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 NOTHING = "__HIVE_DEFAULT_PARTITION__"  # Hive's name for null
 TRAIN, TEST = re.compile(r"train(ing)?\b", re.IGNORECASE), re.compile(r"test(ing)?\b", re.IGNORECASE)

@@ -7,7 +7,8 @@ from amzrec.errors import AmzrecError
 KINDS: tuple[tuple[bytes, str, str], ...] = (  # how such a file begins, what it is, what to do
     (b"version https://git-lfs", "a pointer of Git LFS, not the data", "fetch the data with: git lfs pull"),
     (b"%PDF", "a PDF document", "name a table"),
-    (b"\xd0\xcf\x11\xe0", "an old spreadsheet or document (xls, doc)", "save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "a document of Office (doc)", "save its table as CSV"),
+    (b"SQLite format 3", "an SQLite database that was copied or packed", "name the file itself, on this machine"),
     (b"\x89PNG", "a picture", "name a table"),
     (b"\xff\xd8\xff", "a picture", "name a table"),
     (b"GIF8", "a picture", "name a table"),

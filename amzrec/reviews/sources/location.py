@@ -1,13 +1,14 @@
-"""What a source string points at: a file, a folder, a glob or an archive, as local files."""
+"""What a source string points at: a file, a folder, a glob, an archive or a spreadsheet, as local files."""
 
 from __future__ import annotations
 
 import dataclasses
 import glob
+import hashlib
 from pathlib import Path
 
 from amzrec.errors import AmzrecError
-from amzrec.reviews.sources import folder, movielens, packing
+from amzrec.reviews.sources import folder, movielens, packing, sheets
 from amzrec.reviews.sources.plain import TextFile
 from amzrec.reviews.textfile import fingerprint
 from amzrec.store.dataset import is_dataset
@@ -22,11 +23,27 @@ class Location:
 
 
 def locate(source: str, scratch: Path) -> Location:
-    """Find the files of a source; archives are unpacked into the folder `scratch`.
+    """Find the files of a source; archives and spreadsheets are unpacked into the folder `scratch`.
 
-    ARCHIVE/MEMBER names one file in an archive. Raises AmzrecError where there is nothing, for folders and archives
-    without a known layout, and for folders that are prepared already.
+    ARCHIVE/MEMBER names one file in an archive, FILE.xlsx#SHEET one sheet of a spreadsheet. Raises AmzrecError where
+    there is nothing, for folders and archives without a known layout, and for folders that are prepared already.
     """
+    name, sheet = sheet_of(source)
+    place = found(name, scratch)
+    files: list[TextFile] = []
+    for file in place.files:
+        files += sheets.sheets(file, sheet, scratch) if sheets.is_workbook(file.path) else [file]
+    return dataclasses.replace(place, files=tuple(files))
+
+
+def sheet_of(source: str) -> tuple[str, str]:
+    """Part FILE.xlsx#SHEET into the file and the sheet, which is nothing for all other sources."""
+    before, _, sheet = source.partition("#")
+    return (before, sheet) if before.lower().endswith(sheets.ENDINGS) and not Path(source).exists() else (source, "")
+
+
+def found(source: str, scratch: Path) -> Location:
+    """Find the files of a source, spreadsheets as they are."""
     path = Path(source)
     if any(c in source for c in "*?[") and not path.exists():
         return Location(tuple(TextFile(str(file), file) for file in matching(source)))
@@ -77,6 +94,9 @@ def fingerprint_of(source: str) -> str:
     """
     if source.startswith("tfds:"):
         return source
+    source, sheet = sheet_of(source)
+    if sheet:
+        return hashlib.md5(f"{fingerprint_of(source)}#{sheet}".encode()).hexdigest()[:16]
     path = Path(source)
     if path.is_dir():
         return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))

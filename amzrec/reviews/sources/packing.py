@@ -19,7 +19,8 @@ from amzrec.reviews.textfile import open_bytes
 
 BZIP2, XZ, ZSTANDARD, ZIP = b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 TAR, TAR_AT = b"ustar", 257
-SHEET = "xl/workbook.xml"  # is in every xlsx file
+SHEETS = {"xl/workbook.xml", "xl/workbook.bin"}  # one of them is in every xlsx, xlsm and xlsb file …
+ODS = b"application/vnd.oasis.opendocument.spreadsheet"  # … and this in the file mimetype of every ods
 BROKEN = (
     OSError, EOFError, RuntimeError, NotImplementedError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
     tarfile.TarError, pa.ArrowException,
@@ -27,7 +28,7 @@ BROKEN = (
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file is a zip, also one cut short, or a tar, also a compressed one; xlsx files are none."""
+    """Return whether a file is a zip, also one cut short, or a tar, also a compressed one; spreadsheets are none."""
     with path.open("rb") as file:
         start = file.read(4)
     if start == ZIP or path.suffix.lower() == ".zip":
@@ -40,10 +41,11 @@ def is_archive(path: Path) -> bool:
 
 
 def is_sheet(path: Path) -> bool:
-    """Return whether a file is a spreadsheet of the xlsx kind."""
+    """Return whether a file is a spreadsheet of the xlsx or ods kind."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return SHEET in archive.namelist()
+            names = set(archive.namelist())
+            return bool(SHEETS & names) or ("mimetype" in names and archive.read("mimetype").startswith(ODS))
     except BROKEN:
         return False
 

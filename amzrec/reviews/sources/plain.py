@@ -52,8 +52,6 @@ def made_plain(file: TextFile, scratch: Path, writing: Writing) -> tuple[TextFil
         start = stream.read(START)
     if start.startswith(PARQUET):
         return dataclasses.replace(file, path=path), notes
-    if packing.is_sheet(path):
-        raise AmzrecError(f"{file.name} is a spreadsheet (xlsx): save its sheet as CSV, and name that")
     foreign.refuse(file.name, start)
     code = encoding.known(writing.encoding) if writing.encoding else encoding.at_first_sight(start) or encoding.UTF8
     text = start.decode(code, "replace").removeprefix("\ufeff")
