@@ -58,6 +58,14 @@ def values(dataset: Dataset, column: str) -> dict[str, Any]:
         (["05-Jun-13"], "27-May-14", DAY),
         (["Mon Jan 05 00:00:00 +0000 2015"], "Tue May 27 11:27:59 -0700 2014", MAY_27),
         (["Reviewed in Canada on June 5, 2013"], "Reviewed in the United States on May 27, 2014", DAY),
+        (["27. März 2013", "1. Okt. 2012", "24. Dezember 2012", "3. Jän. 2014"], "27. Mai 2014", DAY),
+        (["1er févr. 2013", "14 juillet 2012", "2 août 2013", "9 DÉCEMBRE 2013"], "27 mai 2014", DAY),
+        (["5 de enero de 2013", "31 de dic. de 2013"], "27 de mayo de 2014", DAY),
+        (["5 gennaio 2013", "31 ottobre 2013", "1 lug 2013"], "27 maggio 2014", DAY),
+        (["5 de março de 2013", "31 de dezembro de 2013"], "27 de maio de 2014 às 18:27:59", MAY_27),
+        (["Montag, 5. Januar 2015"], "Dienstag, 27. Mai 2014 um 18:27:59", MAY_27),
+        (["Commenté en France le 2 août 2013"], "Commenté en Belgique le 27 mai 2014", DAY),
+        (["June 1st, 2013", "June 2nd, 2013"], "May 27th, 2014", DAY),
         (["2013-01-01T00:00:00Z"], "2014-05-27T11:27:59-07:00", MAY_27),
         (["2013-01-01 00:00:00+0000"], "2014-05-27 20:27:59+0200", MAY_27),
         (["2013/01/31"], "2014/05/27", DAY),
@@ -74,6 +82,32 @@ def test_a_column_of_times_has_one_format_that_all_its_rows_tell(
     found = values(dataset, "timestamp")
     assert found["wanted"] == seconds, said
     assert NO_TIME not in found.values()
+
+
+MONTHS = [
+    "january february march april may june july august september october november december",
+    "januar februar märz april mai juni juli august september oktober november dezember",
+    "jän feb maerz apr mai jun jul aug sept okt nov dez",
+    "jan feb mrz apr mai jun jul aug sep okt nov dez",
+    "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+    "janv fevr mars avr mai juin juil aout sept oct nov dec",
+    "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    "ene feb mar abr may jun jul ago set oct nov dic",
+    "gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre",
+    "gen feb mar apr mag giu lug ago set ott nov dic",
+    "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro",
+    "jan fev mar abr mai jun jul ago set out nov dez",
+    "januari februari maart april mei juni juli augustus september oktober november december",
+]
+
+
+def test_names_of_months_stand_for_their_numbers_in_many_languages(tmp_path: Path) -> None:
+    rows, expected = [], {}
+    for language, names in enumerate(MONTHS):
+        for n, name in enumerate(names.split(), 1):
+            rows.append(f"u{language}-{n},p{n % 4},{n % 5},3 {name.title() if language % 2 else name} 2014")
+            expected[f"u{language}-{n}"] = int(datetime.datetime(2014, n, 3, tzinfo=datetime.UTC).timestamp())
+    assert values(dataset_of(tmp_path, "user,item,stars,time", rows)[0], "timestamp") == expected
 
 
 def test_a_year_alone_is_its_first_day(tmp_path: Path) -> None:
@@ -229,6 +263,40 @@ def test_ids_of_a_column_with_holes_are_whole_numbers(tmp_path: Path, kind: str)
     dataset = prepare(file, tmp_path / "out", PrepareConfig(max_rejects=1))
     assert set(dataset.customers["customer_id"].to_pylist()[1:]) == {"0", "1", "2", "3", "4"}
     assert "101" in dataset.products["product_id"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("written", "ids"),
+    [
+        (["17.0", "1e+07", "", "2.5e+06"], {"17", "10000000", "2500000"}),
+        (["17", "1e+05", "100001"], {"17", "100000", "100001"}),  # as R writes them
+        (["1.0E7", "17.0", "1.25E+10"], {"10000000", "17", "12500000000"}),  # as Java does
+        (["17.0", "17.5"], {"17.0", "17.5"}),
+        (["1e5", "17", "2e10"], {"1e5", "17", "2e10"}),
+        (["17.0", "1e+07", "abc"], {"17.0", "1e+07", "abc"}),
+        (["1e+99", "17.0"], {"1e+99", "17.0"}),
+        (["007", "17"], {"007", "17"}),
+    ],
+)
+@pytest.mark.parametrize("late", [0, 300])
+def test_ids_are_whole_numbers_where_the_whole_column_is_of_them(
+    tmp_path: Path, written: list[str], ids: set[str], late: int
+) -> None:
+    """Also where the last value comes after the rows that are looked at first."""
+    users = [*written[:-1] * (1 + late), written[-1]]
+    rows = [f"{user},p{i},{i % 5}" for i, user in enumerate(users)]
+    dataset, _ = dataset_of(tmp_path, "user,item,rating", rows, max_rejects=0.9)
+    assert set(dataset.customers["customer_id"].to_pylist()[1:]) == ids
+
+
+def test_ids_that_are_floats_of_a_table_are_whole_numbers_however_large_and_nan_is_none(tmp_path: Path) -> None:
+    users = [1e7, 1e16, 123456789.0, float("nan"), None, 17.0] * 3
+    table = pa.table({"user": users, "item": [f"p{i}" for i in range(18)], "stars": [1.0, 2.0, 3.0] * 6})
+    pq.write_table(table, tmp_path / "r.parquet")
+    dataset = prepare(tmp_path / "r.parquet", tmp_path / "out", PrepareConfig(max_rejects=0.9, valid=0))
+    assert dataset.info.counts.rejected == {"no customer": 6}
+    expected = {"10000000", "10000000000000000", "123456789", "17"}
+    assert set(dataset.customers["customer_id"].to_pylist()[1:]) == expected
 
 
 @pytest.mark.parametrize("product", ["i1", 1, np.int64(1), np.str_("i1")])

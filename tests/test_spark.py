@@ -239,6 +239,31 @@ def test_a_folder_of_parquet_files_of_clicks_with_numbers_for_ids(spark: Any, tm
 
 
 @pytest.mark.spark
+def test_ids_with_exponents_are_the_same_whole_numbers(spark: Any, tmp_path: Path) -> None:
+    users = ["17.0", "1e+07", "2.5e+06", "", "1.0E7", "1.25E+10", "3.0"]
+    rows = [f"{users[n % 7]},{'1e5' if n % 2 else '1e+05'},{n % 5}" for n in range(30)]
+    same_on_both(write(tmp_path / "r.csv", "user,item,stars\n" + "\n".join(rows) + "\n"), tmp_path, max_rejects=1)
+    found = pq.read_table(tmp_path / "by-spark" / CUSTOMERS)["customer_id"].to_pylist()
+    assert {"17", "10000000", "2500000", "12500000000", "3"} == set(found[1:])
+    assert {"1e5", "1e+05"} == set(pq.read_table(tmp_path / "by-spark" / PRODUCTS)["product_id"].to_pylist()[1:])
+    table = pa.table({"user": [1e7, 1e16, float("nan"), None, 3.0] * 4, "item": range(20), "stars": [1.0, 2.0] * 10})
+    pq.write_table(table, tmp_path / "r.parquet")
+    (tmp_path / "floats").mkdir()
+    same_on_both(tmp_path / "r.parquet", tmp_path / "floats", max_rejects=1)
+    found = pq.read_table(tmp_path / "floats" / "by-spark" / CUSTOMERS)["customer_id"].to_pylist()
+    assert {"10000000", "10000000000000000", "3"} == set(found[1:])
+
+
+@pytest.mark.spark
+def test_names_of_months_in_other_languages_are_the_same(spark: Any, tmp_path: Path) -> None:
+    times = ["27. März 2014", "1. Mai 2014 um 18:27", "31. DEZ. 2013", "5. août 2014", "6. DÉCEMBRE 2014", "7. Maj 2014"]
+    rows = [f"u{n % 5};p{n};{n % 5};{times[n % 6]}" for n in range(30)]
+    same_on_both(write(tmp_path / "r.csv", "user;item;stars;time\n" + "\n".join(rows) + "\n"), tmp_path)
+    found = set(pq.read_table(tmp_path / "by-spark" / "train.parquet")["timestamp"].to_pylist())
+    assert found == {1395878400, 1398968820, 1388448000, 1407196800, 1417824000, None}
+
+
+@pytest.mark.spark
 def test_counts_weigh_as_much(spark: Any, tmp_path: Path) -> None:
     rows = [f"u{n % 13},p{n % 7},{n * n % 991 / 4:g}" for n in range(80)] + ["u1,p9,", "u2,p9,-1", "u3,p9,x"]
     file = write(tmp_path / "plays.csv", "user,item,hours\n" + "\n".join(rows) + "\n")

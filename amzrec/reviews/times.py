@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -17,20 +18,27 @@ FIRST, LAST = 0, 4_102_444_800  # 1970 and 2100: reviews are not older or younge
 OLD = 631_152_000  # 1990: times before it are looked at twice
 EPOCH_OF_SHEETS = 25_569  # days from 1899-12-30 to 1970
 PIECES = {  # of a format as strptime takes it → a regular expression
-    "Y": r"(\d{4})", "y": r"(\d{2})", "m": r"(\d{1,2})", "d": r"(\d{1,2})", "b": r"([A-Za-z]{3,9})\.?",
+    "Y": r"(\d{4})", "y": r"(\d{2})", "m": r"(\d{1,2})", "d": r"(\d{1,2})(?:st|nd|rd|th|er|º)?",
+    "b": r"([A-Za-zÀ-ÿ]{3,10})\.?",
     "H": r"(\d{1,2})", "I": r"(\d{1,2})", "M": r"(\d{1,2})", "S": r"(\d{1,2})", "p": r"([AaPp])\.?[Mm]\.?",
-    "z": r"(Z|UTC|GMT|[+-]\d{2}:?\d{2})", "a": r"[A-Za-z]{3,9}", "f": r"\d+", "T": r"(\d{1,2}):(\d{2}):(\d{2})",
+    "z": r"(Z|UTC|GMT|[+-]\d{2}:?\d{2})", "a": r"[A-Za-zÀ-ÿ-]{2,13}\.?", "f": r"\d+", "T": r"(\d{1,2}):(\d{2}):(\d{2})",
 }  # fmt: skip
 FIXED = {"Y": r"(\d{4})", "y": r"(\d{2})", "m": r"(\d{2})", "d": r"(\d{2})", "H": r"(\d{2})", "M": r"(\d{2})"}
 SAME = {"B": "b", "A": "a", "e": "d", "Z": "z"}
-CLOCK = r"(?:[ T,]+(?:at )?(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?(?: ?([AaPp])\.?[Mm]\.?)?)?"
+BEFORE = r"(?:.*\b(?:on|vom|le|el|il|em) )?"  # Reviewed in Canada on May 27, 2014
+CLOCK = r"(?:[ T,]+(?:(?:at|um|à|a las|alle|às) )?(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,]\d+)?)?(?: ?([AaPp])\.?[Mm]\.?)?)?"
 ZONE = r"(?: ?(Z|UTC|GMT|[+-]\d{2}:?\d{2}))?"
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MONTHS = (  # how their names begin in English, German, French, Spanish, Italian, Portuguese, Dutch: no two alike
+    ("jan", "jän", "jaen", "ene", "gen"), ("feb", "fév", "fev"), ("mar", "mär", "mae", "mrz", "maa"),
+    ("apr", "avr", "abr"), ("may", "mai", "mag", "mei"), ("jun", "juin", "giu"), ("jul", "juil", "lug"),
+    ("aug", "aoû", "aou", "ago"), ("sep", "set"), ("oct", "okt", "ott", "out"), ("nov",), ("dec", "déc", "dez", "dic"),
+)  # fmt: skip
 ISO = "%Y-%m-%d"
 NUMERIC = [order.replace(" ", mark) for mark in "/.-" for order in ("%m %d %Y", "%d %m %Y", "%m %d %y", "%d %m %y")]
 FORMATS = (
     ISO, "%Y/%m/%d", "%Y.%m.%d", *NUMERIC, "%m %d, %Y", "%b %d, %Y", "%b %d %Y", "%d %b %Y", "%d. %b %Y", "%d-%b-%Y",
-    "%d-%b-%y", "%d %b, %Y", "%a, %d %b %Y", "%a, %b %d, %Y", "%a %b %d %Y", "%a %b %d %H:%M:%S %z %Y",
+    "%d-%b-%y", "%d %b, %Y", "%d de %b de %Y", "%a, %d %b %Y", "%a %d %b %Y", "%a, %d. %b %Y", "%a, %d de %b de %Y",
+    "%a, %b %d, %Y", "%a %b %d %Y", "%a %b %d %H:%M:%S %z %Y",
     "%a %b %d %H:%M:%S %Y",
 )  # fmt: skip
 
@@ -42,6 +50,7 @@ class Pattern(NamedTuple):
     fields: str  # which letter of strptime each group is
 
 
+@functools.cache
 def pattern_of(format: str) -> Pattern:
     """Return the pattern of a format; a time of day and a zone may follow where it names none.
 
@@ -64,7 +73,7 @@ def pattern_of(format: str) -> Pattern:
         text, fields = text + CLOCK, fields + "HMSp"
     if "z" not in fields:
         text, fields = text + ZONE, fields + "z"
-    before = r"(?:.*\bon )?" if "%b" in format else ""  # Reviewed in Canada on May 27, 2014
+    before = BEFORE if "%b" in format else ""
     return Pattern(rf"^\s*{before}{text}\s*$", fields)
 
 
@@ -113,8 +122,9 @@ def padded(text: Column) -> Column:
 
 def month_of(name: Column) -> Column:
     """Return the number of a month as text, from its name or the first letters of it."""
-    short = name.lower()[:3]
-    return ibis.cases(*((short == month, f"{n:02d}") for n, month in enumerate(MONTHS, start=1)), else_="00")
+    lower = name.lower()
+    begins = (ibis.or_(*(lower.startswith(start) for start in starts)) for starts in MONTHS)
+    return ibis.cases(*((begun, f"{n:02d}") for n, begun in enumerate(begins, start=1)), else_="00")
 
 
 def of_clock(found: dict[str, Column]) -> Column:
@@ -183,9 +193,11 @@ def is_date(text: str, format: str) -> bool:
     if not match:
         return False
     piece = dict(zip(pattern.fields, match.groups(), strict=True))
-    if "b" in piece and piece["b"].lower()[:3] not in MONTHS:
-        return False
-    month = MONTHS.index(piece["b"].lower()[:3]) + 1 if "b" in piece else int(piece["m"])
+    if "b" in piece:
+        name = piece["b"].lower()
+        month = next((number for number, starts in enumerate(MONTHS, start=1) if name.startswith(starts)), 0)
+    else:
+        month = int(piece["m"])
     year = int(piece["Y"]) if "Y" in piece else (2000 if piece["y"] < "70" else 1900) + int(piece["y"])
     try:
         datetime.date(year, month, int(piece["d"]))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from amzrec.reviews.sources import wholeids
 from amzrec.reviews.sources.shape import Shape, fields
 from amzrec.reviews.textfile import first_lines
 
@@ -99,7 +100,7 @@ def is_matrix(sample: Sample, shape: Shape) -> bool:
     return bool(cells) and all(NUMBER.fullmatch(value) for value in filled) and len({*sample}) == len(sample)
 
 
-def all_whole(values: list[str]) -> bool:
-    """Return whether all values are whole numbers written as floats: 17.0, as of an id column that had holes."""
+def may_be_whole(values: list[str]) -> bool:
+    """Return whether all values are whole numbers, some written as floats: 17.0, 1e+07, as of a column with holes."""
     filled = [value.strip() for value in values if value.strip()]
-    return bool(filled) and all(re.fullmatch(r"-?\d+\.0", value) for value in filled)
+    return all(re.match(wholeids.WHOLE, value) for value in filled) and any(re.search(r"[.eE]", v) for v in filled)

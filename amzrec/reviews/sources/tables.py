@@ -11,7 +11,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.reviews.engines.protocol import Column, Engine, Table
 from amzrec.reviews.relation import BLANK, FIRST_TIMES, Facts, Part, Source, added_by_reader
-from amzrec.reviews.sources import blocks, catalogue, folder, layouts, ratings, sample
+from amzrec.reviews.sources import blocks, catalogue, folder, layouts, ratings, sample, wholeids
 from amzrec.reviews.sources.columns import (
     IDS,
     check_single,
@@ -211,22 +211,18 @@ def like_the_first(table: TableFile, first: TableFile, columns: dict[str, str]) 
 def read_table(engine: Engine, table: TableFile, columns: dict[str, str]) -> Part:
     """Return the named columns of a table file as a part: our names, every value the text it was.
 
-    Ids that are whole numbers as a column with holes has them (17.0) lose their point.
+    Ids that are whole numbers as a column with holes has them (17.0, 1e+07) are written as whole numbers.
     """
     part = read_part(engine, table, columns)
     seen = sample.sample_of(table.file.path, table.shape) if table.file.path.is_file() else {}
     if "timestamp" in columns and columns["timestamp"] in seen:
         part = dataclasses.replace(part, first_times=seen[columns["timestamp"]][:FIRST_TIMES])
-    whole = [ours for ours in IDS if ours in columns and sample.all_whole(seen.get(columns[ours], []))]
-    if not whole:
-        return part
-    in_order = None if part.in_order is None else with_whole(part.in_order, whole)
-    return dataclasses.replace(part, reviews=with_whole(part.reviews, whole), in_order=in_order)
-
-
-def with_whole(table: Table, ids: list[str]) -> Table:
-    """Return a table whose ids are without a .0 at their end."""
-    return table.mutate(**{ours: table[ours].cast("string").re_replace(r"^(-?\d+)\.0$", r"\1") for ours in ids})
+    ids = [
+        ours for ours in IDS
+        if ours in columns
+        and (part.reviews[ours].type().is_floating() or sample.may_be_whole(seen.get(columns[ours], [])))
+    ]  # fmt: skip
+    return wholeids.with_whole(engine, part, ids) if ids else part
 
 
 def read_part(engine: Engine, table: TableFile, columns: dict[str, str]) -> Part:
