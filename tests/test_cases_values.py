@@ -315,6 +315,26 @@ def test_an_id_that_is_nothing_is_an_error_and_whole_floats_are_whole_numbers() 
             given.text_of(wrong)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("before", [0, 40_000])
+def test_refused_lines_have_their_number_whatever_ends_lines(tmp_path: Path, end: str, before: int) -> None:
+    """A comment, a header, a blank line; then `before` good lines, and the bad ones begin two lines later."""
+    lines = ["# mine", "user,item,rating", "", *(f"u{n},p{n % 99},{n % 5 + 1}" for n in range(before))]
+    lines += ["a,p1,5", "short", "b,p2,4", "c,p3,none such", "", "d,p4,5,6", "e,p5,1"]
+    (tmp_path / "r.csv").write_bytes(end.join(lines).encode() + end.encode())
+    dataset = prepare(tmp_path / "r.csv", tmp_path / "d", PrepareConfig(max_rejects=0.9, valid=0))
+    found = pq.read_table(dataset.path / "rejects.parquet").to_pylist()
+    expected = [(5, "short"), (7, "c,p3,none such"), (9, "d,p4,5,6")]
+    assert [(row["line"], row["text"]) for row in found] == [(before + n, text) for n, text in expected]
+
+
+def test_one_windows_line_end_in_a_file_of_carriage_returns_is_one_line(tmp_path: Path) -> None:
+    good = b"".join(b"u%d,p%d,%d\r" % (n, n % 99, n % 5 + 1) for n in range(40_000))
+    (tmp_path / "r.csv").write_bytes(b"user,item,rating\r" + good + b"bad\r\nworse\r")
+    dataset = prepare(tmp_path / "r.csv", tmp_path / "d", PrepareConfig(valid=0))
+    assert pq.read_table(dataset.path / "rejects.parquet")["line"].to_pylist() == [40_002, 40_003]
+
+
 def test_a_line_that_is_not_utf_8_is_refused_beside_dicts_of_python_too(tmp_path: Path) -> None:
     """The dict makes the file be read again; the other line must not come back as a customer with a changed id."""
     good = [b'{"user_id": "c%d", "asin": "p%d", "rating": %d}' % (n % 7, n % 5, n % 5 + 1) for n in range(40)]

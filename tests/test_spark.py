@@ -256,7 +256,14 @@ def test_ids_with_exponents_are_the_same_whole_numbers(spark: Any, tmp_path: Pat
 
 @pytest.mark.spark
 def test_names_of_months_in_other_languages_are_the_same(spark: Any, tmp_path: Path) -> None:
-    times = ["27. März 2014", "1. Mai 2014 um 18:27", "31. DEZ. 2013", "5. août 2014", "6. DÉCEMBRE 2014", "7. Maj 2014"]
+    times = [
+        "27. März 2014",
+        "1. Mai 2014 um 18:27",
+        "31. DEZ. 2013",
+        "5. août 2014",
+        "6. DÉCEMBRE 2014",
+        "7. Maj 2014",
+    ]
     rows = [f"u{n % 5};p{n};{n % 5};{times[n % 6]}" for n in range(30)]
     same_on_both(write(tmp_path / "r.csv", "user;item;stars;time\n" + "\n".join(rows) + "\n"), tmp_path)
     found = set(pq.read_table(tmp_path / "by-spark" / "train.parquet")["timestamp"].to_pylist())

@@ -6,6 +6,7 @@ Most files are so already, and are read where they are. Of the others a copy is 
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -100,8 +101,10 @@ def rewrites_of(name: str, text: str, writing: Writing, notes: list[str]) -> lis
 
 
 def with_line_feeds(pieces: Iterator[str]) -> Iterator[str]:
-    """Replace carriage returns by line feeds."""
-    return (piece.replace("\r", "\n") for piece in pieces)
+    """Replace carriage returns by line feeds, one for the two that end lines of Windows."""
+    decoder = io.IncrementalNewlineDecoder(None, translate=True)
+    yield from (decoder.decode(piece) for piece in pieces)
+    yield decoder.decode("", final=True)
 
 
 def json_objects(pieces: Iterator[str]) -> Iterator[str]:

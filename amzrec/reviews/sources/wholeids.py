@@ -39,7 +39,7 @@ def is_whole(engine: Engine, table: Table, name: str) -> bool:
     text = table[name].cast("string")
     whole = ibis.coalesce(text.re_search(WHOLE) & whole_of(text.strip().try_cast("float64")).notnull(), False)
     other = table.filter((text.strip() != "") & ~whole).limit(1)
-    return engine.fetch(other.select(name)).num_rows == 0
+    return not engine.fetch(other.select(name)).to_pylist()
 
 
 def as_whole(column: Column) -> Column:
