@@ -41,7 +41,7 @@ class PrepareConfig(Config):
     columns: Annotated[str | None, DATA, SHOWN] = None
     """Columns by name, or number from 0: customer=UserId,product=ItemId,stars=Score; also timestamp and title."""
     table: Annotated[str | None, DATA] = None
-    """Table of reviews, where SOURCE is a database (postgresql://host/db, sqlite:///file.db, an SQLite file)."""
+    """Table of reviews, where SOURCE is a database (postgresql://host/db, mysql://host/db, an SQLite file)."""
     query: Annotated[str | None, DATA] = None
     """Query that gives the reviews, where SOURCE is a database: "select user_id, product_id, stars from …"."""
     encoding: Annotated[str | None, DATA] = None

@@ -1,4 +1,4 @@
-"""Real servers on the loopback for the tests: PostgreSQL from Debian's package, S3 by moto, the web by Python."""
+"""Real servers on the loopback for the tests: PostgreSQL and MariaDB of Debian, S3 by moto, the web by Python."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,6 +67,49 @@ def postgresql() -> Iterator[str]:
             yield f"postgresql://amz:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/postgres"
         finally:
             run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[str]:
+    """Start a MariaDB server with a user amz and an empty database shop, and give its address; skips without one."""
+    program, install = (shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("mariadbd", "mariadb-install-db"))
+    if not program or not install:
+        pytest.skip("there is no MariaDB server here: apt-get install mariadb-server")
+    port, folder = free_port(), Path(tempfile.mkdtemp(prefix="amzrec-mariadb-"))
+    user = pwd.getpwuid(os.getuid()).pw_name
+    shared = [f"--datadir={folder / 'data'}", f"--user={user}"]
+    quick = [install, "--no-defaults", *shared, "--auth-root-authentication-method=normal", "--skip-test-db"]
+    socket_file = folder / "socket"
+    options = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={socket_file}", "--skip-log-bin"]
+    try:
+        subprocess.run(quick, check=True, capture_output=True, timeout=120, cwd=folder)
+        with (folder / "log").open("w") as log:
+            server = subprocess.Popen([program, "--no-defaults", *shared, *options], stdout=log, stderr=log)
+        try:
+            import pymysql
+
+            statements = (
+                "CREATE DATABASE shop",
+                f"CREATE USER amz@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'",
+                "GRANT ALL ON *.* TO amz@'127.0.0.1' WITH GRANT OPTION",
+            )
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    with pymysql.connect(user="root", unix_socket=str(socket_file)) as connection:
+                        for statement in statements:
+                            connection.cursor().execute(statement)
+                    break
+                except pymysql.OperationalError:  # it is starting
+                    if time.monotonic() > deadline or server.poll() is not None:
+                        raise
+                    time.sleep(0.1)
+            yield f"mysql://amz:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/shop"
+        finally:
+            server.terminate()
+            server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

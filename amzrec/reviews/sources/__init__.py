@@ -85,7 +85,7 @@ class Opener:
             flag = "--table" if self.config.table else "--query"
             raise AmzrecError(
                 f"{flag} is for databases, and {address.masked(source)} is none: "
-                "name postgresql://host/db, sqlite:///file.db or an SQLite file, or leave it out"
+                "name postgresql://host/db, mysql://host/db, sqlite:///file.db or an SQLite file, or leave it out"
             )
 
     def database(self, source: str) -> Source:

@@ -12,7 +12,12 @@ from amzrec.errors import AmzrecError
 URL = re.compile(r"([a-z][a-z0-9]*)(\+[a-z0-9]+)?://", re.IGNORECASE)
 STORES = ("s3", "gs", "http", "https")  # what `remote` fetches
 STDIN, STDIN_SHOWN = "-", "standard input"
-DATABASES = {"postgresql": "postgresql", "postgres": "postgresql", "sqlite": "sqlite"}  # scheme → module of `databases`
+DATABASES = {  # scheme → module of `databases`
+    **dict.fromkeys(("postgresql", "postgres"), "postgresql"),
+    **dict.fromkeys(("mysql", "mariadb"), "mysql"),
+    "sqlite": "sqlite",
+}
+PASSWORDS = {"postgresql": " and set PGPASSWORD", "mysql": " and set MYSQL_PWD"}
 SECRET = re.compile(r"sign|sig$|token|secret|pass|cred|auth|session|key", re.IGNORECASE)  # names of parameters
 MASK = "***"
 ESCAPED = "a password with special characters is written with %40 for @, %23 for #, %2F for /, %3A for :, %25 for %"
@@ -68,7 +73,7 @@ def parsed(source: str) -> Address:
     if port == -1 or stray or (hash_sign and "@" in inside.split(" ")[0] and scheme in DATABASES):
         raise AmzrecError(
             f"the address {scheme}://… cannot be understood: {ESCAPED}. "
-            f"Or leave the password out{' and set PGPASSWORD' if DATABASES.get(scheme) == 'postgresql' else ''}"
+            f"Or leave the password out{PASSWORDS.get(DATABASES.get(scheme, ''), '')}"
         )
     secrets = [value for name, value in parse_qsl(parts.query) if SECRET.search(name)]
     if parts.password:
