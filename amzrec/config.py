@@ -6,10 +6,11 @@ The annotation of a field says what it allows and in which group `--help-all` sh
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from amzrec.errors import AmzrecError
-from amzrec.settings import SHOWN, Config, Group, above, at_least, at_most, below, flag, require
+from amzrec.settings import SHOWN, Config, Group, above, at_least, at_most, below, flag, pairs_text, require
 
 __all__ = [
     "PRESETS",
@@ -84,6 +85,8 @@ class PrepareConfig(Config):
     """Share of rows that may be rejected as broken; with more, nothing is written."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.columns, Mapping):  # as Python gives it; kept as it is typed
+            object.__setattr__(self, "columns", pairs_text(self.columns))
         super().__post_init__()
         if self.table and self.query:
             raise AmzrecError("--table and --query are two ways to say what to read: give one of them")

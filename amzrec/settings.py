@@ -59,6 +59,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def pairs_text(pairs: Mapping[str, Any]) -> str:
+    """Write pairs as one types them, `customer=UserId,product=ItemId`, those with a comma or a quote in quotes."""
+    texts = [f"{name}={value}" for name, value in pairs.items()]
+    return ",".join(f'"{text.replace(chr(34), chr(34) * 2)}"' if set(text) & {",", '"'} else text for text in texts)
+
+
 def require(ok: bool, name: str, found: object, allowed: str) -> None:
     """Raise the one error of a bad setting: which flag, what was found, what is allowed."""
     if not ok:

@@ -22,6 +22,8 @@ from amzrec.reviews.engines.protocol import Engine, Table, union
 from amzrec.reviews.relation import BLANK, Facts, Meaning, Part, Source
 from amzrec.reviews.sources import Known, address, catalogue, fingerprint_of, open_source
 from amzrec.reviews.sources.origin import Origin
+from amzrec.reviews.sources.remote import Copied
+from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
 from amzrec.store.protocol import DataProtocol
 
@@ -66,6 +68,9 @@ class Preparation:
     def __init__(self, origin: Origin, config: PrepareConfig, folder: Path, progress: Progress) -> None:
         self.origin, self.config, self.folder, self.progress = origin, config, folder, progress
         self.known = Known(meaning=senses.asked(config))  # what a first reading has shown
+        if origin.is_copy:
+            (copy,) = map(Path, origin.names)
+            self.known.copies[str(copy)] = Copied(copy, origin.shown, content_of([copy]))
         self.scratch = folder / SCRATCH
         self.scratch.mkdir()
         self.engine: Engine = engines.connect(self.scratch, config)
@@ -98,7 +103,7 @@ class Preparation:
             open_source(self.engine, name, config, self.scratch, self.progress, self.known)
             for name, config in zip(names, (self.config, of_test), strict=False)
         )
-        self.source = dataclasses.replace(opened, name=self.origin.shown) if self.origin.is_copy else opened
+        self.source = opened
         self.tests = tests[0] if tests else None
         self.with_meaning()
         self.key = product_key(self.config.product_key, self.source)

@@ -31,7 +31,7 @@ class Known:
     """What a first reading of the sources has shown, for a second one."""
 
     writings: dict[str, Writing] = dataclasses.field(default_factory=dict)  # how files are written, by name
-    copies: dict[str, Copied] = dataclasses.field(default_factory=dict)  # by address
+    copies: dict[str, Copied] = dataclasses.field(default_factory=dict)  # by address, or by the path of the copy
     meaning: Meaning = dataclasses.field(default_factory=Meaning)
     opened: dict[str, Source] = dataclasses.field(default_factory=dict)  # databases, by address
 
@@ -77,7 +77,8 @@ class Opener:
             from amzrec.reviews.sources import saved
 
             return saved.open_tfds(self.engine, source, self.scratch)
-        return self.remote(source) if address.is_remote(source) else self.local(source)
+        is_copied = address.is_remote(source) or source in self.known.copies
+        return self.remote(source) if is_copied else self.local(source)
 
     def check_flags(self, source: str) -> None:
         """Raise AmzrecError where --table or --query was given, for a source that is no database."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from amzrec.errors import AmzrecError
 from amzrec.reviews.relation import in_order
 from amzrec.reviews.sources.shape import LIST, RECORD, Shape
+from amzrec.settings import pairs_text
 
 OURS = {  # the names that --columns takes
     "customer": "customer_id",
@@ -91,12 +92,6 @@ def pairs_of(text: str) -> list[tuple[str, str]]:
             raise AmzrecError(f"--columns names {ours} twice ({pairs[ours]}, {theirs}): leave one of them out")
         pairs[ours] = theirs
     return list(pairs.items())
-
-
-def as_text(columns: dict[str, str]) -> str:
-    """Return a dict of columns as --columns takes them."""
-    pairs = [f"{ours}={theirs}" for ours, theirs in columns.items()]
-    return ",".join(f'"{pair.replace(chr(34), chr(34) * 2)}"' if re.search('[,"]', pair) else pair for pair in pairs)
 
 
 def named_columns(text: str, shape: Shape, path: Path | str) -> dict[str, str]:
@@ -190,7 +185,7 @@ def example(shape: Shape) -> str:
             others = [name for name in others if name != pairs[ours]]
         elif others:
             pairs[ours] = others[0]
-    return as_text(pairs)
+    return pairs_text(pairs)
 
 
 def listed(names: list[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Origin:
 
     shown: str
     names: tuple[str, ...]  # one source, or several files that are read as one
-    is_copy: bool = False  # of what has no name of its own
+    is_copy: bool = False  # the name is that of a copy, which nobody should see
 
 
 def origin_of(source: Given, scratch: Path, sample: Callable[[], Path]) -> Origin:
@@ -37,18 +37,19 @@ def origin_of(source: Given, scratch: Path, sample: Callable[[], Path]) -> Origi
     if is_frame(source):
         library = type(source).__module__.partition(".")[0]
         return Origin(f"a {type(source).__name__} of {library}", (spooled(source, scratch),), is_copy=True)
-    names = tuple(str(name) for name in source) if isinstance(source, Iterable) else ()
-    if not names or not all(isinstance(name, str | Path) for name in source):
+    names = tuple(source) if isinstance(source, Iterable) and not isinstance(source, Mapping) else ()
+    if not names or not all(isinstance(name, str | Path) for name in names):
         raise AmzrecError(
             f"a source is a {type(source).__name__}; allowed: a path, a list of paths, or a table of pandas, Polars or "
             "Arrow"
         )
+    names = tuple(map(str, names))
     return Origin(", ".join(map(address.masked, names)), names)
 
 
 def is_frame(source: Given) -> bool:
     """Return whether something is a table in memory, of pandas, Polars, Arrow or another that gives Arrow streams."""
-    return hasattr(source, "__arrow_c_stream__") or (hasattr(source, "columns") and hasattr(source, "iloc"))
+    return hasattr(source, "columns") if hasattr(source, "iloc") else hasattr(source, "__arrow_c_stream__")
 
 
 def spooled(frame: Given, scratch: Path) -> str:

@@ -19,7 +19,7 @@ from amzrec.reviews.engines.protocol import Engine
 from amzrec.reviews.relation import Part, Source
 from amzrec.reviews.sources import address
 from amzrec.reviews.sources.catalogue import id_and_title
-from amzrec.reviews.sources.columns import guessed_columns
+from amzrec.reviews.sources.columns import guessed_columns, pairs_of
 from amzrec.reviews.sources.databases.protocol import NESTED, Columns, Database, Tables
 from amzrec.reviews.sources.layouts import layout_of
 from amzrec.reviews.sources.shape import Shape
@@ -137,7 +137,7 @@ def table_of(wanted: str, tables: list[str], shown: str) -> str:
 def has_reviews(names: list[str], config: PrepareConfig) -> bool:
     """Return whether a table may be the one of reviews: it has the columns of --columns, or their names say so."""
     if config.columns:
-        return {pair.partition("=")[2].strip() for pair in config.columns.split(",")} <= set(names)
+        return {theirs for _, theirs in pairs_of(config.columns)} <= set(names)
     return bool(layout_of(names)) or {"customer_id", "product_id"} <= set(guessed_columns(names))
 
 
