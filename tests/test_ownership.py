@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from amzrec.cli.app import app
@@ -32,7 +34,15 @@ def desk(checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (home / "thesis" / "thesis.tex").write_text("years of work")
     (home / "letter.png").write_text("a letter")
     (home / "table.parquet").write_text("a table")
+    for folder in ("", "work", "data", "thesis", "thesis/joint"):  # what `compare` would write there
+        (home / folder / "joint").mkdir()
+        (home / folder / "joint" / "chapter.tex").write_text("a chapter")
+    (home / "list.csv").write_text("a,b\n1,2\n")
+    (home / "lines.jsonl").write_text('{"a": 1}\n')
     (home / "link").symlink_to(home / "thesis")
+    (home / "link.csv").symlink_to(home / "data" / "reviews.csv")
+    (home / "link.png").symlink_to(home / "letter.png")
+    (home / "nowhere.csv").symlink_to(home / "nothing")
     board = open_dataset(checkerboard)
     write_run(home / "run", board, parity_vectors(board))
     monkeypatch.setenv("HOME", str(home))
@@ -52,22 +62,55 @@ def all_files(folder: Path) -> dict[str, bytes | str]:
 
 
 SOURCE = "{home}/data/reviews.csv"
-COMMANDS = {  # a command up to its output flag
-    "prepare": ["prepare", SOURCE, "--overwrite", "--out"],
-    "train": ["train", SOURCE, "--overwrite", "--run"],
-    "export": ["export", "{home}/run", "--overwrite", "--out"],
-    "recommend": ["recommend", "--all", "--run", "{home}/run", "--overwrite", "--out"],
-    "describe": ["describe", SOURCE, "--out"],
+OUTPUTS = {  # every parameter of a command that says where to write → the command up to it
+    ("prepare", "--out"): ["prepare", SOURCE, "--overwrite", "--out"],
+    ("train", "--run"): ["train", SOURCE, "--overwrite", "--run"],
+    ("compare", "--root"): ["compare", SOURCE, "--overwrite", "--root"],
+    ("export", "--out"): ["export", "{home}/run", "--overwrite", "--out"],
+    ("recommend", "--out"): ["recommend", "--all", "--run", "{home}/run", "--overwrite", "--out"],
+    ("describe", "--out"): ["describe", SOURCE, "--out"],
+    ("evaluate", "run"): ["evaluate"],  # writes its figures into the run
 }
-FOLDERS = ["{home}/data", "{home}", ".", "{home}/link", "{home}/thesis"]
-FILES = [SOURCE, "{home}/letter.png", "{home}/table.parquet"]
+INPUTS = {  # those that are only read
+    *((command, "--recipe") for command in ("prepare", "describe", "train", "compare")),
+    *((command, "--run") for command in ("recommend", "rate", "similar")),
+    ("evaluate", "--dataset"),
+    ("export", "run"),
+}
+FOLDERS = ["{home}/data", "{home}", ".", "..", "{home}/work", "{home}/link", "{home}/link/joint", "{home}/thesis"]
+FILES = [SOURCE, "{home}/letter.png", "{home}/table.parquet", "{home}/list.csv", "{home}/lines.jsonl"]
+LINKS = ["{home}/link.csv", "{home}/link.png", "{home}/nowhere.csv"]  # to the source, to a picture, to nothing
+INSIDE = ["{home}/data/reviews.csv/new", "{home}/letter.png/new.png"]  # where a folder would have to be
 
 
-@pytest.mark.parametrize("target", [*FOLDERS, *FILES])
-@pytest.mark.parametrize("command", COMMANDS)
-def test_nothing_of_the_user_is_replaced_by_any_output(desk: Path, command: str, target: str) -> None:
+def test_every_parameter_that_is_a_path_is_known_as_an_output_or_an_input() -> None:
+    """A new flag that writes has to be added to OUTPUTS, so that the matrix below tries it."""
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    found = {
+        (name, parameter.opts[0])
+        for name, command in commands.items()
+        for parameter in command.params
+        if "path" in parameter.type.name or parameter.metavar in ("FILE", "FOLDER")
+    }
+    assert found == OUTPUTS.keys() | INPUTS
+
+
+@pytest.mark.parametrize("target", [*FOLDERS, *FILES, *LINKS, *INSIDE])
+@pytest.mark.parametrize("output", OUTPUTS, ids=" ".join)
+def test_nothing_of_the_user_is_replaced_by_any_output(
+    desk: Path, monkeypatch: pytest.MonkeyPatch, output: tuple[str, str], target: str
+) -> None:
+    def begun(*_: object, **__: object) -> None:
+        raise AssertionError("work begins before the place is checked")
+
+    for work in (
+        "reviews.preparation.Preparation.run",
+        "training.session.Session.__init__",
+        "exports.check.check_export",
+    ):
+        monkeypatch.setattr(f"amzrec.{work}", begun)
     before = all_files(desk)
-    words = [word.format(home=desk) for word in [*COMMANDS[command], target]]
+    words = [word.format(home=desk) for word in [*OUTPUTS[output], target]]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1, done.output
     assert isinstance(done.exception, SystemExit), done.exception
@@ -76,17 +119,44 @@ def test_nothing_of_the_user_is_replaced_by_any_output(desk: Path, command: str,
     assert all_files(desk) == before
 
 
-def test_compare_replaces_no_folder_and_no_picture_of_somebody_else(desk: Path) -> None:
-    (desk / "thesis" / "joint").mkdir()
-    (desk / "thesis" / "joint" / "chapter.tex").write_text("a chapter")
-    (desk / "data" / "comparison.png").write_text("a picture")
-    (desk / "work" / "comparison.json").write_text("{}")
+@pytest.mark.parametrize(
+    ("words", "place"), [(["export", "{home}/run"], "export"), (["compare", SOURCE], "runs/joint")]
+)
+def test_a_foreign_folder_of_the_name_that_an_output_has_by_default_is_not_replaced(
+    desk: Path, words: list[str], place: str
+) -> None:
+    folder = desk / "work" / place
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
     before = all_files(desk)
-    for root in ("thesis", "data", "work"):
-        done = CliRunner().invoke(
-            app, ["compare", str(desk / "data" / "reviews.csv"), "--root", str(desk / root), "--overwrite"]
-        )
+    done = CliRunner().invoke(app, [*(word.format(home=desk) for word in words), "--overwrite"])
+    assert done.exit_code == 1
+    assert f"{place} is no " in done.stderr
+    assert all_files(desk) == before
+
+
+def test_a_dataset_folder_is_not_replaced_by_what_is_trained_on_it(desk: Path) -> None:
+    source = str(prepare(desk / "data" / "reviews.csv", desk / "mine").path)
+    before = all_files(desk)
+    for words in (
+        ["train", source, "--overwrite", "--run", source],
+        ["describe", source, "--out", f"{source}/test.parquet"],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 1
+        assert all_files(desk) == before
+
+
+def test_compare_replaces_no_picture_and_no_figures_of_somebody_else(desk: Path) -> None:
+    for name, text in {"comparison.png": "a picture", "comparison.json": "{}"}.items():
+        folder = desk / name.partition(".")[2]
+        folder.mkdir()
+        (folder / name).write_text(text)
+        before = all_files(desk)
+        source = str(desk / "data" / "reviews.csv")
+        done = CliRunner().invoke(app, ["compare", source, "--root", str(folder), "--overwrite"])
         assert done.exit_code == 1, done.output
+        assert "amzrec did not write it" in done.stderr
         assert all_files(desk) == before
 
 
