@@ -86,6 +86,42 @@ def test_a_damaged_saved_dataset_is_an_error(tmp_path: Path) -> None:
         sources.open_source(engines.connect(tmp_path), str(folder), PrepareConfig(), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["dataset_spec.pb", "snapshot.metadata", "*/*/00000000.snapshot"])
+def test_a_saved_dataset_whose_files_are_cut_anywhere_is_an_error(tmp_path: Path, name: str) -> None:
+    (file,) = save(tmp_path / "saved", True).glob(name)
+    content = file.read_bytes()
+    for size in sorted({0, 1, 2, len(content) - 1, *range(5, len(content), max(len(content) // 8, 1))}):
+        file.write_bytes(content[:size])
+        with pytest.raises(AmzrecError, match=r"cannot be read.*Save it again"):
+            sources.open_source(engines.connect(tmp_path), str(tmp_path / "saved"), PrepareConfig(), tmp_path)
+
+
+def test_elements_that_are_missing_after_the_first_are_an_error(tmp_path: Path) -> None:
+    """TensorFlow itself reads a file that ends between two elements as a shorter dataset."""
+    file = next(save(tmp_path / "saved", True).rglob("*.snapshot"))
+    content = file.read_bytes()
+    end = 0
+    for _ in FIELDS:  # of the first element; each has a length of 8 bytes and two sums of 4 around it
+        end += 8 + 4 + int.from_bytes(content[end : end + 8], "little") + 4
+    file.write_bytes(content[:end])
+    with pytest.raises(AmzrecError, match="1 of its 2 elements are there"):
+        sources.open_source(engines.connect(tmp_path), str(tmp_path / "saved"), PrepareConfig(), tmp_path)
+
+
+@pytest.mark.slow
+def test_what_crashes_tensorflow_does_not_crash_amzrec(tmp_path: Path) -> None:
+    """A snapshot that says it is of version 1, and is not, ends the process that reads it."""
+    from tensorflow.core.protobuf.snapshot_pb2 import SnapshotMetadataRecord
+
+    folder = save(tmp_path / "saved", True)
+    found = SnapshotMetadataRecord.FromString((folder / "snapshot.metadata").read_bytes())
+    for version in (1, 0, 3):
+        found.version = version
+        (folder / "snapshot.metadata").write_bytes(found.SerializeToString())
+        with pytest.raises(AmzrecError, match="cannot be read"):
+            sources.open_source(engines.connect(tmp_path), str(folder), PrepareConfig(), tmp_path)
+
+
 def test_an_unknown_tfds_name_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(AmzrecError, match="tfds:movielens/100k, 1m"):
         saved.open_tfds(engines.connect(tmp_path), "tfds:mnist", tmp_path)

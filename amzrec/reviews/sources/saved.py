@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from amzrec.reviews.sources.shape import Shape
 from amzrec.reviews.sources.tables import open_columns
 
 BATCH = 4096
+METADATA = "snapshot.metadata"
+VERSIONS = (1, 2)  # of what TensorFlow writes; with sums of each element from 2 on, so that damage is found
 TFDS_FOLDER: str | None = None  # where tensorflow-datasets keeps what it built; None: its own default
 
 
@@ -38,14 +43,56 @@ def open_saved(engine: Engine, name: str, folder: Path, config: PrepareConfig, s
 
     Raises AmzrecError where it is damaged or its columns are not known.
     """
+    elements = elements_of(name, folder)
     dataset = loaded(name, folder)
     paths = leaves(dataset.element_spec)
     opened = open_columns(name, config, Shape("tensorflow", list(paths)), folder)
     columns = opened.columns
     flat = dataset.map(lambda element: {ours: at(element, paths[theirs]) for ours, theirs in columns.items()})
-    file = spool(flat.batch(BATCH).prefetch(4).as_numpy_iterator(), scratch / "saved.parquet", list(columns))
+    batches = flat.batch(BATCH).prefetch(4).as_numpy_iterator()
+    try:
+        file = spool(batches, scratch / "saved.parquet", list(columns))
+    except tensorflow().errors.OpError as error:
+        raise damaged(name, error) from error
+    if elements and (read := pq.read_metadata(file).num_rows) != elements:
+        raise damaged(name, f"{read:,} of its {elements:,} elements are there")
     part = Part(file, engine.read_parquet(file), lines=False)
     return dataclasses.replace(opened, format="tensorflow", parts=(part,))
+
+
+def damaged(name: str, problem: object) -> AmzrecError:
+    """Make the error for a saved dataset that cannot be read."""
+    first = re.sub(r"^\{\{.*?\}\} | \[Op:.*", "", (str(problem).splitlines() or [""])[0])[:300]
+    return AmzrecError(f"{name} was written by tf.data.Dataset.save, but cannot be read: {first}. Save it again")
+
+
+def elements_of(name: str, folder: Path) -> int:
+    """Return how many elements a folder says that it has, 0 where it does not; AmzrecError where it is damaged.
+
+    TensorFlow believes what snapshot.metadata says: a wrong version there crashes the process, and a wrong name of the
+    folder of the elements makes the dataset empty.
+    """
+    tensorflow()
+    from tensorflow.core.protobuf.snapshot_pb2 import SnapshotMetadataRecord
+
+    file = folder / METADATA
+    try:
+        found = SnapshotMetadataRecord.FromString(file.read_bytes())
+    except Exception as error:  # what protobuf raises has no class of its own that may be imported
+        raise damaged(name, f"{METADATA} is no such file ({error})") from error
+    if not found.finalized or found.version not in VERSIONS or found.run_id not in os.listdir(folder):
+        raise damaged(name, f"{METADATA} is cut short or damaged, or saving it was stopped")
+    if found.version != VERSIONS[-1]:
+        check_apart(name, folder)
+    return int(found.num_elements)
+
+
+def check_apart(name: str, folder: Path) -> None:
+    """Read an old saved dataset in a process of its own, which TensorFlow may crash; AmzrecError where it does."""
+    read = "import sys, tensorflow as tf\nfor _ in tf.data.Dataset.load(sys.argv[1]): pass"
+    done = subprocess.run([sys.executable, "-c", read, str(folder)], capture_output=True, text=True)
+    if done.returncode:
+        raise damaged(name, (done.stderr.strip().splitlines() or ["TensorFlow crashed"])[-1])
 
 
 def loaded(name: str, folder: Path) -> Any:
@@ -57,11 +104,9 @@ def loaded(name: str, folder: Path) -> Any:
             dataset = tf.data.Dataset.load(str(folder), compression=compression)
             next(iter(dataset.take(1)), None)
             return dataset
-        except (tf.errors.OpError, ValueError, OSError) as error:
+        except Exception as error:  # also what protobuf raises for a damaged dataset_spec.pb
             problem = problem or error
-    raise AmzrecError(
-        f"{name} was written by tf.data.Dataset.save, but cannot be read: {str(problem).splitlines()[0]}. Save it again"
-    )
+    raise damaged(name, problem)
 
 
 def leaves(spec: Any, path: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
