@@ -26,10 +26,12 @@ from amzrec.reviews.sources.remote import Copied
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
 from amzrec.store.protocol import DataProtocol
+from amzrec.store.tables import checksum, checksum_of
 
 SCRATCH = "scratch"  # engine files and copies, inside the folder under construction
 STAGES = ("reading", "encoding", "splitting", "counting", "writing")
 CHECKED, KEPT = "checked", "kept"  # tables
+TABLES = (CUSTOMERS, PRODUCTS, *(f"{part}.parquet" for part in PARTS))
 
 
 class Input(NamedTuple):
@@ -338,6 +340,8 @@ class Preparation:
             warnings=tuple(self.warnings),
             version=__version__,
         )
+        sums = {name: checksum(self.folder / name) for name in TABLES} | {INFO: checksum_of(info.to_json())}
+        info = dataclasses.replace(info, checksums=sums)
         info.write(self.folder / INFO)
         for warning in self.warnings:
             self.progress.say(warning)

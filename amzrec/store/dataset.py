@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from amzrec.arrays import Array, Floats, Ints, Rows
 from amzrec.config import DataFacts
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
 from amzrec.store.protocol import DataProtocol
+from amzrec.store.tables import Damaged, check_finite, check_rows, checksum_of, damaged, read_checked
 from amzrec.store.times import NO_TIME as NO_TIME
 
 PARTS = ("train", "valid", "test")
@@ -108,6 +109,7 @@ class DatasetInfo(Document):
     counts: Counts = Counts()
     warnings: tuple[str, ...] = ()
     version: str = ""  # of the amzrec that prepared it
+    checksums: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)  # of its tables, by file name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,15 +137,23 @@ class Dataset:
         return self.part("test")
 
     def part(self, name: str) -> Reviews:
-        """Read the rows of one of PARTS from its file."""
-        table = pq.read_table(self.path / f"{name}.parquet")
-        return Reviews(
-            table["customer"].to_numpy(),
-            table["product"].to_numpy(),
-            table["stars"].to_numpy(),
-            table["timestamp"].fill_null(NO_TIME).to_numpy(),
-            table["weight"].to_numpy() if "weight" in table.column_names else None,
-        )
+        """Read the rows of one of PARTS from its file; raises AmzrecError where it is damaged."""
+        try:
+            table = read_checked(self.path / f"{name}.parquet", self.info.checksums, REVIEW_SCHEMA)
+            reviews = Reviews(
+                table["customer"].to_numpy(),
+                table["product"].to_numpy(),
+                table["stars"].to_numpy(),
+                table["timestamp"].fill_null(NO_TIME).to_numpy(),
+                table["weight"].to_numpy() if "weight" in table.column_names else None,
+            )
+            check_rows(reviews.customer, self.customers.num_rows, "customer")
+            check_rows(reviews.product, self.products.num_rows, "product")
+            if reviews.weight is not None:
+                check_finite(reviews.weight, "weight")
+        except Damaged as error:
+            raise damaged(self.path, error) from error
+        return reviews
 
     @property
     def protocol(self) -> DataProtocol:
@@ -205,7 +215,12 @@ def open_dataset(path: Path | str) -> Dataset:
     missing = [part for part in PARTS if not (path / f"{part}.parquet").is_file()]
     if missing:
         raise AmzrecError(f"dataset folder {path} is damaged: {missing[0]}.parquet is missing. Prepare it again")
+    sums = info.checksums
     try:
-        return Dataset(path, info, pq.read_table(path / CUSTOMERS), pq.read_table(path / PRODUCTS))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise AmzrecError(f"dataset folder {path} is damaged ({error}). Prepare it again with --overwrite") from error
+        if sums and checksum_of(json.loads((path / INFO).read_text(encoding="utf-8"))) != sums.get(INFO):
+            raise Damaged(f"{INFO} is not as it was written (its checksum is another)")
+        customers = read_checked(path / CUSTOMERS, sums, CUSTOMER_SCHEMA)
+        products = read_checked(path / PRODUCTS, sums, PRODUCT_SCHEMA)
+    except Damaged as error:
+        raise damaged(path, error) from error
+    return Dataset(path, info, customers, products)
