@@ -1,8 +1,13 @@
-"""The one error that people see, and the one way in which long work tells how far it is."""
+"""The one error that people see, the one way in which long work tells how far it is, and text that is safe to show."""
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
+
+# Characters that steer a terminal: those of ASCII but line feeds, those above it, and those that turn the direction of
+# writing round
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class AmzrecError(Exception):
@@ -37,3 +42,12 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+def printable(text: str, json: bool = False) -> str:
+    """Return text that cannot steer a terminal: control characters but line feeds as \\x1b, in JSON as \\u001b."""
+
+    def escaped(found: re.Match[str]) -> str:
+        return f"\\u{ord(found[0]):04x}" if json else found[0].encode("unicode_escape").decode()
+
+    return CONTROL.sub(escaped, text)

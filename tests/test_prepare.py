@@ -393,6 +393,8 @@ def test_titles_are_cleaned_for_reading() -> None:
     assert titles.clean_title(" Salt &amp;  Pepper ") == "Salt & Pepper"
     assert titles.clean_title('<span class="a-size-medium') is None
     assert titles.clean_title("NA") == "NA"
+    assert titles.clean_title("a\x1b[2J\x00\tb\x9b\u202e&#27;") == "a[2J b"
+    assert titles.clean_title("=1+1 – é 漢 👩‍🚀") == "=1+1 – é 漢 👩‍🚀"
 
 
 rows = st.lists(

@@ -17,6 +17,8 @@ import pytest
 
 from amzrec.answers.listing import resort
 from amzrec.cli import reports
+from amzrec.cli.app import show
+from amzrec.cli.terminal import Terminal
 from amzrec.commands.load import load
 from amzrec.commands.rate import rate
 from amzrec.commands.recommend import recommend
@@ -25,6 +27,7 @@ from amzrec.commands.similar import similar
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
+from amzrec.store.strings import Strings
 from conftest import add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
 
@@ -199,6 +202,24 @@ def test_a_list_of_nothing_is_a_sentence(parity: Run) -> None:
 def test_what_to_type_next_can_be_pasted() -> None:
     assert shlex.split(reports.quoted("it's a b")) == ["it's a b"]
     assert reports.quoted("-x") == "-- -x"
+    nasty = "\x1b[31mit's \\ \x9b\u202e é"
+    pasted = subprocess.run(["bash", "-c", f"printf %s {reports.quoted(nasty)}"], capture_output=True, text=True)
+    assert pasted.stdout == nasty
+
+
+def test_what_is_printed_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    title = "\x1b[2J\x1b[H\x9b31m\rcleared\n\u202egnp.exe"
+    rows = [{"rank": 1, "title": title, "score": 0.5, "product_id": "\x07p"}]
+    show(rows, False, lambda: reports.products(rows))
+    Terminal(sys.stdout).say(title)
+    table = capsys.readouterr().out
+    assert r"\x1b[2J\x1b[H\x9b31m\rcleared\n\u202egnp.exe" in table
+    assert len(table.splitlines()) == 3 + 2
+    assert not set(table) & set("\x1b\x9b\r\u202e\x07")
+    show(rows, True, str)
+    document = capsys.readouterr().out
+    assert not set(document) & set("\x1b\x9b\r\u202e\x07")
+    assert json.loads(document) == rows
 
 
 def test_a_run_of_clicks_has_no_stars_to_show_or_sort_by(checkerboard: Path, tmp_path: Path) -> None:
@@ -222,6 +243,19 @@ def test_the_model_hands_out_data_frames(parity: Run) -> None:
     assert model.rate("u03", ["p01"])["stars"].tolist() == [5.0]
     assert model.similar("p01", k=1)["product_id"].tolist() == ["p03"]
     assert model.fold_in(["p01"]).retrieval.shape == (3,)
+
+
+@pytest.mark.parametrize(("suffix", "shown"), [(".parquet", "\x1b[31mp\x9b\0"), (".csv", r"\x1b[31mp\x9b\x00")])
+def test_ids_that_steer_a_terminal_do_not_in_a_csv_and_are_as_they_are_in_parquet(
+    checkerboard: Path, tmp_path: Path, suffix: str, shown: str
+) -> None:
+    nasty = ["", "\x1b[31mp\x9b\0", *(f"=p{n}" for n in range(1, 20))]
+    dataset = open_dataset(checkerboard)
+    vectors = dataclasses.replace(parity_vectors(dataset), product_ids=Strings.of(nasty))
+    run = write_run(tmp_path / "run", dataset, vectors)
+    out = recommend_all(run, tmp_path / f"all{suffix}", k=20, include_seen=True)
+    rows = pq.read_table(out).to_pylist() if suffix == ".parquet" else list(csv.DictReader(out.open(newline="")))
+    assert {row["product_id"] for row in rows} == {shown, *nasty[2:]}
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

@@ -161,6 +161,7 @@ def test_stars_that_are_all_equal_are_trained_on_when_asked(tmp_path: Path) -> N
     file.write_text("user,item,rating\n" + "".join(f"u{i % 12},p{i % 7},5\n" for i in range(84)))
     run = amzrec.train(file, tmp_path / "run", TINY, prepare=PrepareConfig(stars_are="stars"))
     assert run.info.trained == ("rating", "retrieval")
+    assert amzrec.evaluate(run)["model"]["rating"]["rmse"] == pytest.approx(0, abs=0.01)
     assert amzrec.load(run.path).rate("u1", ["p1"])["stars"].tolist() == pytest.approx([5], abs=0.01)
 
 

@@ -37,7 +37,7 @@ from amzrec.cli.options import (
 from amzrec.cli.program import Command, Program
 from amzrec.cli.terminal import Terminal
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, printable
 
 app = typer.Typer(
     name="amzrec",
@@ -53,7 +53,8 @@ app = typer.Typer(
 
 def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print the document, whole and alone, or the table."""
-    print(json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) if as_json else text())
+    shown = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) if as_json else text()
+    print(printable(shown, as_json))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, printable
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what Typer raises for anything typed wrong
 OPTIONS = "Options"  # the heading of the flags that no settings class has
@@ -83,7 +83,8 @@ HelpAll = Annotated[
 
 def fail(message: str) -> NoReturn:
     """Say once what is wrong, and end with exit code 1."""
-    print(f"\namzrec: error: {message}" if sys.stderr.isatty() else f"amzrec: error: {message}", file=sys.stderr)
+    line = printable(f"amzrec: error: {message}")
+    print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr)
     sys.exit(1)
 
 

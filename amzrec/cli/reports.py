@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amzrec.cli.tables import cut, span, table, used_columns
+from amzrec.errors import CONTROL, printable
 from amzrec.evaluation import metrics
 from amzrec.store.recipe import how_to_measure
 from amzrec.store.run import Run
@@ -119,8 +120,11 @@ def plain(name: str) -> str:
 
 
 def quoted(word: Path | str) -> str:
-    """Return a word as a shell takes it; one that begins with - stands behind --."""
+    """Return a word as a shell takes it; one that begins with - stands behind --, control characters as in bash."""
     text = shlex.quote(str(word))
+    if CONTROL.search(text):
+        named = {"\\": r"\\", "'": r"\'"}
+        text = f"$'{''.join(named.get(c) or printable(c, json=True) for c in str(word))}'"
     return f"-- {text}" if str(word).startswith("-") else text
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from amzrec.errors import printable
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Set rows under a header; a column whose cells are all numbers stands to the right, and None shows as -."""
@@ -34,7 +36,9 @@ def text(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.3f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value)).replace("\n", "\\n")  # as wide as it is shown
 
 
 def is_number(cell: str) -> bool:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TextIO
 
+from amzrec.errors import printable
+
 WIDTH = 24  # characters of the bar
 PAUSE = 2.0  # least seconds between two plain lines of progress
 
@@ -23,7 +25,7 @@ class Terminal:
         """Print a finished sentence above the bar."""
         self._clear()
         self.last = time.monotonic()
-        print(line, file=self.stream, flush=True)
+        print(printable(line), file=self.stream, flush=True)
 
     def step(self, label: str, done: int, total: int, note: str = "") -> None:
         """Draw the bar again, or print a line where there is none, if nothing was said for two seconds."""

@@ -17,7 +17,7 @@ from amzrec.answers.rules import Rules
 from amzrec.arrays import Floats, Rows
 from amzrec.commands.load import Model, recommender_of
 from amzrec.commands.recommend import need_positive
-from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.errors import CONTROL, SILENT, AmzrecError, Progress, printable
 from amzrec.parallel import ahead
 from amzrec.store.folders import whole_file
 from amzrec.store.ownership import check_file, is_recommendations
@@ -109,7 +109,7 @@ def writer(file: Path, model: Recommender) -> Iterator[Callable[[Block], None]]:
     import pyarrow.csv
     import pyarrow.parquet
 
-    table_of = tables(model)
+    table_of = tables(model, shown=file.suffix == ".csv")
     if file.suffix == ".jsonl":
         with file.open("w", encoding="utf-8") as lines:
             yield lambda block: lines.writelines(
@@ -124,8 +124,23 @@ def writer(file: Path, model: Recommender) -> Iterator[Callable[[Block], None]]:
             yield lambda block: sink.write_table(table_of(block))
 
 
-def tables(model: Recommender) -> Callable[[Block], Any]:
-    """Give a function that makes an Arrow table of a block, with ids and titles instead of rows."""
+def all_printable(texts: Any) -> Any:
+    """Return an Arrow array of texts without characters that steer a terminal; mostly there are none."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    needy = pa.compute.match_substring_regex(texts, CONTROL.pattern)
+    if not needy.true_count:
+        return texts
+    mended = pa.array([printable(text) for text in texts.filter(needy).to_pylist()], texts.type)
+    return pa.compute.replace_with_mask(texts, needy, mended)
+
+
+def tables(model: Recommender, shown: bool = False) -> Callable[[Block], Any]:
+    """Give a function that makes an Arrow table of a block, with ids and titles instead of rows.
+
+    `shown`: the file is one that people look at in a terminal, so that control characters become \\x1b.
+    """
     import pyarrow as pa
     import pyarrow.compute
 
@@ -133,6 +148,8 @@ def tables(model: Recommender) -> Callable[[Block], Any]:
         pa.LargeStringArray.from_buffers(len(s), pa.py_buffer(np.asarray(s.offsets)), pa.py_buffer(np.asarray(s.blob)))
         for s in (model.vectors.customer_ids, model.vectors.product_ids, model.vectors.titles)
     )
+    if shown:
+        customers, products, titles = map(all_printable, (customers, products, titles))
 
     def table_of(block: Block) -> Any:
         names = titles.take(pa.array(block.product))

@@ -62,7 +62,8 @@ def draw_history(run: Path, folder: Path) -> Path | None:
     figure, axes = canvas(1 + len(figures), 4.2 * (1 + len(figures)), 3.4)
     for task in tasks:
         for phase, found in phases.items():
-            share = [_number(row[f"{task}_loss"]) / _number(row.get(f"{task}_constant")) for row in found]
+            # a constant has no loss where all stars are equal
+            share = [_number(row[f"{task}_loss"]) / (_number(row.get(f"{task}_constant")) or np.nan) for row in found]
             label = task if phase == "select" or not phases["select"] else None
             style = {"color": TASKS.get(task, INK), "label": label, "linestyle": "-" if phase == "select" else "--"}
             axes[0].plot([int(row["epoch"]) for row in found], share, marker="o", markersize=3, **style)

@@ -17,6 +17,7 @@ from amzrec.reviews.arrow import array_of, lists_of, offsets_in
 JUNK = ("<span class=", "<img ", "var aPageStart", "Amazon.com:")  # page source that Amazon metadata has for a title
 # Titles that `clean_title` may change: entities, page source, blanks to squeeze, nothing, more than plain ASCII
 NEEDY = r"^$|^ | $|  |&|[^ -~]|^(" + "|".join(JUNK).replace(".", r"\.") + ")"
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]")  # those that are no blanks
 WORD = re.compile(r"\w+")
 # Each byte of a UTF-8 text in lower case, 0 where it is in no word
 LOWER = np.array([ord(chr(b).lower()) if b > 127 or WORD.match(chr(b)) else 0 for b in range(256)], np.uint8)
@@ -26,12 +27,14 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def clean_title(title: str | None) -> str | None:
-    """Return a title as people read it: entities decoded, blanks squeezed; None for page source or nothing."""
+    """Return a title as people read it: entities decoded, blanks squeezed, no control characters, which may change
+    what a terminal shows; None for page source or nothing.
+    """
     if title is None or title.lstrip().startswith(JUNK):
         return None
     if title.isprintable() and "&" not in title and "  " not in title:  # nothing to mend, which is soon seen
         return title.strip() or None
-    return " ".join(html.unescape(title).split()) or None
+    return " ".join(CONTROL.sub("", html.unescape(title)).split()) or None
 
 
 def clean_titles(titles: pa.StringArray) -> pa.StringArray:

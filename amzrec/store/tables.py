@@ -59,7 +59,7 @@ def check_rows(rows: Array, size: int, what: str) -> None:
     """Raise Damaged where rows [n] do not point into a table of this size."""
     if rows.dtype.kind != "i":  # some are null
         raise Damaged(f"a review is of no {what}")
-    if len(rows) and not (0 <= rows.min() and rows.max() < size):
+    if len(rows) and not (rows.min() >= 0 and rows.max() < size):
         wrong = rows[(rows < 0) | (rows >= size)]
         raise Damaged(f"{len(wrong):,} of {len(rows):,} reviews are of a {what} that is not there (row {wrong[0]:,})")
 
@@ -73,5 +73,6 @@ def check_finite(values: Array, what: str) -> None:
 def damaged(folder: Path, error: Damaged) -> AmzrecError:
     """Make the error for a dataset folder."""
     return AmzrecError(
-        f"dataset folder {folder} is damaged: {error}. Prepare it again: amzrec prepare SOURCE --out {folder} --overwrite"
+        f"dataset folder {folder} is damaged: {error}. Prepare it again: "
+        f"amzrec prepare SOURCE --out {folder} --overwrite"
     )
