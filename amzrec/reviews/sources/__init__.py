@@ -184,7 +184,8 @@ class Opener:
         try:
             files = location.locate(str(there.place) if there else titles, self.scratch).files
         except AmzrecError as error:
-            raise AmzrecError(f"--titles: {error}") from error
+            text = str(error).replace(location.REMEDY, "name a file of products with their titles")
+            raise AmzrecError(f"--titles: {text}") from error
         facts: Facts = {}
         problems: list[AmzrecError] = []
         for file in files:

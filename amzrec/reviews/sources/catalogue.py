@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from amzrec.errors import AmzrecError
 from amzrec.reviews.engines.protocol import Engine, Table
 from amzrec.reviews.relation import Facts
-from amzrec.reviews.sources.columns import guessed_columns
+from amzrec.reviews.sources.columns import guessed_columns, listed
 from amzrec.reviews.sources.shape import shape_of
 from amzrec.reviews.textfile import blank_lines, check_gzip, first_lines, open_bytes
 from amzrec.reviews.titles import clean_title
@@ -44,17 +44,19 @@ def read_titles(path: Path, name: str = "") -> Facts:
     if not lines:
         raise AmzrecError(f"--titles {path} is empty")
     facts: Facts = {}
+    names: dict[str, None] = {}
     rows = objects(path) if lines[0].lstrip().startswith("{") else table_rows(path)
     for row in rows:
         of_ids, of_titles = id_and_title(tuple(row))
+        names |= dict.fromkeys(row) if not facts else {}
         product = next((id_of(row[name]) for name in of_ids if row.get(name) not in (None, "")), "")
         title = next((clean_title(str(row[name])) for name in of_titles if row.get(name)), None)
         if product and (product not in facts or (facts[product][0] is None and title)):
             facts[product] = title, features(row) or facts.get(product, (None, []))[1]
-    if not facts:
+    if not any(title or features for title, features in facts.values()):
         raise AmzrecError(
             f"--titles {name or path} names no product: it needs a column of ids, such as {', '.join(IDS)}, and one of "
-            f"titles, such as {' or '.join(TITLES)}"
+            f"titles, such as {' or '.join(TITLES)}. Its columns: {listed([str(name) for name in names])}"
         )
     return facts
 

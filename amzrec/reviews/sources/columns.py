@@ -30,7 +30,12 @@ SYNONYMS = {
     "customer_id": (
         "customerid", "userid", "reviewerid", "customer", "user", "reviewer", "uid", "profileid", "visitorid",
         "buyerid", "memberid", "accountid", "clientid", "personid", "authorid", "username", "customercode",
-        "customerkey", "customerunique", "customernumber", "sessionid",
+        "customerkey", "customerunique", "customeruniqueid", "customernumber", "customerno", "custid", "userkey",
+        "usrid", "reviewername", "profilename", "reviewprofilename", "steamid", "authorsteamid", "playerid", "guestid",
+        "studentid", "readerid", "subscriberid", "fromuser", "fromuserid", "msno", "buyer", "member", "client", "guest",
+        "rater", "raterid", "reader", "kunde", "kundeid", "kundenid", "kundennummer", "nutzer", "nutzerid", "cliente",
+        "clienteid", "idcliente", "usuario", "usuarioid", "idusuario", "utilisateur", "idutilisateur", "utente",
+        "sessionid",
     ),
     "product_id": (
         "productid", "itemid", "asin", "movieid", "product", "item", "iid", "bookid", "isbn", "isbn13", "isbn10", "sku",
@@ -38,13 +43,19 @@ SYNONYMS = {
         "songid", "albumid", "venueid", "placeid", "poiid", "locationid", "hotelid", "restaurantid", "beerid",
         "beerbeerid", "wineid", "appid", "videoid", "newsid", "courseid", "jobid", "jokeid", "goodsid", "offerid",
         "listingid", "contentid", "showid", "eventid", "productcode", "itemcode", "productkey", "productnumber", "upc",
-        "ean", "gtin", "movie", "book", "game", "song", "artist", "recipe", "anime", "article",
+        "ean", "gtin", "movie", "book", "game", "song", "artist", "recipe", "anime", "article", "prodid", "productno",
+        "productuuid", "toitem", "titleid", "seriesid", "podcastid", "postid", "petid", "propertyid", "toolid",
+        "packageid", "repoid", "beer", "wine", "hotel", "restaurant", "venue", "place", "track", "album", "course",
+        "listing", "beername", "winename", "hotelname", "restaurantname", "produkt", "produktid", "artikel",
+        "artikelid", "artikelnummer", "producto", "productoid", "idproducto", "produit", "idproduit", "prodotto",
+        "produto",
     ),
     "product_parent": ("productparent", "parentasin"),
     "product_title": (
         "producttitle", "itemtitle", "movietitle", "booktitle", "gametitle", "songtitle", "productname", "itemname",
-        "moviename", "bookname", "gamename", "animename", "artistname", "trackname", "businessname", "recipename",
-        "proddescription", "prodname", "productdescription",
+        "moviename", "beername", "winename", "hotelname", "restaurantname", "venuename", "placename", "coursename",
+        "bookname", "gamename", "animename", "artistname", "trackname", "businessname", "recipename", "proddescription",
+        "prodname", "productdescription",
     ),
     "category": (
         "productcategory", "category", "maincategory", "itemcategory", "categoryname", "producttype", "producttypename",
@@ -52,7 +63,8 @@ SYNONYMS = {
     "stars": (
         "starrating", "stars", "rating", "overall", "score", "userrating", "bookrating", "reviewrating", "reviewscore",
         "reviewoverall", "ratingvalue", "ratingscore", "ratings", "userscore", "myrating", "gamerating", "movierating",
-        "itemrating", "productrating", "customerrating", "reviewstars", "starsrating", "rate",
+        "itemrating", "productrating", "customerrating", "reviewstars", "starsrating", "rate", "grade", "points",
+        "bewertung", "sterne", "estrellas", "calificacion", "puntuacion", "valoracion", "etoiles", "voto", "avaliacao",
     ),
     "timestamp": (
         "timestamp", "unixreviewtime", "unixtime", "time", "reviewdate", "reviewtime", "date", "datetime", "createdat",
@@ -67,7 +79,8 @@ CATALOGUE = {
     "product_id": ("id",),
     "product_title": ("title", "name", "label", "description"),
 }
-TYPED = re.compile(r":(token|float|token_seq|float_seq)$")  # RecBole writes user_id:token
+# RecBole writes user_id:token, exports of MongoDB {"user_id": {"$oid": "…"}}
+TYPED = re.compile(r":(token|float|token_seq|float_seq)$|\.\$(oid|uuid|date|numberInt|numberLong|numberDouble)$")
 
 
 def plain(name: str) -> str:
@@ -122,6 +135,8 @@ def column_named(ours: str, wanted: str, shape: Shape, path: Path | str) -> str:
         return wanted
     if wanted.isdigit() and shape.names and int(wanted) < len(names):
         return names[int(wanted)]
+    if len(alike := [name for name in names if name.lower() == wanted.lower()]) == 1:
+        return alike[0]
     if shape.nested.get(wanted) == RECORD:
         inner = [f"{ours}={name}" for name in names if name.startswith(f"{wanted}.") and name not in shape.nested]
         raise AmzrecError(
@@ -129,7 +144,7 @@ def column_named(ours: str, wanted: str, shape: Shape, path: Path | str) -> str:
             f"such as {' or '.join(inner[:3]) or 'another column'}"
         )
     near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = f"; did you mean {near[0]}?" if near else "."
     what = "columns" if shape.names else "columns, numbered for want of a header"
     raise AmzrecError(f"--columns names {wanted!r}, which {path} does not have{hint} Its {what}: {listed(names)}")
 

@@ -43,7 +43,7 @@ def delimited(engine: Engine, path: Path, shape: Shape, columns: dict[str, str])
     )
     reasons = [(nothing, BLANK), (~table.wide, RAGGED)]
     if shape.quoted:
-        open_quote = ibis.or_(*(table[ours].startswith('"') & ~wrapped(table[ours]) for ours in values))
+        open_quote = ibis.or_(*(table[ours].strip().startswith('"') & ~wrapped(table[ours].strip()) for ours in values))
         reasons.append((table.line.contains('"') & open_quote, UNBALANCED))
     table = with_reason(table, reasons)
     if shape.quoted:
@@ -75,7 +75,7 @@ extract_all: Any = ibis.udf.scalar.builtin(_extract_all, name="regexp_extract_al
 def split_quoted(line: Column, delimiter: str) -> Column:
     """Split a line of CSV into fields, quotes kept; quoted text may hold the delimiter and doubled quotes."""
     one = f"\\{delimiter}" if not delimiter.isalnum() else delimiter
-    pattern = rf'("(?:[^"]|"")*"|[^{one}]*){one}'
+    pattern = rf'( *"(?:[^"]|"")*" *|[^{one}]*){one}'
     return ibis.cases(
         (line.contains('"'), extract_all(line.concat(delimiter), pattern, 1)), else_=line.split(delimiter)
     )
@@ -87,5 +87,6 @@ def wrapped(field: Column) -> Column:
 
 
 def unquoted(field: Column) -> Column:
-    """Return a field of CSV without its quotes."""
+    """Return a field of CSV without its quotes, and without blanks outside of them."""
+    field = field.strip()
     return ibis.cases((wrapped(field), field[1 : field.length() - 1].replace('""', '"')), else_=field)

@@ -35,7 +35,7 @@ def table_files(folder: Path, name: str) -> tuple[TextFile, ...]:
             f"tables ({', '.join(TABLES)}, also compressed) are read"
         )
     return tuple(
-        TextFile(str(Path(name) / path.relative_to(folder)), path, partition_of(path.relative_to(folder)))
+        TextFile(str(Path(name) / path.relative_to(folder)), path, partition_of(name / path.relative_to(folder)))
         for path in tables
     )
 

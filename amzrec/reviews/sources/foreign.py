@@ -33,6 +33,7 @@ KINDS: tuple[tuple[bytes, str, str], ...] = (  # how such a file begins, what it
         "write the table as Parquet: df.to_parquet(…)",
     ),
 )
+DUMPS = (b"-- mysql dump", b"-- mariadb dump", b"-- postgresql database dump", b"insert into", b"create table", b"/*!")
 MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<rss", b"<svg", b"<body")
 
 
@@ -42,6 +43,11 @@ def refuse(name: str, start: bytes) -> None:
         if start.startswith(magic):
             raise AmzrecError(f"{name} is {what}: {remedy}")
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith(DUMPS):
+        raise AmzrecError(
+            f"{name} is a dump of a database (SQL): load it into the database, and name that with its table, such as "
+            "mysql://user@host/shop --table reviews"
+        )
     if text.startswith(MARKUP):
         kind = "an XML file" if text.startswith((b"<?xml", b"<rss", b"<svg")) else "a web page (HTML)"
         raise AmzrecError(

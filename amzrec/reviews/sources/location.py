@@ -13,6 +13,8 @@ from amzrec.reviews.sources.plain import TextFile
 from amzrec.reviews.textfile import fingerprint
 from amzrec.store.dataset import is_dataset
 
+REMEDY = "name a file of reviews, or nothing for the sample"
+
 
 @dataclasses.dataclass(frozen=True)
 class Location:
@@ -46,7 +48,7 @@ def found(source: str, scratch: Path) -> Location:
     """Find the files of a source, spreadsheets as they are."""
     path = Path(source)
     if any(c in source for c in "*?[") and not path.exists():
-        return Location(tuple(TextFile(str(file), file) for file in matching(source)))
+        return Location(tuple(TextFile(str(file), file, folder.partition_of(file)) for file in matching(source)))
     if not path.exists():
         return Location((in_archive(path, scratch),))
     if path.is_dir():
@@ -55,7 +57,7 @@ def found(source: str, scratch: Path) -> Location:
         return in_folder(source, path)
     if packing.is_archive(path):
         return in_folder(source, packing.extracted(path, scratch))
-    return Location((TextFile(source, path),))
+    return Location((TextFile(source, path, folder.partition_of(path)),))
 
 
 def matching(pattern: str) -> list[Path]:
@@ -74,7 +76,7 @@ def in_archive(path: Path, scratch: Path) -> TextFile:
             if member.is_file():
                 return TextFile(str(path), member)
             break
-    raise AmzrecError(f"there is no file or folder {path}: name a file of reviews, or nothing for the sample")
+    raise AmzrecError(f"there is no file or folder {path}: {REMEDY}")
 
 
 def in_folder(source: str, inside: Path) -> Location:
@@ -107,4 +109,4 @@ def fingerprint_of(source: str) -> str:
     for above in path.parents:
         if above.is_file():  # ARCHIVE/MEMBER
             return fingerprint([above])
-    raise AmzrecError(f"there is no file or folder {source}: name a file of reviews, or nothing for the sample")
+    raise AmzrecError(f"there is no file or folder {source}: {REMEDY}")

@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-WRAPPED = re.compile(r'\{\s*"[^"]*"\s*:\s*\[\s*\{')  # {"reviews": [{…
+from amzrec.reviews.sources.columns import guessed_columns
+
+SCALAR = r'"((?:[^"\\]|\\.)*)"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[-+.\dEe]+|true|false|null)\s*,\s*'
+WRAPPED = re.compile(rf'\s*\{{\s*(?:{SCALAR})*"[^"]*"\s*:\s*(?=\[\s*\{{)')  # {"count": 2, "reviews": [{…
 SPACE = re.compile(r"[\s,]*")
 LARGEST = 1 << 26  # characters of one object
 DECODER = json.JSONDecoder()
@@ -21,7 +24,7 @@ def form_of(text: str) -> str | None:
     another over several lines, perhaps in an array.
     """
     text = text.lstrip("\ufeff").lstrip()
-    if re.match(r"\[\s*\{", text) or WRAPPED.match(text):
+    if re.match(r"\[\s*\{", text) or is_wrapped(text):
         return "objects"
     if not text.startswith("{"):
         return None
@@ -35,6 +38,15 @@ def form_of(text: str) -> str | None:
     except (ValueError, RecursionError):
         return "objects" if "\n" in text and first in ("{", "[{") else "lines"
     return "objects" if isinstance(value, dict) else None
+
+
+def is_wrapped(text: str) -> bool:
+    """Return whether this text begins one object that holds a list of reviews, behind values that are of no review."""
+    found = WRAPPED.match(text)
+    first, _, rest = text.partition("\n")
+    if not found or (rest.strip() and is_object(first)):
+        return False
+    return "customer_id" not in guessed_columns(name for name, *_ in re.findall(SCALAR, found[0]))
 
 
 def is_object(line: str) -> bool:
@@ -81,11 +93,14 @@ def objects(texts: Iterable[str]) -> Iterator[str]:
     """
     parts = iter(texts)
     text, at = next(parts, "").lstrip("\ufeff"), 0
-    if wrapped := re.match(r'\s*\{\s*"[^"]*"\s*:\s*(?=\[)', text):
-        at = wrapped.end()
+    wrapped = is_wrapped(text)
+    if wrapped:
+        at = WRAPPED.match(text).end()  # type: ignore[union-attr]
     at = re.compile(r"\s*\[?").match(text, at).end()  # type: ignore[union-attr]
     while True:
         at = SPACE.match(text, at).end()  # type: ignore[union-attr]
+        if wrapped and text.startswith("]", at):  # what follows is of no review either
+            return
         try:
             _, end = DECODER.raw_decode(text, at) if at < len(text) else (None, -1)
         except (ValueError, RecursionError):

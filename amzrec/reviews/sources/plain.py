@@ -6,17 +6,20 @@ Most files are so already, and are read where they are. Of the others a copy is 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from amzrec.errors import AmzrecError
-from amzrec.reviews.sources import encoding, foreign, loosejson, packing, shape
+from amzrec.reviews.sources import encoding, foreign, loosejson, packing, quirks, shape
 from amzrec.reviews.textfile import check_gzip, open_bytes
 
 START = 1 << 18  # bytes that tell how a file is written
 PARQUET = b"PAR1"
+CONTROLS = [chr(code) for code in range(32) if chr(code) not in "\x01\t\n\r\f"]  # that text has none of
+HIVE = "\x01"  # what Hive writes between fields
 
 Rewrite = Callable[[Iterator[str]], Iterable[str]]  # pieces of text → other pieces
 
@@ -55,10 +58,11 @@ def made_plain(file: TextFile, scratch: Path, writing: Writing) -> tuple[TextFil
         return dataclasses.replace(file, path=path), notes
     foreign.refuse(file.name, start)
     code = encoding.known(writing.encoding) if writing.encoding else encoding.at_first_sight(start) or encoding.UTF8
-    text = start.decode(code, "replace").removeprefix("\ufeff")
-    if text.count("\0") * 100 > len(text):
+    text = start.decode(code, "replace")
+    marked, text = text.startswith("\ufeff"), text.removeprefix("\ufeff")
+    if text.count("\0") * 100 > len(text) or sum(map(text.count, CONTROLS)) * 20 > len(text):
         raise AmzrecError(f"{file.name} is no text and no Parquet: name a table (CSV, TSV, JSON lines, Parquet)")
-    rewrites = rewrites_of(file.name, text, writing, notes)
+    rewrites = rewrites_of(file.name, text, writing, notes, marked)
     if not writing.encoding and code == encoding.UTF8 and (rewrites or "\ufffd" in text):
         code = encoding.of_lines(path)
     if code != encoding.UTF8:
@@ -74,12 +78,20 @@ def made_plain(file: TextFile, scratch: Path, writing: Writing) -> tuple[TextFil
     return dataclasses.replace(file, path=copy), notes
 
 
-def rewrites_of(name: str, text: str, writing: Writing, notes: list[str]) -> list[Rewrite]:
-    """Choose what has to be done to a file that begins with this text; `notes` gets what to tell of it."""
+def rewrites_of(name: str, text: str, writing: Writing, notes: list[str], marked: bool = False) -> list[Rewrite]:
+    """Choose what has to be done to a file that begins with this text; `notes` gets what to tell of it.
+
+    `marked`: a byte order mark stands before the text. Raises AmzrecError for what is no table, but something known.
+    """
     rewrites: list[Rewrite] = []
     if "\r" in text and "\n" not in text:
         rewrites.append(with_line_feeds)
         text = text.replace("\r", "\n")
+    if re.match(r"\[\s*(\[|\]\s*$)", text):
+        raise AmzrecError(
+            f"{name} is a JSON array without objects: write one object per review, such as "
+            '{"user_id": …, "item_id": …}'
+        )
     form = loosejson.form_of(text)
     if form == "objects":
         notes.append(f"{name} is JSON over several lines: its objects are read one by one")
@@ -90,14 +102,41 @@ def rewrites_of(name: str, text: str, writing: Writing, notes: list[str]) -> lis
         )
         return [*rewrites, json_lines]
     if form:
-        return rewrites
-    if comments(text):
-        rewrites.append(without_comments)
-        text = "".join(without_comments(iter([text])))
+        return rewrites or ([unchanged] if marked else [])
+    if text[:4096].count(HIVE) > 1 and "\t" not in text:
+        rewrites.append(tabs_of_hive)
+        text = text.replace(HIVE, "\t")
+    quirks.refuse(name, text)
+    if quirks.has_backslashes(text):
+        rewrites.append(without_backslashes)
+        text = "\n".join(quirks.doubled(text.split("\n")))
+    top = quirks.top_of(text, writing.delimiter)
+    if top.above or top.missing:
+        rewrites.append(functools.partial(quirks.without_top, top=top))
+        text = "".join(quirks.without_top(iter([text]), top))
+        notes += told_of(top, name)
     lines = [line for line in text.splitlines() if line.strip()][:200]
     if writing.delimiter == shape.BLANKS or (not writing.delimiter and shape.is_blank_separated(lines)):
         rewrites.append(tab_separated)
     return rewrites
+
+
+def told_of(top: quirks.Top, name: str) -> list[str]:
+    """Return what to tell of the top of a table: lines that are passed over, a header that is one name short."""
+    told = [f"the header of {name} has no name for its {top.missing} column"] if top.missing else []
+    if top.above > top.comments:
+        told.append(f"above the header of {name} stand lines of something else ({top.above}), which are passed over")
+    return told
+
+
+def unchanged(pieces: Iterator[str]) -> Iterator[str]:
+    """Copy the text, without the mark at its start: the reader of JSON does not pass over one."""
+    return pieces
+
+
+def tabs_of_hive(pieces: Iterator[str]) -> Iterator[str]:
+    """Replace the delimiter of Hive, a control character, by tabs."""
+    return (piece.replace(HIVE, "\t") for piece in pieces)
 
 
 def with_line_feeds(pieces: Iterator[str]) -> Iterator[str]:
@@ -117,26 +156,9 @@ def json_lines(pieces: Iterator[str]) -> Iterator[str]:
     return (line + "\n" for line in loosejson.strict_lines(lines_of(pieces)))
 
 
-def comments(text: str) -> int:
-    """Count the lines that begin with # above the header, blank ones between them included.
-
-    A single line that begins with # and has the columns of those after it is the header.
-    """
-    lines = text.split("\n")[:200]
-    count = next((n for n, line in enumerate(lines) if line.strip() and not line.startswith("#")), 0)
-    marked = [line for line in lines[:count] if line.startswith("#")]
-    if len(marked) == 1 and shape.same_width(marked[0], lines[count]):
-        return 0
-    return count if marked else 0
-
-
-def without_comments(pieces: Iterator[str]) -> Iterator[str]:
-    """Replace the comments above the header by blank lines, so that the number of a line stays its number."""
-    first = next(pieces, "")
-    lines = first.split("\n")
-    count = comments(first)
-    yield "\n".join([""] * count + lines[count:])
-    yield from pieces
+def without_backslashes(pieces: Iterator[str]) -> Iterator[str]:
+    r"""Write quotes behind backslashes as doubled quotes."""
+    return (line + "\n" for line in quirks.doubled(lines_of(pieces)))
 
 
 def tab_separated(pieces: Iterator[str]) -> Iterator[str]:

@@ -15,9 +15,13 @@ from amzrec.reviews.sources.shape import Shape, fields
 from amzrec.reviews.textfile import first_lines
 
 COUNT = 200  # rows that are looked at
-WIDE = 10  # least columns of a matrix of customers and products
+WIDE, NARROW = 10, 5  # least columns of a matrix of customers and products; of one that names its customers
 STAR_NAME = re.compile(r"rating|score|stars|overall|grade|likert", re.IGNORECASE)
-COUNTED = re.compile(r"count|num|total|votes|helpful|mean|average|avg|_id$|price|year|age", re.IGNORECASE)
+COUNTED = re.compile(
+    r"count|num|total|votes|helpful|mean|average|avg|id$|price|year|age|"
+    "month|week|day|hour|minute|second|duration|play|view|click|quantity|qty|amount|size|rank|index|level|position",
+    re.IGNORECASE,
+)
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 
 Sample = dict[str, list[str]]  # column → its first values as text, "" where there is none
@@ -90,9 +94,12 @@ def unused_stars(sample: Sample, columns: dict[str, str]) -> str | None:
     return next(iter(by_name + by_value), None)
 
 
-def is_matrix(sample: Sample, shape: Shape) -> bool:
-    """Return whether a table has customers for rows and products for columns: numbers or nothing behind the first."""
-    if shape.kind == "jsonl" or len(sample) < WIDE:
+def is_matrix(sample: Sample, shape: Shape, known: bool = False) -> bool:
+    """Return whether a table has customers for rows and products for columns: numbers or nothing behind the first.
+
+    `known`: the first column says that it has customers; fewer others then tell.
+    """
+    if shape.kind == "jsonl" or len(sample) < (NARROW if known else WIDE):
         return False
     _, *others = sample.values()
     cells = [value.strip() for values in others for value in values]

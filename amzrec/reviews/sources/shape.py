@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from amzrec.errors import AmzrecError
 from amzrec.reviews.textfile import first_lines
 
-DELIMITERS = ("\t", "::", ";", "|", ",")
+DELIMITERS = ("\t", "::", ";", "|", ",", "^", "~")
 BLANKS = "blanks"  # runs of blanks, which `sources/plain.py` makes tabs
 QUOTING = ",;"  # delimiters of files whose quotes group text
 RECORD, LIST = "a record", "a list"  # what a column may hold instead of one value
@@ -128,6 +128,11 @@ def json_shape(name: str, lines: list[str]) -> Shape:
             f"{name} starts like JSON, but none of its first {len(lines)} lines is one JSON object. "
             "JSON is read as one object per line, as an array of objects, or as objects that follow one another"
         )
+    if len(lines) == 1 and len(paths) > 1 and all(len(path) > 1 or name in nested for name, path in paths.items()):
+        raise AmzrecError(
+            f"{name} is one JSON object of columns or groups, not one object per review. Write the reviews one by one, "
+            "such as in Python: pandas.read_json(FILE).to_json('reviews.jsonl', orient='records', lines=True)"
+        )
     top = {path[0] for path in paths.values()}
     return Shape(
         "jsonl", [*paths], paths={n: p for n, p in paths.items() if len(p) == 1 or n not in top}, nested=nested
@@ -142,8 +147,8 @@ def delimited_shape(name: str, lines: list[str], wanted: str | None, spanning: b
     by_line, by_record = shares[delimiter]
     if max(by_line, by_record) < 0.5:
         raise AmzrecError(
-            f"{name} is no table: its first line {lines[0][:80]!r} is not split like those after it by a comma, "
-            "tab, semicolon, | or ::. Tables are CSV, TSV, JSON and Parquet; --delimiter names another character"
+            f"{name} is no table: its first line {lines[0][:80]!r} is not split like those after it by a comma, tab, "
+            "semicolon, |, :: or blanks. Tables are CSV, TSV, JSON and Parquet; --delimiter names another character"
         )
     head = fields(lines[0], delimiter)
     names = [] if any(number_like(field) for field in head) else [name.strip().lstrip("#").strip() for name in head]
@@ -175,7 +180,11 @@ def evenness(lines: list[str], delimiter: str) -> tuple[float, float]:
     by_line = sum(width == widths[0] for width in widths) / len(widths)
     if len(delimiter) > 1 or all(line.count('"') % 2 == 0 for line in lines):
         return by_line, 0.0
-    records = [len(record) for record in csv.reader((line + "\n" for line in lines), delimiter=delimiter)]
+    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, skipinitialspace=delimiter in QUOTING)
+    try:
+        records = [len(record) for record in reader]
+    except csv.Error:  # bytes that are no text
+        return by_line, 0.0
     return by_line, sum(width == records[0] for width in records) / len(records)
 
 
@@ -184,7 +193,7 @@ def fields(line: str, delimiter: str) -> list[str]:
     if len(delimiter) > 1 or '"' not in line:
         return line.split(delimiter)
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True))
+        return next(csv.reader([line], delimiter=delimiter, strict=True, skipinitialspace=delimiter in QUOTING))
     except (csv.Error, StopIteration):
         return line.split(delimiter)
 

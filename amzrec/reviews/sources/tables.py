@@ -25,8 +25,6 @@ from amzrec.reviews.sources.delimited import all_blank, constants, delimited, po
 from amzrec.reviews.sources.plain import TextFile, Writing, made_plain
 from amzrec.reviews.sources.shape import KINDS, NoRows, Shape, shape_of
 
-MELT = "pandas.read_csv(FILE).melt(id_vars=FIRST, var_name='product', value_name='stars').dropna()"
-
 
 class TableFile(NamedTuple):
     """One table, ready to be read."""
@@ -118,7 +116,8 @@ def chosen(
             f"({listed(strange.shape.columns)}) are known as customers and products. Name files of one kind"
         )
     if others:
-        notes.append(f"without customers and products, so passed over: {listed([t.file.name for t in others])}")
+        names = [Path(table.file.name).name for table in others]
+        notes.append(f"without customers and products, so passed over: {listed(names)}")
     notes += folder.parts_note([table.file for table in reviews])
     return reviews, products
 
@@ -181,16 +180,28 @@ def guessed(name: str, shape: Shape, path: Path | str) -> Source:
         return Source(name, "table", columns, (), clicks=True)
     from amzrec.reviews.sources import FORMATS  # all layouts, this one too
 
-    if isinstance(path, Path) and path.is_file() and sample.is_matrix(sample.sample_of(path, shape), shape):
-        first = shape.columns[0]
+    known = columns == {"customer_id": shape.columns[0]}
+    if isinstance(path, Path) and path.is_file() and sample.is_matrix(sample.sample_of(path, shape), shape, known):
         raise AmzrecError(
-            f"{name} looks like a matrix of customers and products: a line per {first!r}, a column per product. Write "
-            f"one line per review first, such as in Python: {MELT.replace('FIRST', repr(first))}"
+            f"{name} looks like a matrix of customers and products: a line per customer, a column per product. Write "
+            f"one line per review first, such as in Python: {melted(shape)}"
         )
     names = f"the columns {listed(shape.names)}" if shape.names else f"{shape.width} columns without a header"
     raise AmzrecError(
         f"{name} has no known layout: it is {KINDS[shape.kind]} with {names}. Say which column is "
         f"which, such as --columns {example(shape)}, or its --format: {', '.join(FORMATS)}"
+    )
+
+
+def melted(shape: Shape) -> str:
+    """Return the line of Python that makes reviews of a matrix of this shape."""
+    options = "" if shape.names else ", header=None"
+    options += f", sep={shape.delimiter!r}" if shape.delimiter not in ("", ",") else ""
+    first = repr(shape.names[0]) if shape.names else "0"
+    read = "read_parquet(FILE)" if shape.kind == "parquet" else f"read_csv(FILE{options})"
+    return (
+        f"pandas.{read}.rename(columns={{{first}: 'customer'}}).melt('customer', var_name='product', "
+        "value_name='stars').dropna().to_csv('reviews.csv', index=False)"
     )
 
 
