@@ -72,6 +72,9 @@ def values(dataset: Dataset, column: str) -> dict[str, Any]:
         (["41000", "41001.5"], "41786", DAY),
         (["1400000000000000000"], f"{MAY_27}000000000", MAY_27),
         (["1400000000.5"], f"{MAY_27}.25", MAY_27),
+        (["1400000000000"], f"{MAY_27}999", MAY_27),
+        (["1400000000000000"], f"{MAY_27}000001", MAY_27),
+        (["1.400000000e9"], f"{MAY_27 / 10**9!r}e9", MAY_27),
     ],
 )  # fmt: skip
 def test_a_column_of_times_has_one_format_that_all_its_rows_tell(
@@ -118,7 +121,7 @@ def test_a_year_alone_is_its_first_day(tmp_path: Path) -> None:
     assert "read as years" in said
 
 
-@pytest.mark.parametrize("nothing", ["0", "-1", "", "9999-12-31", "253402214400"])
+@pytest.mark.parametrize("nothing", ["0", "-1", "", "9999-12-31", "253402214400", "0009-05-27", "0001-01-01", "1e30"])
 def test_what_is_no_time_of_a_review_counts_as_missing_and_is_said(tmp_path: Path, nothing: str) -> None:
     rows = [f"u{i},p{i % 3},{i % 5},{MAY_27 + i}" for i in range(20)]
     dataset, said = dataset_of(tmp_path, "user,item,stars,time", [*rows, f"none,p1,2,{nothing}"])
@@ -297,6 +300,33 @@ def test_ids_that_are_floats_of_a_table_are_whole_numbers_however_large_and_nan_
     assert dataset.info.counts.rejected == {"no customer": 6}
     expected = {"10000000", "10000000000000000", "123456789", "17"}
     assert set(dataset.customers["customer_id"].to_pylist()[1:]) == expected
+
+
+NESTED = {"user": {"id": 17, "name": "Ann"}, "items": ["p1", "p2"], "item": "p1", "stars": 4}
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("customer=user,product=item,stars=stars", r"holds records.*customer=user\.id"),
+        ("customer=user.id,product=items,stars=stars", "holds lists, which are no product id"),
+        ("customer=items,product=item,stars=stars", "holds lists, which are no customer id"),
+    ],
+)
+def test_records_and_lists_are_no_ids_and_the_paths_that_are_stand_in_the_error(
+    tmp_path: Path, kind: str, columns: str, said: str
+) -> None:
+    file = tmp_path / f"r.{kind}"
+    if kind == "jsonl":
+        file.write_text("".join(json.dumps(NESTED) + "\n" for _ in range(5)))
+    else:
+        pq.write_table(pa.Table.from_pylist([NESTED] * 5), file)
+    with pytest.raises(AmzrecError, match=said):
+        prepare(file, tmp_path / "out", PrepareConfig(columns=columns))
+    config = PrepareConfig(columns="customer=user.id,product=item,stars=stars", test=0.0, stars_are="stars")
+    dataset = prepare(file, tmp_path / "out", config)
+    assert dataset.customers["customer_id"].to_pylist() == ["", "17"]
 
 
 @pytest.mark.parametrize("product", ["i1", 1, np.int64(1), np.str_("i1")])

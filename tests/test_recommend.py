@@ -241,6 +241,13 @@ def test_the_model_hands_out_data_frames(parity: Run) -> None:
     assert list(model.recommend("u03", k=2).columns) == ["product_id", "title", "score", "stars"]
     assert model.recommend("u03", k=2)["product_id"].tolist() == ["p00", "p02"]
     assert model.rate("u03", ["p01"])["stars"].tolist() == [5.0]
+    assert model.rate(np.str_("u03"), "p01")["stars"].tolist() == [5.0]
+    assert model.recommend("u03").attrs["answered_from"] == "model"
+    assert model.recommend("nobody", liked="p01").attrs["answered_from"] == "liked"
+    assert model.recommend(7).attrs["answered_from"] == "popularity"
+    nobody: Any = None
+    with pytest.raises(AmzrecError, match="allowed: text or a whole number"):
+        model.recommend(nobody)
     assert model.similar("p01", k=1)["product_id"].tolist() == ["p03"]
     assert model.fold_in(["p01"]).retrieval.shape == (3,)
 

@@ -327,7 +327,10 @@ class Preparation:
         found = self.engine.fetch(facts).to_pylist()[0]
         low, high = self.source.scale or (found["low"], found["high"])
         if found["timeless"] and found["timeless"] < self.counts["kept"]:
-            self.warnings.append(f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp")
+            self.warnings.append(
+                f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp: where train has one "
+                "of them, a model reads no times at all, so leave them out of the source, or mend them"
+            )
         info = DatasetInfo(
             source=self.source.name,
             fingerprint=self.source.fingerprint or fingerprint_of(self.origin.names),
