@@ -327,7 +327,7 @@ def test_a_damaged_parquet_file_is_an_error(engine: Engine, tmp_path: Path) -> N
         ("[1,2]\n[3,4]\n", {}, "no known layout: it is delimited text with 2 columns without a header|no known layout"),
         ("{broken\n{also\n", {}, "none of its first 2 lines is one JSON object"),
         ("a,b\n1,2\n", {}, r"--columns customer=a,product=b"),
-        ("UserId,ItemId\nu,p\n", {"columns": "customer=UserID,product=ItemId"}, "did you mean UserId\\?"),
+        ("UserId,ItemId\nu,p\n", {"columns": "customer=UserIds,product=ItemId"}, "did you mean UserId\\?"),
         ("UserId,ItemId\nu,p\n", {"columns": "customer=UserId"}, "names no product"),
         ("UserId,ItemId\nu,p\n", {"columns": "buyer=UserId"}, "--columns has 'buyer=UserId'"),
         ("1,2,3\n4,5,6\n", {"columns": "customer=0,product=9"}, "names '9'.*0, 1, 2"),

@@ -120,7 +120,13 @@ def plain(name: str) -> str:
 
 
 def quoted(word: Path | str) -> str:
-    """Return a word as a shell takes it; one that begins with - stands behind --, control characters as in bash."""
+    """Return a word as a shell takes it, control characters as in bash.
+
+    A path that begins with - becomes one from here (./-x), which is no flag anywhere; any other such word, which has to
+    be the last one, stands behind --.
+    """
+    if isinstance(word, Path) and str(word).startswith("-"):
+        return quoted(f"./{word}")
     text = shlex.quote(str(word))
     if CONTROL.search(text):
         named = {"\\": r"\\", "'": r"\'"}

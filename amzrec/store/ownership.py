@@ -61,7 +61,7 @@ def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str |
     elsewhere = f"choose another {kind.flag}"
     if out.is_symlink():
         raise AmzrecError(f"{out} is a link to {out.readlink()}, and amzrec replaces no links: {elsewhere}")
-    check_above(out, elsewhere)
+    check_above(out, f"the {kind.name}", elsewhere)
     if not out.exists():
         return
     if not out.is_dir():
@@ -87,12 +87,12 @@ def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str |
         raise AmzrecError(f"the {kind.name} {out} exists already: {elsewhere}, or add --overwrite to replace it")
 
 
-def check_above(place: Path, elsewhere: str) -> None:
+def check_above(place: Path, what: str, elsewhere: str) -> None:
     """Raise AmzrecError where a file, or a link to nothing, stands where a folder above `place` would be."""
     above = next((above for above in place.parents if above.exists() or above.is_symlink()), None)
     if above is not None and not above.is_dir():
-        what = "a link to nothing" if above.is_symlink() and not above.exists() else "a file"
-        raise AmzrecError(f"{above} is {what}, and {place} cannot be written into it: {elsewhere}")
+        kind = "a link to nothing" if above.is_symlink() and not above.exists() else "a file"
+        raise AmzrecError(f"cannot write {what} {place}: {above} is {kind}. To go on, {elsewhere}")
 
 
 def foreign_files(folder: Path, kind: Kind) -> list[str]:
@@ -125,7 +125,7 @@ def check_file(file: Path, what: str, ours: Callable[[Path], bool], overwrite: b
         raise AmzrecError(f"{file} is a link to {file.readlink()}, and amzrec replaces no links: name another file")
     if file.is_dir():
         raise AmzrecError(f"{file} is a folder: name a file in it for {what}")
-    check_above(file, "name another file")
+    check_above(file, what, "name another file")
     if not file.exists():
         return
     if file.stat().st_size and not ours(file):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -72,5 +73,5 @@ def parts_note(files: list[TextFile]) -> list[str]:
         return []
     return [
         f"the parts {Path(trains[0].name).name} and {Path(tests[0].name).name} are read together and split anew; to "
-        f"keep that split: {trains[0].name} --split given --test-source {tests[0].name}"
+        f"keep that split: {shlex.quote(trains[0].name)} --split given --test-source {shlex.quote(tests[0].name)}"
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import hashlib
+import shlex
 from pathlib import Path
 
 from amzrec.errors import AmzrecError
@@ -53,7 +54,7 @@ def found(source: str, scratch: Path) -> Location:
         return Location((in_archive(path, scratch),))
     if path.is_dir():
         if is_dataset(path):
-            raise AmzrecError(f"{source} is a prepared dataset: train on it with: amzrec train {source}")
+            raise AmzrecError(f"{source} is a prepared dataset: train on it with: amzrec train {shlex.quote(source)}")
         return in_folder(source, path)
     if packing.is_archive(path):
         return in_folder(source, packing.extracted(path, scratch))

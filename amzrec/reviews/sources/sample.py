@@ -19,7 +19,7 @@ WIDE, NARROW = 10, 5  # least columns of a matrix of customers and products; of 
 STAR_NAME = re.compile(r"rating|score|stars|overall|grade|likert", re.IGNORECASE)
 COUNTED = re.compile(
     r"count|num|total|votes|helpful|mean|average|avg|id$|price|year|age|"
-    "month|week|day|hour|minute|second|duration|play|view|click|quantity|qty|amount|size|rank|index|level|position",
+    "month|week|day|hour|minute|second|duration|play|(?<!re)view|click|quantity|qty|amount|size|rank|index|level|position",
     re.IGNORECASE,
 )
 NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from amzrec.reviews.sources.columns import (
 from amzrec.reviews.sources.delimited import all_blank, constants, delimited, positions, with_reason
 from amzrec.reviews.sources.plain import TextFile, Writing, made_plain
 from amzrec.reviews.sources.shape import KINDS, NoRows, Shape, shape_of
+from amzrec.settings import pairs_text
 
 
 class TableFile(NamedTuple):
@@ -144,7 +146,8 @@ def more_to_say(file: TextFile, shape: Shape, opened: Source) -> list[str]:
     column = sample.unused_stars(sample.sample_of(file.path, shape), opened.columns)
     if not column:
         return []
-    return [f"column {column!r} looks like stars, and is not used: add stars={column} to --columns to use it"]
+    pair = shlex.quote(pairs_text({"stars": column}))
+    return [f"column {column!r} looks like stars, and is not used: add {pair} to --columns to use it"]
 
 
 def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path | str, called: str = "") -> Source:
@@ -189,7 +192,7 @@ def guessed(name: str, shape: Shape, path: Path | str) -> Source:
     names = f"the columns {listed(shape.names)}" if shape.names else f"{shape.width} columns without a header"
     raise AmzrecError(
         f"{name} has no known layout: it is {KINDS[shape.kind]} with {names}. Say which column is "
-        f"which, such as --columns {example(shape)}, or its --format: {', '.join(FORMATS)}"
+        f"which, such as --columns {shlex.quote(example(shape))}, or its --format: {', '.join(FORMATS)}"
     )
 
 
