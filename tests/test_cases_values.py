@@ -292,6 +292,15 @@ def test_ids_are_whole_numbers_where_the_whole_column_is_of_them(
     assert set(dataset.customers["customer_id"].to_pylist()[1:]) == ids
 
 
+def test_an_exponent_among_thousands_of_whole_numbers_is_one_too_unless_other_ids_are_text(tmp_path: Path) -> None:
+    """R writes 100000 as 1e+05, and 100001 as it is."""
+    rows = [f"{100001 + i},{i % 9},{i % 5}" for i in range(3_000)]
+    for last, expected in (("1e+05", {"1e+05": False, "100000": True}), ("x", {"1e+05": True, "100000": False})):
+        dataset, _ = dataset_of(tmp_path, "user,item,rating", [*rows, "1e+05,1,3", f"{last},2,3", "100005,1,2"])
+        ids = set(dataset.customers["customer_id"].to_pylist())
+        assert {name: name in ids for name in expected} == expected
+
+
 def test_ids_that_are_floats_of_a_table_are_whole_numbers_however_large_and_nan_is_none(tmp_path: Path) -> None:
     users = [1e7, 1e16, 123456789.0, float("nan"), None, 17.0] * 3
     table = pa.table({"user": users, "item": [f"p{i}" for i in range(18)], "stars": [1.0, 2.0, 3.0] * 6})

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews import stars, times
+from amzrec.reviews import stars, times, wholeids
 from amzrec.reviews.engines.protocol import Column, Table
 from amzrec.reviews.relation import BROKEN, ODD, Meaning, Part, Source
 
@@ -36,7 +36,10 @@ def checked(source: Source, part: Part, key: str, titles: Table | None = None) -
     empty = ibis.null().cast("string")
 
     def text(name: str) -> Column:
-        return filled(raw[name].cast("string")) if name in raw.columns else empty
+        if name not in raw.columns:
+            return empty
+        whole = name in source.meaning.whole_ids
+        return filled(wholeids.as_whole(raw[name]) if whole else raw[name].cast("string"))
 
     product, title = text("product_id"), text("product_title")
     if titles is not None:

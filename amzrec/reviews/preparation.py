@@ -48,6 +48,7 @@ class RowCounts(NamedTuple):
     good: int
     undated: int  # of the good ones: their timestamps could not be read
     odd: int  # with an odd number of quotes
+    exponents: int  # with an id that may be a number such as 1e+05
     blank: int  # passed over
     oldest: int | None  # unix seconds of the good ones
     newest: int | None
@@ -186,6 +187,7 @@ class Preparation:
         good, bad = table.reason.isnull(), table.reason.notnull()
         totals = table.agg(  # without groups, which would take three times as long
             good=good.sum(), bad=bad.sum(), undated=(good & table.undated).sum(), odd=table.odd.sum(),
+            exponents=(table.customer_id.contains("e+") | table.product_id.contains("e+")).sum(),
             oldest=table.timestamp.min(where=good), newest=table.timestamp.max(where=good),
             lowest=table.stars.min(where=good), highest=table.stars.max(where=good),
         )  # fmt: skip
@@ -197,7 +199,7 @@ class Preparation:
             refused.update({row["reason"]: row["n"] for row in reasons})
         blank = refused.pop(BLANK, 0)
         refused.update(rejects.counts_of(self.engine.unread()))
-        numbers = {name: int(found.pop(name) or 0) for name in ("good", "undated", "odd")}
+        numbers = {name: int(found.pop(name) or 0) for name in ("good", "undated", "odd", "exponents")}
         return table, RowCounts(**numbers, **found, blank=blank, refused=refused)
 
     def titles(self) -> Table | None:

@@ -56,6 +56,7 @@ class Meaning:
     clicks: bool = False  # stars say nothing
     counts: bool = False  # stars are counts: how much each click weighs
     unrated: tuple[float, ...] = ()  # values of stars that mean "not rated"
+    whole_ids: tuple[str, ...] = ()  # columns of ids that are whole numbers, some with an exponent
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
-from amzrec.reviews import stars, times
+from amzrec.reviews import stars, times, wholeids
 from amzrec.reviews.checks import NO_STARS
 from amzrec.reviews.engines.protocol import Engine, Table
 from amzrec.reviews.relation import FIRST_TIMES, Meaning, Part, Source
@@ -70,12 +70,22 @@ def reading_of(
         found = times.found(values_of(engine, parts))
         meaning = dataclasses.replace(meaning, time_format=found.format)
         notes += [found.note] if found.note else []
+    if counts.exponents:
+        meaning = dataclasses.replace(meaning, whole_ids=whole_ids(engine, source, parts))
     if counts.refused.get(NO_STARS):
         meaning = dataclasses.replace(meaning, written_stars=True)
     elif sense := stars_sense(engine, source, rows, counts, config):
         meaning = dataclasses.replace(meaning, clicks=sense.clicks, unrated=sense.unrated)
         notes += [sense.note] if sense.note else []
     return Reading(meaning, notes)
+
+
+def whole_ids(engine: Engine, source: Source, parts: list[Part]) -> tuple[str, ...]:
+    """Return the columns of ids in which all values of all files are whole numbers, however they are written."""
+    return tuple(
+        name for name in ("customer_id", "product_id", "product_parent")
+        if name in source.has and all(wholeids.is_whole(engine, part.reviews, name) for part in parts)
+    )  # fmt: skip
 
 
 def stars_sense(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from amzrec.reviews.sources import wholeids
+from amzrec.reviews import wholeids
 from amzrec.reviews.sources.shape import Shape, fields
 from amzrec.reviews.textfile import first_lines
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
+from amzrec.reviews import wholeids
 from amzrec.reviews.engines.protocol import Column, Engine, Table
 from amzrec.reviews.relation import BLANK, FIRST_TIMES, Facts, Part, Source, added_by_reader
-from amzrec.reviews.sources import blocks, catalogue, folder, layouts, ratings, sample, wholeids
+from amzrec.reviews.sources import blocks, catalogue, folder, layouts, ratings, sample
 from amzrec.reviews.sources.columns import (
     IDS,
     check_single,
