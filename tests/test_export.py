@@ -188,6 +188,16 @@ def test_the_signatures_are_those_that_are_promised(made: Any) -> None:
             "exclude": ([None, None], "string"),
         }
         assert set(model.signatures[name].structured_outputs) == {"product_id", "title", "score", "stars", "count"}
+    by_rules = model.signatures["recommend_by_rules"]
+    rules = {n: (s.shape.as_list(), s.dtype.name) for n, s in by_rules.structured_input_signature[1].items()}
+    assert {n: rule for n, rule in rules.items() if n not in inputs} == {
+        "diversify": ([], "float32"),
+        "at_most": ([None], "string"),
+        "at_most_count": ([None], "int32"),
+        "only": ([None], "string"),
+        "never": ([None], "string"),
+    }
+    assert set(by_rules.structured_outputs) == set(model.signatures["recommend"].structured_outputs)
     assert set(model.signatures["rate"].structured_input_signature[1]) == {"customer_id", "product_id"}
 
 
@@ -241,7 +251,7 @@ def test_a_run_without_stars_exports_retrieval_only(checkerboard: Path, tmp_path
     head = dataclasses.replace(vectors.head, mean=None)
     run = write_run(tmp_path / "run", dataset, dataclasses.replace(vectors, head=head, layers=[]))
     model = load(export(run, tmp_path / "out") / "saved_model")
-    assert set(model.signatures) == {"recommend", "serving_default"}
+    assert set(model.signatures) == {"recommend", "recommend_by_rules", "serving_default"}
     assert set(recommend(model, ["u00"], 2)) == {"product_id", "title", "score", "count"}
 
 
@@ -354,7 +364,7 @@ def test_a_file_where_the_folder_should_be_is_one_clear_error(random_run: Run, t
 
 @pytest.mark.slow
 def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (made[1] / "README.md").read_text(), re.DOTALL)
+    code = "".join(re.findall(r"```python\n(.*?)```", (made[1] / "README.md").read_text(), re.DOTALL))
     done = subprocess.run(
         [sys.executable, "-c", code + "import sys\nassert 'amzrec' not in sys.modules\n"],
         cwd=made[1],
@@ -363,7 +373,7 @@ def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> Non
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 10
+    assert len(done.stdout.splitlines()) == 10 + 5
 
 
 @pytest.mark.slow

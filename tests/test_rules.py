@@ -55,6 +55,7 @@ def test_what_is_liked_less_comes_first_by_stars(model: Any) -> None:
 def test_a_list_holds_at_most_so_many_of_a_kind(model: Any) -> None:
     assert chosen(model, 5, at_most=("colour=1",)) == [1, 3, 5], "5 has no colour"
     assert chosen(model, 5, at_most=("colour=2",)) == [1, 2, 3, 5]
+    assert chosen(model, 5, at_most=("colour=3", "colour=2")) == [1, 2, 3, 5], "the smaller limit counts"
     assert chosen(model, 5, at_most=("colour=2", "size=1")) == [1, 2, 3, 5]
     assert chosen(model, 2, "stars", at_most=("colour=1",)) == [2, 5]
 

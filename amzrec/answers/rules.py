@@ -83,7 +83,7 @@ class Rules:
         mine = [(most, int(f)) for most, meant in self.limits for f in features if meant[f]]
         if any(counts[feature] >= most for most, feature in mine):
             return False
-        counts.update(feature for _, feature in mine)
+        counts.update({feature for _, feature in mine})  # once, also where two limits name it
         return True
 
 

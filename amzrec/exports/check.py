@@ -18,6 +18,7 @@ from amzrec.answers.recommender import Recommender
 from amzrec.answers.scann import ScannIndex
 from amzrec.arrays import Floats, Rows
 from amzrec.errors import AmzrecError
+from amzrec.exports.questions import questions
 from amzrec.store.vectors import Vectors
 
 SAVED_MODEL = "saved_model"
@@ -47,6 +48,9 @@ for name in request["models"]:
     customer = tf.constant(request["customers"])
     answers[name] = plain(model.signatures["recommend"](
         customer_id=customer, k=tf.constant(request["k"]), exclude=tf.constant(request["exclude"])))
+    answers[name]["by_rules"] = [plain(model.signatures["recommend_by_rules"](
+        customer_id=customer, k=tf.constant(request["k"]), exclude=tf.constant(request["exclude"]),
+        **{n: tf.constant(value) for n, value in rules.items()})) for rules in request["rules"]]
     if "rate" in model.signatures:
         pairs = model.signatures["rate"](customer_id=customer, product_id=tf.constant(request["products"]))
         answers[name]["rated"] = plain(pairs)["stars"]
@@ -58,7 +62,7 @@ assert "amzrec" not in sys.modules
 json.dump(answers, open(sys.argv[3], "w"))
 """
 
-Answer = dict[str, Any]  # what ASK writes for one model: the outputs of `recommend` as lists, and `rated`
+Answer = dict[str, Any]  # what ASK writes for one model: the outputs of `recommend` as lists, `by_rules` and `rated`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Sample:
     top: Rows  # [n, DEPTH] the exact answer
     top_scores: Floats  # [n, DEPTH]
     request: dict[str, Any]  # what ASK reads
+    by_rules: list[tuple[Rows, Rows]]  # for each question: the candidates that it leaves out, and the answer [n, k]
 
     def names(self) -> list[str]:
         """The ids of the customers, in quotes."""
@@ -85,8 +90,10 @@ def check_export(folder: Path, vectors: Vectors, scann: bool) -> int:
     sample = draw_sample(model, scann)
     answers = ask(folder, sample.request)
     for name in sample.request["models"]:
-        if fault := next(faults(answers[name], sample, model, exact=name == SAVED_MODEL), None):
-            raise refused(f"does not answer as the vectors of the run: {fault}", name)
+        all_faults = [*faults(answers[name], sample, model, exact=name == SAVED_MODEL)]
+        all_faults += rule_faults(answers[name], sample, model)
+        if all_faults:
+            raise refused(f"does not answer as the vectors of the run: {all_faults[0]}", name)
     if scann:
         check_index(folder / SCANN_INDEX, answers["index"], sample, model)
     return len(sample.customers)
@@ -108,6 +115,8 @@ def draw_sample(model: Recommender, scann: bool) -> Sample:
     excluded = [int(row) if number % 2 else 0 for number, row in enumerate(first)]
     hidden = [np.append(rows, np.int32(row)) for rows, row in zip(seen, excluded, strict=True)]
     top, top_scores = model.retrieve(queries, DEPTH, hidden, histories)
+    asked, k = questions(model), min(DEPTH, len(model.candidates))
+    by_rules = [(each.left_out(model), each.answer(model, queries, k, hidden, histories)) for each in asked]
     request = {
         "models": [SAVED_MODEL, SCANN_MODEL] if scann else [SAVED_MODEL],
         "index": SCANN_INDEX if scann else None,
@@ -115,9 +124,10 @@ def draw_sample(model: Recommender, scann: bool) -> Sample:
         "products": [vectors.product_ids[row] for row in first],
         "exclude": [[vectors.product_ids[row]] for row in excluded],
         "queries": queries.tolist(),
-        "k": min(DEPTH, len(model.candidates)),
+        "k": k,
+        "rules": [question.inputs() for question in asked],
     }
-    return Sample(customers, hidden, top, top_scores, request)
+    return Sample(customers, hidden, top, top_scores, request, by_rules)
 
 
 def ask(folder: Path, request: dict[str, Any]) -> dict[str, Answer]:
@@ -163,6 +173,16 @@ def faults(answer: Answer, sample: Sample, model: Recommender, exact: bool) -> I
     total = int((sample.top > 0).sum())
     if hits < RECALL * total:
         yield f"it finds only {hits} of {total} of the exact answers"
+
+
+def rule_faults(answer: Answer, sample: Sample, model: Recommender) -> Iterator[str]:
+    """Say what is wrong with the answers by rules, in which one near tie may change all that comes after it."""
+    for found, rules, (left_out, top) in zip(answer["by_rules"], sample.request["rules"], sample.by_rules, strict=True):
+        for fault in faults(found, dataclasses.replace(sample, top=top), model, exact=False):
+            yield f"{fault} (by the rules {rules})"
+        rows = rows_of(model, [product for line in found["product_id"] for product in line])
+        if np.isin(rows, left_out).any():
+            yield f"a product that the rules {rules} leave out"
 
 
 def customer_faults(answer: Answer, sample: Sample, model: Recommender, n: int, exact: bool) -> Iterator[str]:

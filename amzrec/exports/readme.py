@@ -23,6 +23,26 @@ for n in range(int(answer["count"][0])):
 than k answers are padded with "" and 0; `count` says how many are real. Where the run learned stars, the answer holds
 `stars` too, and `model.signatures["rate"](customer_id=..., product_id=...)` predicts those of given pairs.
 
+`recommend_by_rules` takes the same and the rules of `amzrec recommend`, all of them, "" for none, and answers the same:
+
+```python
+varied = model.signatures["recommend_by_rules"](
+    customer_id=tf.constant(["A1"]),
+    k=tf.constant(5),
+    exclude=tf.constant([[""]]),
+    diversify=tf.constant(0.3),  # 0: the best; 1: each as unlike those before it as can be
+    at_most=tf.constant(["category"]),  # names of features: at most …
+    at_most_count=tf.constant([2]),  # … so many products with the same value of it, from 1
+    only=tf.constant([""]),  # such as ["category=Toys", "category=Books"]: of every name one of these values
+    never=tf.constant([""]),  # such as ["brand=Acme"]
+)
+for title in varied["title"][0, : int(varied["count"][0])]:
+    print(title.numpy().decode())
+```
+
+The list is chosen from the 10 k best products, but at least 100, by an exact search, in `scann/` too. A feature or a
+name that no product has matches nothing: `only` it answers nothing, `never` and `at_most` leave everything.
+
 TensorFlow Serving finds versions as numbered folders, so place the model as version 1:
 
     mkdir -p models/amzrec && cp -r saved_model models/amzrec/1

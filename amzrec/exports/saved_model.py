@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from amzrec.answers.scann import DEEP, REORDER, REORDER_LEAST, WIDE, configure
-from amzrec.arrays import Array, Lists, Rows
+from amzrec.arrays import Lists, Rows
+from amzrec.exports.parts import RowLookup, Tensor, constant, names
+from amzrec.exports.rules import ServedRules
 from amzrec.model.keras2 import import_tensorflow
-from amzrec.store.strings import Strings
 from amzrec.store.vectors import Vectors
 
 tf: Any = import_tensorflow()
-
-Tensor = Any
-
-
-class Lines(tf.lookup.TextFileInitializer):  # type: ignore[misc]
-    """Fill a table with the number of each line of a file, under a name of our own.
-
-    TensorFlow's name would be the path of the file on this machine. Tables of one name are one table in a process, so
-    the name must tell the content.
-    """
-
-    def __init__(self, file: Path, name: str) -> None:
-        self.shared = name
-        whole, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
-        super().__init__(str(file), tf.string, whole, tf.int64, number)
-
-    @property
-    def _shared_name(self) -> str:
-        return self.shared
-
-
-class RowLookup(tf.Module):  # type: ignore[misc]
-    """Find the row of a string, 0 for an unknown one (and for "", which is row 0): StringLookup as an asset.
-
-    The strings go into a file, since a graph is limited to 2 GB. TensorFlow reads it by lines, drops carriage returns
-    and refuses empty lines, so strings that need those go into the graph after all.
-    """
-
-    def __init__(self, strings: Strings, file: Path) -> None:
-        """`file` is written, and must stay until the module is saved."""
-        super().__init__()
-        known = [strings.raw(row) for row in range(1, len(strings))]
-        if not known or not all(known) or np.isin(np.frombuffer(b"\n\r", np.uint8), strings.blob).any():
-            keys, values = tf.constant(known, tf.string), tf.range(len(known), dtype=tf.int64)
-            source = tf.lookup.KeyValueTensorInitializer(keys, values)
-        else:
-            text = b"\n".join(known) + b"\n"
-            file.write_bytes(text)
-            source = Lines(file, f"{file.stem}-{len(text)}-{zlib.crc32(text)}")
-        self.table = tf.lookup.StaticHashTable(source, -1)
-
-    def lookup(self, strings: Tensor) -> Tensor:
-        """Find the rows, int64, in the shape of the strings."""
-        return self.table.lookup(strings) + 1
 
 
 class Served(tf.Module):  # type: ignore[misc]
@@ -85,6 +41,7 @@ class Served(tf.Module):  # type: ignore[misc]
         self.seen_product = constant(vectors.seen_product)  # [S]
         self.rows = constant(rows)  # [M]
         self.memory = ServedMemory(vectors, column) if vectors.memory else None
+        self.rules = ServedRules(vectors, assets)
         if stars:
             head = vectors.head
             self.mean, self.low, self.high = (tf.constant(n, tf.float32) for n in (head.mean, head.low, head.high))
@@ -99,11 +56,54 @@ class Served(tf.Module):  # type: ignore[misc]
         Lines with fewer answers are padded: product_id and title "", score and stars 0; count [B] says how many are
         real. Unknown customers are answered by what row 0 learned, popularity.
         """
+        customer = self.customers.lookup(customer_id)
+        column, score = self.search(customer, self.size(k), self.hidden(customer, exclude))  # [B, k]
+        return self.answer(customer, column, score)
+
+    def recommend_by_rules(
+        self,
+        customer_id: Tensor,
+        k: Tensor,
+        exclude: Tensor,
+        diversify: Tensor,
+        at_most: Tensor,
+        at_most_count: Tensor,
+        only: Tensor,
+        never: Tensor,
+    ) -> dict[str, Tensor]:
+        """Answer as `recommend`, by the rules of `amzrec recommend`, with an exact search; "" is no rule.
+
+        `at_most` are names of features, `only` and `never` are features "name=value"; see ServedRules.
+        """
+        checks = [
+            tf.debugging.assert_non_negative(diversify, "diversify must be from 0 to 1"),
+            tf.debugging.assert_less_equal(diversify, 1.0, "diversify must be from 0 to 1"),
+        ]
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            plain = (diversify == 0) & tf.reduce_all(at_most == "")
+        customer, k = self.customers.lookup(customer_id), self.size(k)
+        scores = self.scores(customer, self.hidden(customer, exclude))
+        scores = tf.where(self.rules.allowed(only, never), scores, -np.inf)
+        score, column = tf.math.top_k(scores, self.size(self.rules.depth(k, plain)))
+        limits = self.rules.limits(at_most, at_most_count)
+
+        def chosen() -> tuple[Tensor, Tensor]:
+            vectors = tf.gather(self.candidates, column)[:, :, :-1]
+            place = self.rules.choose(score, vectors, *self.rules.limited(column, limits), k, diversify)
+            at = tf.maximum(place, 0)
+            found = tf.where(place >= 0, tf.gather(score, at, batch_dims=1), -np.inf)
+            return tf.gather(column, at, batch_dims=1), found
+
+        return self.answer(customer, *tf.cond(plain, lambda: (column, score), chosen))
+
+    def size(self, k: Tensor) -> Tensor:
+        """Bound the number of products that are asked for by the number of candidates; refuse less than 1."""
         positive = tf.debugging.assert_positive(k, "k must be at least 1")
         with tf.control_dependencies([positive] if positive is not None else []):
-            k = tf.minimum(k, tf.shape(self.candidates)[0])
-        customer = self.customers.lookup(customer_id)
-        column, score = self.search(customer, k, self.hidden(customer, exclude))  # [B, k]
+            return tf.minimum(k, tf.shape(self.candidates)[0])
+
+    def answer(self, customer: Tensor, column: Tensor, score: Tensor) -> dict[str, Tensor]:
+        """Say what stands in columns [B, k] of the candidates: the outputs of `recommend`."""
         real = score > -np.inf
         column = tf.where(real, column, 0)
         blank = tf.constant("")
@@ -131,15 +131,18 @@ class Served(tf.Module):  # type: ignore[misc]
         rows = tf.concat([tf.cast(reviewed, tf.int64), self.products.lookup(exclude)], axis=1)
         return tf.gather(self.column, rows)
 
-    def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
-        """Find the columns and scores [B, k] of the best candidates, best first, -inf where fewer are left."""
+    def scores(self, customer: Tensor, hidden: Tensor) -> Tensor:
+        """Score all candidates [B, M]; -inf where they are hidden."""
         scores = tf.matmul(tf.gather(self.queries, customer), self.candidates, transpose_b=True)  # [B, M]
         if self.memory:
             scores += self.memory.votes(customer, tf.shape(self.candidates)[0])
         at = tf.where(hidden >= 0)  # [n, 2]
         at = tf.stack([at[:, 0], tf.cast(tf.gather_nd(hidden, at), tf.int64)], axis=1)
-        scores = tf.tensor_scatter_nd_min(scores, at, tf.fill([tf.shape(at)[0]], np.float32(-np.inf)))
-        score, column = tf.math.top_k(scores, k)
+        return tf.tensor_scatter_nd_min(scores, at, tf.fill([tf.shape(at)[0]], np.float32(-np.inf)))
+
+    def search(self, customer: Tensor, k: Tensor, hidden: Tensor) -> Tensor:
+        """Find the columns and scores [B, k] of the best candidates, best first, -inf where fewer are left."""
+        score, column = tf.math.top_k(self.scores(customer, hidden), k)
         return column, score
 
     def predict(self, query: Tensor, product: Tensor) -> Tensor:
@@ -157,12 +160,18 @@ class Served(tf.Module):  # type: ignore[misc]
     def save(self, folder: Path) -> None:
         """Write the SavedModel with its signatures."""
         strings = tf.TensorSpec([None], tf.string)
-        recommend = tf.function(self.recommend).get_concrete_function(
-            customer_id=tf.TensorSpec([None], tf.string, name="customer_id"),
-            k=tf.TensorSpec([], tf.int32, name="k"),
-            exclude=tf.TensorSpec([None, None], tf.string, name="exclude"),
-        )
-        signatures = {"serving_default": recommend, "recommend": recommend}
+        asked = {
+            "customer_id": tf.TensorSpec([None], tf.string, name="customer_id"),
+            "k": tf.TensorSpec([], tf.int32, name="k"),
+            "exclude": tf.TensorSpec([None, None], tf.string, name="exclude"),
+        }
+        rules = {name: tf.TensorSpec([None], tf.string, name=name) for name in ("at_most", "only", "never")} | {
+            "diversify": tf.TensorSpec([], tf.float32, name="diversify"),
+            "at_most_count": tf.TensorSpec([None], tf.int32, name="at_most_count"),
+        }
+        recommend = tf.function(self.recommend).get_concrete_function(**asked)
+        by_rules = tf.function(self.recommend_by_rules).get_concrete_function(**asked, **rules)
+        signatures = {"serving_default": recommend, "recommend": recommend, "recommend_by_rules": by_rules}
         if self.stars:
             signatures["rate"] = tf.function(self.rate).get_concrete_function(customer_id=strings, product_id=strings)
         tf.saved_model.save(self, str(folder), signatures)
@@ -251,13 +260,3 @@ class ServedMemory(tf.Module):  # type: ignore[misc]
         weights = tf.gather(self.weights, pairs.flat_values) * tf.gather(fade, voter)
         shape = tf.stack([tf.size(customer, tf.int64), tf.cast(candidates, tf.int64)])
         return tf.scatter_nd(at, weights, shape)
-
-
-def constant(array: Array) -> Tensor:
-    """Make a variable that is not trained: it is saved beside the graph, which is limited to 2 GB."""
-    return tf.Variable(np.ascontiguousarray(array), trainable=False)
-
-
-def names(strings: Strings, rows: Rows) -> Tensor:
-    """Make a variable of the strings in these rows."""
-    return tf.Variable(tf.constant([strings.raw(row) for row in rows], tf.string), trainable=False)
