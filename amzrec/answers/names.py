@@ -12,6 +12,7 @@ from amzrec.store.vectors import Vectors
 
 SHORTLIST = 2000  # names that are compared letter by letter
 WORDS = 3  # longest words of the wanted name that are looked for
+LAST = "\U0010ffff"  # behind every other character in the order of bytes
 AROUND = 100  # names before and after the place where the wanted one would stand in order
 
 
@@ -28,6 +29,20 @@ def nearest_products(name: str, vectors: Vectors, n: int = 3) -> list[str]:
     if names is titles:
         shortlist += [ids[row] for row in around(name, ids)]
     return nearest(name, shortlist, n)
+
+
+def beginning_with(text: str, vectors: Vectors, k: int) -> list[int]:
+    """List k product rows whose title begins with `text`, in these, small or large letters, or whose id is `text`.
+
+    The most reviewed come first, which are the first rows.
+    """
+    titles, rows = vectors.titles, set[int]()
+    for spelled in {text, text.lower(), text.upper(), text.capitalize(), text.title()}:
+        begin, end = titles.place(spelled), titles.place(spelled + LAST)
+        found = titles.order[begin:end]
+        rows.update(np.sort(found)[: k + 1].tolist())
+    same = vectors.product_ids.find(text)
+    return [*([same] if same else []), *sorted(rows - {0, same or 0})][:k]
 
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:

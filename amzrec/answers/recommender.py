@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -30,6 +31,15 @@ class Query:
     retrieval: Floats  # [Dr + 1], last 1
     rating: Floats  # [K + 2], see Vectors
     history: Rows  # product rows that vote, the latest last
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """The n reviews that the query of a customer is computed from, the latest last."""
+
+    product: Rows  # [n]
+    stars: Doubles  # [n] NaN where none were given
+    weight: Doubles  # [n] what each counts; a review counts 1
 
 
 class Recommender:
@@ -80,16 +90,20 @@ class Recommender:
         Raises AmzrecError with the nearest names for an unknown one.
         """
         name = text_of(name, "a product")
-        row = self.vectors.product_ids.find(name) or self.vectors.titles.find(name) if name else None
-        if not row and name:
-            row = next(
-                (found for spelled in spellings(name) if (found := self.vectors.product_ids.find(spelled))), None
-            )
+        row = self.find_product(name)
         if not row:
             near = nearest_products(name, self.vectors)
             hint = f"; the nearest are: {' | '.join(near)}" if near else ""
             raise AmzrecError(f"there is no product {name!r} in this run (neither as id nor as title){hint}")
         return row
+
+    def find_product(self, name: str) -> int:
+        """Find the row of a product by its id, or else by its exact title; 0 for an unknown one."""
+        if not name:
+            return 0
+        found = (self.vectors.product_ids.find(name), self.vectors.titles.find(name))
+        others = (self.vectors.product_ids.find(spelled) for spelled in spellings(name))
+        return next((row for row in itertools.chain(found, others) if row), 0)
 
     def having(self, wanted: Sequence[str]) -> Bools:
         """Tell which candidates [M] have the features `wanted`, each "name=value": of every name one of its values.
@@ -165,49 +179,67 @@ class Recommender:
         memory = self.vectors.memory
         return None if memory is None else memory.votes(Lists.join(histories))
 
-    def fold_in(self, customer: int, liked: Rows, stars: Floats | None = None) -> Query:
+    def fold_in(self, customer: int, liked: Rows, stars: Floats | None = None, weights: Floats | None = None) -> Query:
         """Compute the query of a customer row (0: a new customer) after more reviews, without retraining.
 
-        `liked` are product rows, `stars` what was given to each (NaN or None: a click, which adds no residual).
+        `liked` are product rows, `stars` what was given to each (NaN or None: a click, which adds no residual), and
+        `weights` what each counts beside a review, which counts 1.
         x = base + (Σ bags + Σ residual · residual vectors) / √(n + 1) over the n fitted and liked reviews (Koren 2008,
         SVD++, eq. 15, with residuals beside the clicks): what the towers compute, so that nothing new gives the stored
         query. Products that are in the history already are not counted twice. Raises AmzrecError where the run has no
         histories (--features ids) or reads them in order (--history sequence).
         """
         v, head = self.vectors, self.vectors.head
-        if len(liked):
-            self._need_histories()
-        product, given = self.seen(customer, head.fit_tags)
-        new = ~np.isin(liked, product)
-        added = np.full(len(liked), np.nan, np.float32) if stars is None else np.asarray(stars, np.float32)
-        product = np.concatenate([product, np.asarray(liked, np.int32)[new]])
-        given = np.concatenate([given, added[new]]).astype(np.float64)
-        rated = ~np.isnan(given)
-        mean = head.mean or 0.0
-        bias = float((given[rated] - mean).sum() / (rated.sum() + head.bias_shrinkage))
-        residual = np.where(rated, given - mean - v.product_bias[product] - bias, 0.0)
-        history = v.history_bag[product].sum(axis=0, dtype=np.float64) + residual @ v.history_residual[product]
-        x = v.query_base[customer] + history / np.sqrt(len(product) + 1)
-        if v.recent_weights is not None:
-            x[: head.retrieval_dims] = v.query_base[customer][: head.retrieval_dims] + self._recent(product)
+        past = self.past(customer, liked, stars, weights)
+        x = v.query_base[customer] + self.added(past).sum(axis=0)
         before = v.rating_query[customer]  # with the bias of the fitted reviews alone
+        bias = self._bias(past)
         additive = before[-1] + head.bias_weight * (bias - before[-2])
         return Query(
             np.append(x[: head.retrieval_dims] / head.temperature, 1.0).astype(np.float32),
             np.concatenate([x[head.rating_start :], [bias, additive]]).astype(np.float32),
-            product,
+            past.product,
         )
 
-    def _recent(self, history: Rows) -> Floats:
-        """Compute what the last products of a history say to retrieval [Dr]: Σ w[age] · bag / √(Σ w² + ½)."""
-        v = self.vectors
-        weights = np.asarray(v.recent_weights)[: len(history)]
-        last = history[::-1][: len(weights)]
-        bags = v.history_bag[last][:, : v.head.retrieval_dims]
-        said: Floats = weights @ bags / np.sqrt(np.square(weights).sum() + 0.5)
+    def past(self, customer: int, liked: Rows, stars: Floats | None = None, weights: Floats | None = None) -> Past:
+        """Return the fitted reviews of a customer row and, behind them, what is liked and new; see fold_in."""
+        if len(liked):
+            self.need_histories()
+        product, given = self.seen(customer, self.vectors.head.fit_tags)
+        new = ~np.isin(liked, product)
+        more = np.full(len(liked), np.nan, np.float32) if stars is None else np.asarray(stars, np.float32)
+        counts = np.ones(len(liked), np.float32) if weights is None else np.asarray(weights, np.float32)
+        return Past(
+            np.concatenate([product, np.asarray(liked, np.int32)[new]]),
+            np.concatenate([given, more[new]]).astype(np.float64),
+            np.concatenate([np.ones(len(product)), counts[new]]),
+        )
+
+    def added(self, past: Past) -> Doubles:
+        """Compute what each review of a past adds to the vector of its customer, [n, D]; see fold_in."""
+        v, dims = self.vectors, self.vectors.head.retrieval_dims
+        rated = ~np.isnan(past.stars)
+        expected = (v.head.mean or 0.0) + v.product_bias[past.product] + self._bias(past)
+        residual = np.where(rated, past.stars - expected, 0.0)
+        bags = v.history_bag[past.product].astype(np.float64)
+        said = bags + residual[:, None] * v.history_residual[past.product]
+        said *= past.weight[:, None] / np.sqrt(past.weight.sum() + 1)
+        if v.recent_weights is not None:  # retrieval reads the last products alone: Σ w[age] · bag / √(Σ w² + ½)
+            by_age = np.zeros(len(past.product))
+            last = np.asarray(v.recent_weights)[: len(by_age)]
+            by_age[len(by_age) - len(last) :] = last[::-1]
+            by_age *= past.weight
+            said[:, :dims] = bags[:, :dims] * by_age[:, None] / np.sqrt(np.square(by_age).sum() + 0.5)
         return said
 
-    def _need_histories(self) -> None:
+    def _bias(self, past: Past) -> float:
+        """Compute by how many stars a customer of this past gives more than the mean, shrunk."""
+        head, rated = self.vectors.head, ~np.isnan(past.stars)
+        weight = past.weight[rated]
+        beyond = weight @ (past.stars[rated] - (head.mean or 0.0))
+        return float(beyond / (weight.sum() + head.bias_shrinkage))
+
+    def need_histories(self) -> None:
         """Raise AmzrecError where products that a person likes cannot be folded in."""
         if self.vectors.head.history == "sequence":
             raise AmzrecError(

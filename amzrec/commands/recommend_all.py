@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from amzrec.answers.given import texts_of
+from amzrec.answers.lists import need_positive
 from amzrec.answers.recommender import Recommender
 from amzrec.answers.rules import Rules
 from amzrec.arrays import Floats, Rows
 from amzrec.commands.load import Model, recommender_of
-from amzrec.commands.recommend import need_positive
 from amzrec.errors import CONTROL, SILENT, AmzrecError, Progress, printable
 from amzrec.parallel import ahead
 from amzrec.store.folders import whole_file
