@@ -1,7 +1,7 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
 Every command is a function of the same name: amzrec.prepare, describe, train, evaluate, compare, recommend,
-recommend_all, rate, similar, export, doctor; amzrec.load opens a trained run and answers with pandas DataFrames.
+recommend_all, rate, similar, export, serve, doctor; amzrec.load opens a trained run and answers with pandas DataFrames.
 Importing is light: what stands behind a name is imported when the name is first used.
 """
 
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from amzrec.commands.rate import rate as rate
     from amzrec.commands.recommend import recommend as recommend
     from amzrec.commands.recommend_all import recommend_all as recommend_all
+    from amzrec.commands.serve import serve as serve
     from amzrec.commands.similar import similar as similar
     from amzrec.commands.train import train as train
     from amzrec.config import PrepareConfig as PrepareConfig
+    from amzrec.config import ServeConfig as ServeConfig
     from amzrec.config import TrainConfig as TrainConfig
     from amzrec.errors import AmzrecError as AmzrecError
 
@@ -43,9 +45,11 @@ MEMBERS = {  # name → the module that has it
     "load": "commands.load",
     "Model": "commands.load",
     "export": "commands.export",
+    "serve": "commands.serve",
     "doctor": "commands.doctor",
     "AmzrecError": "errors",
     "PrepareConfig": "config",
+    "ServeConfig": "config",
     "TrainConfig": "config",
 }
 __all__ = [*MEMBERS, "__version__"]

@@ -18,12 +18,14 @@ __all__ = [
     "DataFacts",
     "PrepareConfig",
     "Recipe",
+    "ServeConfig",
     "TrainConfig",
     "flag",
     "require",
 ]
 
 DATA, MODEL, LOSSES = Group("Data"), Group("Model"), Group("Losses")
+SERVICE = Group("Service")
 NEGATIVES, REGULARISATION, OPTIMISER = Group("Negatives"), Group("Regularisation"), Group("Optimiser")
 Share = Annotated[float, at_least(0), below(1)]
 SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
@@ -302,3 +304,51 @@ class Recipe(TrainConfig):
     def reviews_together(self) -> int:
         """Return how many reviews of one customer stand together in a batch: 1, or as many as a list has."""
         return self.list_size if self.rating_loss != "squared" and self.rating_weight > 0 else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ServeConfig(Config):
+    """How a run is served."""
+
+    host: Annotated[str, SERVICE, SHOWN] = "127.0.0.1"
+    """Address to listen on: 127.0.0.1 answers this machine alone, 0.0.0.0 everyone who reaches it."""
+    port: Annotated[int, SERVICE, SHOWN, at_least(0), at_most(65_535)] = 8501
+    """Port to listen on; 0 takes a free one, which is said."""
+    token: Annotated[str | None, SERVICE, SHOWN] = None
+    """Secret that every request must bear ("Authorization: Bearer TOKEN"); the variable AMZREC_TOKEN keeps it out of
+    the list of processes. Without it nobody is asked."""
+    events: Annotated[str, SERVICE, SHOWN] = "events.db"
+    """SQLite file that keeps what customers do, made where there is none; none keeps nothing."""
+    kinds: Annotated[str, SERVICE] = "view=0.2,cart=0.5,purchase=1,review=1"
+    """Kinds of events, and what each counts beside a review, which counts 1."""
+    also: Annotated[str | None, SERVICE, SHOWN] = None
+    """Second run, which answers a share of the customers, so that two runs can be compared live."""
+    share: Annotated[float, SERVICE, SHOWN, at_least(0), at_most(1)] = 0.1
+    """Share of the customers that --also answers, always the same ones."""
+    watch: Annotated[bool, SERVICE, SHOWN] = False
+    """Look every second whether RUN, such as a symbolic link, leads to another run, and serve that one."""
+    most_k: Annotated[int, SERVICE, at_least(1)] = 1000
+    """Most products that a request may ask for."""
+    most_bytes: Annotated[int, SERVICE, at_least(1)] = 1 << 20
+    """Largest body of a request, in bytes."""
+    timeout: Annotated[float, SERVICE, above(0)] = 10.0
+    """Seconds in which a request must have come, and in which it must be answered."""
+    access_log: Annotated[bool, SERVICE] = True
+    """Write one line of JSON per request to standard error."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.token is None or (self.token.strip() and self.token.isascii())), "token", "…", "ASCII text")
+        self.weights()
+
+    def weights(self) -> dict[str, float]:
+        """Return what each kind of event counts."""
+        found = {}
+        for part in self.kinds.split(","):
+            name, _, number = part.strip().partition("=")
+            try:
+                found[name] = float(number)
+            except ValueError:
+                found[name] = -1.0
+            require(bool(name) and 0 <= found[name] <= 1000, "kinds", self.kinds, "NAME=NUMBER,… with numbers from 0")
+        return found

@@ -18,6 +18,7 @@ LAYERS = [  # rooms in the order in which data flows: a file imports from its ow
     "store",
     "reviews",
     "answers",
+    "service",
     "evaluation",
     "features",
     # TensorFlow, imported inside the verbs only

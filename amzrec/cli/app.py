@@ -36,7 +36,7 @@ from amzrec.cli.options import (
 )
 from amzrec.cli.program import Command, Program
 from amzrec.cli.terminal import Terminal
-from amzrec.config import PrepareConfig, TrainConfig
+from amzrec.config import PrepareConfig, ServeConfig, TrainConfig
 from amzrec.errors import AmzrecError, printable
 
 app = typer.Typer(
@@ -307,6 +307,22 @@ def export(
     with speaking() as voice:
         path = verb(run, out, overwrite=overwrite, progress=voice)
     print(path)
+
+
+@app.command(cls=Command)
+@with_settings(config=ServeConfig, recipes=False)
+def serve(run: RunArgument = None, *, config: ServeConfig | None) -> None:
+    """Answer over HTTP, with live events.
+
+    Needs pip install 'amzrec[serve]'. SIGHUP opens the run again without a lost request; see docs/serve.md.
+    """
+    from amzrec.commands.serve import serve as verb
+
+    config = config or ServeConfig()
+    if config.token is None and os.environ.get("AMZREC_TOKEN"):
+        config = config.replace(token=os.environ["AMZREC_TOKEN"])
+    with speaking() as voice:
+        verb(run, config, progress=voice)
 
 
 @app.command(cls=Command)

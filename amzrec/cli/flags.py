@@ -115,13 +115,16 @@ def fields_of_recipe(recipe: Path, flags: Mapping[str, Flags], sources: Sequence
 
 
 def with_settings(
-    renamed: dict[str, str] | None = None, shown: tuple[str, ...] = (), **settings: type[Config]
+    renamed: dict[str, str] | None = None,
+    shown: tuple[str, ...] = (),
+    recipes: bool = True,
+    **settings: type[Config],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace parameters of a command, `prepare=PrepareConfig`, by the flags of a class; add --recipe and --help-all.
 
     The command receives each built config, or None where no flag of it was given. `renamed` gives fields of the first
     class other names, where two classes have a field of one name; `shown` adds to what the short help shows. A command
-    with a parameter `recipe` receives the path of --recipe as well.
+    with a parameter `recipe` receives the path of --recipe as well; without `recipes` there is no --recipe.
     """
     first = next(iter(settings))
     flags = {name: Flags(kind, shown, (renamed or {}) if name == first else {}) for name, kind in settings.items()}
@@ -132,12 +135,12 @@ def with_settings(
         for name, parameter in own.items():
             if name != "recipe":
                 parameters += flags[name].parameters() if name in flags else [parameter]
-            if name == list(flags)[-1]:
+            if recipes and name == list(flags)[-1]:
                 parameters.append(keyword("recipe", RecipeOption))
         parameters.append(keyword("help_all", HelpAll, False))
 
         def run(**values: Any) -> None:
-            recipe = values["recipe"]
+            recipe = values.get("recipe")
             base = fields_of_recipe(recipe, flags, values.get("source") or ()) if recipe is not None else {}
             built = {name: each.build(values, base.get(name)) for name, each in flags.items()}
             command(**{name: values[name] for name in own if name not in flags}, **built)

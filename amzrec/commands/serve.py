@@ -1,0 +1,116 @@
+"""`amzrec serve`: a run as an HTTP service, with live events."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amzrec.config import ServeConfig
+from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.store.run import Run
+
+if TYPE_CHECKING:
+    from amzrec.service.routes import Service
+
+STOP = 30  # seconds in which requests that have begun are answered after the service was told to stop
+
+
+def serve(
+    run: Run | Path | str | None = None, config: ServeConfig | None = None, *, progress: Progress = SILENT
+) -> None:
+    """Serve a run (default: the latest) until the process is told to stop, and then answer what has begun.
+
+    TensorFlow is not needed. SIGHUP opens the run again where it lies. Raises AmzrecError where the run, the events or
+    the port cannot be used.
+    """
+    config = config or ServeConfig()
+    try:
+        import uvicorn
+
+        from amzrec.service.events import EventStore
+        from amzrec.service.guard import Guard
+        from amzrec.service.routes import Service, application
+        from amzrec.service.runs import Shelf
+        from amzrec.service.telemetry import Telemetry
+    except ModuleNotFoundError as error:
+        raise AmzrecError(
+            f"serving needs a package that is not installed here ({error}): pip install 'amzrec[serve]'"
+        ) from error
+    where = run.path if isinstance(run, Run) else None if run is None else Path(run)
+    early = threading.Event()
+    signal.signal(signal.SIGHUP, lambda *_: early.set())
+    shelf = Shelf(where, None if config.also is None else Path(config.also), config.share)
+    telemetry = Telemetry()
+    with contextlib.closing(listening(config)) as listener:
+        store = None if config.events == "none" else EventStore(Path(config.events))
+        service = Service(shelf, store, config, telemetry)
+        speak()
+        progress.say(f"serving {', '.join(served.name for served, _ in shelf.now.all())} at {address(listener)}")
+        settings = uvicorn.Config(
+            Guard(application(service), config, telemetry),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=STOP,
+            ws="none",
+        )
+        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is answered
+        asyncio.run(answer(uvicorn.Server(settings), service, listener, early))
+
+
+async def answer(server: object, service: Service, listener: socket.socket, early: threading.Event) -> None:
+    """Answer requests until the process is told to stop; SIGHUP reloads, also where it came `early`."""
+    import uvicorn
+
+    assert isinstance(server, uvicorn.Server)
+    reloads = set[asyncio.Task[None]]()
+
+    async def reload() -> None:
+        with contextlib.suppress(Exception):  # it was logged
+            await service.reload()
+
+    def hear() -> None:
+        task = asyncio.create_task(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
+    if early.is_set():
+        hear()
+    await server.serve([listener])
+
+
+def listening(config: ServeConfig) -> socket.socket:
+    """Listen on the address; AmzrecError where that cannot be."""
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((config.host, config.port), family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        raise AmzrecError(
+            f"cannot listen on {config.host} port {config.port}: {getattr(error, 'strerror', None) or error}. Choose "
+            "another --port (0: a free one), or another --host"
+        ) from error
+    listener.set_inheritable(False)
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """Return the address of a listening socket as one types it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def speak() -> None:
+    """Let the service write to standard error: its log as text, the access log as the JSON that it is."""
+    for name, form in (("amzrec.access", "%(message)s"), ("amzrec.service", "%(asctime)s %(levelname)s %(message)s")):
+        logger, handler = logging.getLogger(name), logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(form))
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)

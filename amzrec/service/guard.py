@@ -1,0 +1,147 @@
+"""What every request passes before it reaches a route: token, size and time of its body; and what each answer bears."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from amzrec.config import ServeConfig
+from amzrec.service.telemetry import LOG, Telemetry, log_access
+
+OPEN = frozenset({"/healthz", "/readyz"})  # what load balancers ask, without a token
+METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"})
+SECURITY = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+GONE = 499  # in figures and logs: the client went before it was answered
+
+
+class TooLarge(Exception):
+    """A body that is larger than allowed."""
+
+
+class Gone(Exception):
+    """The client closed the connection."""
+
+
+class Exchange:
+    """One request and what has been answered."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope, self._send = scope, send
+        self.started, self.status, self.size = time.perf_counter(), GONE, 0
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, with the headers that every answer bears."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message = {**message, "headers": [*message.get("headers", []), *SECURITY]}
+        elif message["type"] == "http.response.body":
+            self.size += len(message.get("body", b""))
+        await self._send(message)
+
+    async def refuse(self, status: int, error: str, *headers: tuple[bytes, bytes]) -> None:
+        """Answer with an error."""
+        body = json.dumps({"error": error}).encode()
+        length = (b"content-length", str(len(body)).encode())
+        start = {"type": "http.response.start", "status": status}
+        await self.send({**start, "headers": [(b"content-type", b"application/json"), length, *headers]})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class Guard:
+    """The application with a guard before it."""
+
+    def __init__(self, app: ASGIApp, config: ServeConfig, telemetry: Telemetry) -> None:
+        self.app, self.config, self.telemetry = app, config, telemetry
+        self.bearer = None if config.token is None else f"Bearer {config.token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection of ASGI."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            exchange = Exchange(scope, send)
+            try:
+                await self.answer(exchange, receive)
+            finally:
+                self.record(exchange)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def answer(self, exchange: Exchange, receive: Receive) -> None:
+        """Let a request through, or refuse it."""
+        scope = exchange.scope
+        if scope["path"] not in OPEN and not self.allowed(scope):
+            await exchange.refuse(
+                401, "this needs the header Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
+            )
+            return
+        try:
+            async with asyncio.timeout(self.config.timeout):
+                body = await self.body(scope, receive)
+            await self.app(scope, again(body, receive), exchange.send)
+        except TooLarge:
+            await exchange.refuse(413, f"the body is larger than {self.config.most_bytes} bytes (--most-bytes)")
+        except TimeoutError:
+            await exchange.refuse(408, f"the body did not come within {self.config.timeout:g} s (--timeout)")
+        except Gone:
+            return
+        except Exception:  # the client learns that it failed, the log why
+            LOG.exception("a request failed")
+            if exchange.status == GONE:
+                await exchange.refuse(500, "this could not be answered; the log of the service says why")
+
+    def allowed(self, scope: Scope) -> bool:
+        """Tell whether a request bears the token, in a time that tells nothing about it."""
+        if self.bearer is None:
+            return True
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        return len(given) == 1 and hmac.compare_digest(given[0], self.bearer)
+
+    async def body(self, scope: Scope, receive: Receive) -> bytes:
+        """Read a body that is not larger than allowed."""
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > self.config.most_bytes:
+            raise TooLarge
+        parts, size, more = list[bytes](), 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self.config.most_bytes:
+                raise TooLarge
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+    def record(self, exchange: Exchange) -> None:
+        """Count a request and write its line."""
+        scope, seconds = exchange.scope, time.perf_counter() - exchange.started
+        route: Any = scope.get("route")
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        self.telemetry.request(getattr(route, "path", "none"), method, exchange.status, seconds)
+        if self.config.access_log:
+            client = (scope.get("client") or ("",))[0]
+            log_access(scope["method"], scope["path"], exchange.status, seconds, exchange.size, client)
+
+
+def again(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read as if it came now, and then what comes."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay

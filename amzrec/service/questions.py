@@ -1,0 +1,167 @@
+"""What requests hold: each question as a model that refuses what it does not know, with an example for OpenAPI."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+LONGEST = 1000  # characters of an id
+MANY = 1000  # requests, products or events in one body
+NOW = "seconds since 1970 or a date with time, such as 2026-01-31T12:00:00Z; without it, now"
+FIRST, LAST = 0, 4_102_444_800  # 1970 and 2100, in seconds
+
+
+def as_text(value: Any) -> Any:
+    """Take whole numbers for ids as well."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def an_id(value: str) -> str:
+    """Refuse what no database and no line of a file could keep as an id."""
+    if "\x00" in value:
+        raise ValueError("an id has no character NUL")
+    return value
+
+
+def seconds(value: Any) -> Any:
+    """Read a date with time as seconds; one without offset is UTC."""
+    if isinstance(value, str):
+        try:
+            when = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"allowed: {NOW}") from None
+        return (when if when.tzinfo else when.replace(tzinfo=datetime.UTC)).timestamp()
+    return value
+
+
+Id = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST, json_schema_extra={"type": "string"}),
+    BeforeValidator(as_text, json_schema_input_type=str | int),
+    AfterValidator(an_id),
+]
+Seconds = Annotated[
+    float,
+    Field(ge=FIRST, le=LAST, allow_inf_nan=False),
+    BeforeValidator(seconds, json_schema_input_type=float | str),
+]
+Stars = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Ids = Annotated[list[Id], Field(max_length=MANY)]
+Features = Annotated[list[str], Field(max_length=100)]
+Count = Annotated[int, Field(ge=1, description="How many to list.")]
+
+
+class Question(BaseModel):
+    """A JSON object without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", str_max_length=LONGEST)
+
+
+class Like(Question):
+    """A product that a customer likes, beyond what the run and the events know."""
+
+    product_id: Annotated[Id, Field(description="Id or exact title of a product.")]
+    stars: Stars | None = None
+    time: Annotated[Seconds | None, Field(description=NOW)] = None
+
+
+Likes = Annotated[list[Like | Id], Field(max_length=MANY, description="In order of time, the latest last.")]
+
+
+class Options(Question):
+    """Which list of products is wanted."""
+
+    k: Count = 10
+    exclude: Annotated[Ids, Field(description="Products that are not listed.")] = []
+    only: Annotated[Features, Field(description="Features that products must have: category=Toys.")] = []
+    never: Annotated[Features, Field(description="Features that products must not have.")] = []
+    include_seen: Annotated[bool, Field(description="Also list what the customer reviewed.")] = False
+    sort: Literal["retrieval", "stars", "blend"] = "retrieval"
+    diversify: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    at_most: Annotated[Features, Field(description="Most products with one value of a feature: category=2.")] = []
+
+
+class AddressOptions(Options):
+    """The same in an address, where what is liked has neither stars nor time."""
+
+    liked: Annotated[Ids, Field(description="Products that the customer likes, the latest last.")] = []
+
+
+class Recommend(Options):
+    """Which list of products is wanted, and for whom."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"customer_id": "A1", "k": 3},
+                {"customer_id": "new", "liked": [{"product_id": "B1", "stars": 5, "time": 1767225600}, "B2"]},
+                {"customer_id": "A1", "exclude": ["B3"], "only": ["category=Toys"], "at_most": ["brand=2"]},
+            ]
+        }
+    )
+    customer_id: Id
+    liked: Likes = []
+
+
+class Rate(Question):
+    """Which products a customer would rate."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "A1", "products": ["B1", "B2"]}]})
+    customer_id: Id
+    products: Annotated[list[Id], Field(min_length=1, max_length=MANY)]
+    liked: Likes = []
+
+
+class Similar(Question):
+    """What is wanted that is like a product."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"product": "B1", "k": 5}]})
+    product: Id
+    k: Count = 10
+
+
+class Explain(Question):
+    """Whose score of which product is wanted in its terms."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "A1", "product": "B1", "k": 5}]})
+    customer_id: Id
+    product: Id
+    k: Count = 10
+    liked: Likes = []
+
+
+class Event(Question):
+    """What a customer did with a product."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"customer_id": "A1", "product_id": "B1", "kind": "purchase", "key": "order-17-1"},
+                {"customer_id": "A1", "product_id": "B2", "stars": 4, "time": "2026-01-31T12:00:00Z"},
+            ]
+        }
+    )
+    customer_id: Id
+    product_id: Id
+    stars: Stars | None = None
+    kind: Annotated[str, Field(min_length=1, max_length=100)] = "review"
+    time: Annotated[Seconds | None, Field(description=NOW)] = None
+    key: Annotated[Id | None, Field(description="An event of a key that is stored already is not stored again.")] = None
+
+
+class Predict(Question):
+    """A request as TensorFlow Serving takes it: rows in `instances`, or columns in `inputs`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"inputs": {"customer_id": ["A1", "A2"], "k": 3, "exclude": [["B1"], [""]]}},
+                {"signature_name": "rate", "instances": [{"customer_id": "A1", "product_id": "B1"}]},
+            ]
+        }
+    )
+    signature_name: Literal["serving_default", "recommend", "rate"] = "serving_default"
+    instances: Annotated[list[Any] | None, Field(max_length=MANY)] = None
+    inputs: dict[str, Any] | list[Any] | None = None

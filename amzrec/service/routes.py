@@ -1,0 +1,330 @@
+"""The routes of the service: which question each one asks, and how its answer and its errors look."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import Discriminator, Field, Tag
+from starlette.exceptions import HTTPException
+
+from amzrec import __version__
+from amzrec.answers.listing import Document
+from amzrec.config import ServeConfig
+from amzrec.errors import AmzrecError
+from amzrec.service import answered, questions
+from amzrec.service.desk import Desk, Refused, facts
+from amzrec.service.events import EventStore, Unavailable
+from amzrec.service.predict import NAME, predicted
+from amzrec.service.questions import MANY, AddressOptions, Count, Id, Ids
+from amzrec.service.runs import Runs, Shelf
+from amzrec.service.telemetry import LOG, Telemetry
+
+T = TypeVar("T")
+WAYS = ("body", "path", "query", "one", "list")  # where FastAPI found a mistake: no part of what a client sent
+REFUSALS = (400, 401, 404, 408, 413, 422, 503, 504)
+PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": answered.Problem} for status in REFUSALS}
+
+
+def batch(value: Any) -> str:
+    """Tell one question from a list of them."""
+    return "list" if isinstance(value, list) else "one"
+
+
+Customer = Annotated[Id, Path(description="Id of a customer, known or not.")]
+Recommends = Annotated[
+    Annotated[questions.Recommend, Tag("one")]
+    | Annotated[list[questions.Recommend], Field(min_length=1, max_length=MANY), Tag("list")],
+    Discriminator(batch),
+]
+Rates = Annotated[
+    Annotated[questions.Rate, Tag("one")]
+    | Annotated[list[questions.Rate], Field(min_length=1, max_length=MANY), Tag("list")],
+    Discriminator(batch),
+]
+Similars = Annotated[
+    Annotated[questions.Similar, Tag("one")]
+    | Annotated[list[questions.Similar], Field(min_length=1, max_length=MANY), Tag("list")],
+    Discriminator(batch),
+]
+Explains = Annotated[
+    Annotated[questions.Explain, Tag("one")]
+    | Annotated[list[questions.Explain], Field(min_length=1, max_length=MANY), Tag("list")],
+    Discriminator(batch),
+]
+Events = Annotated[
+    Annotated[questions.Event, Tag("one")]
+    | Annotated[list[questions.Event], Field(min_length=1, max_length=MANY), Tag("list")],
+    Discriminator(batch),
+]
+
+
+class Service:
+    """What all routes share: the runs, the desk that answers from them, and the threads that it works on."""
+
+    def __init__(self, shelf: Shelf, store: EventStore | None, config: ServeConfig, telemetry: Telemetry) -> None:
+        self.shelf, self.store, self.config, self.telemetry = shelf, store, config, telemetry
+        self.desk = Desk(store, config.weights(), config.most_k)
+        self.threads = ThreadPoolExecutor(thread_name_prefix="answers")
+        self.reloading = ThreadPoolExecutor(1, "reload")
+        telemetry.show_runs(shelf.now)
+
+    async def work(self, answer: Callable[[], T]) -> T:
+        """Make an answer on a thread; Refused (504) where it takes too long."""
+        made = asyncio.get_running_loop().run_in_executor(self.threads, answer)
+        try:
+            return await asyncio.wait_for(made, self.config.timeout)
+        except TimeoutError:
+            raise Refused(504, f"this was not answered within {self.config.timeout:g} s (--timeout)") from None
+
+    async def ask(
+        self, answer: Callable[[Runs, Any], Document], asked: Any, counts: Sequence[int] = ()
+    ) -> JSONResponse:
+        """Answer one question, or a list of them, all from the runs of now."""
+        runs, single = self.shelf.now, not isinstance(asked, list)
+        self.desk.need_k(counts)
+
+        def documents() -> list[Document]:
+            found = []
+            for number, each in enumerate([asked] if single else asked):
+                try:
+                    found.append(answer(runs, each))
+                except (Refused, AmzrecError) as error:
+                    if single:
+                        raise
+                    raise Refused(getattr(error, "status", 400), f"request {number}: {error}") from None
+            return found
+
+        made = await self.work(documents)
+        for document in made:
+            self.telemetry.count_answer(document)
+        return JSONResponse(made[0] if single else made)
+
+    async def reload(self) -> Runs:
+        """Open the runs again; AmzrecError, and the old ones go on answering, where that cannot be."""
+        try:
+            runs = await asyncio.get_running_loop().run_in_executor(self.reloading, self.shelf.reload)
+        except Exception as error:
+            self.telemetry.reloads.labels("failed").inc()
+            LOG.error("not reloaded, the run before goes on answering: %s", error)
+            raise
+        self.telemetry.reloads.labels("done").inc()
+        self.telemetry.show_runs(runs)
+        LOG.info("reloaded: %s", ", ".join(served.name for served, _ in runs.all()))
+        return runs
+
+    async def watch(self, every: float = 1.0) -> None:
+        """Reload whenever another run lies, or is linked, where the runs are."""
+        tried = self.shelf.stamp
+        while True:
+            await asyncio.sleep(every)
+            found = await asyncio.to_thread(self.shelf.look)
+            if found != tried and all(folder for folder, _, _ in found):
+                tried = found
+                with contextlib.suppress(Exception):  # it was logged; the next change is tried again
+                    await self.reload()
+
+    def close(self) -> None:
+        """Store what waits, and end."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if self.store is not None:
+            self.store.close()
+
+
+def counts_of(asked: Any) -> list[int]:
+    """List how many products each question wants."""
+    return [one.k for one in (asked if isinstance(asked, list) else [asked])]
+
+
+def documented(model: Any, many: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Describe the answers of a route for OpenAPI."""
+    return PROBLEMS | {200: {"model": model | list[model] if many else model}}
+
+
+def questions_of(service: Service) -> APIRouter:
+    """Make the routes that ask something."""
+    router, desk = APIRouter(tags=["questions"]), service.desk
+
+    @router.post("/recommend", responses=documented(answered.Recommendations, True))
+    async def recommend_many(asked: Recommends) -> JSONResponse:
+        """List the best products for one customer or for many, with what they like and did."""
+        return await service.ask(desk.recommend, asked, counts_of(asked))
+
+    @router.get("/recommend/{customer_id:path}", responses=documented(answered.Recommendations))
+    async def recommend_one(customer_id: Customer, options: Annotated[AddressOptions, Query()]) -> JSONResponse:
+        """List the best products for one customer."""
+        asked = questions.Recommend(customer_id=customer_id, **options.model_dump())
+        return await service.ask(desk.recommend, asked, [asked.k])
+
+    @router.post("/rate", responses=documented(answered.Ratings, True))
+    async def rate_many(asked: Rates) -> JSONResponse:
+        """Predict the stars that customers would give to products, the best first."""
+        return await service.ask(desk.rate, asked)
+
+    @router.get("/rate/{customer_id:path}", responses=documented(answered.Ratings))
+    async def rate_one(
+        customer_id: Customer, product: Annotated[Ids, Query(min_length=1, description="May be repeated.")]
+    ) -> JSONResponse:
+        """Predict the stars that one customer would give to products, the best first."""
+        return await service.ask(desk.rate, questions.Rate(customer_id=customer_id, products=product))
+
+    @router.post("/similar", responses=documented(answered.Alike, True))
+    async def similar_many(asked: Similars) -> JSONResponse:
+        """List the products that are most like one."""
+        return await service.ask(desk.similar, asked, counts_of(asked))
+
+    @router.get("/similar/{product:path}", responses=documented(answered.Alike))
+    async def similar_one(product: Annotated[Id, Path()], k: Annotated[Count, Query()] = 10) -> JSONResponse:
+        """List the products that are most like one."""
+        return await service.ask(desk.similar, questions.Similar(product=product, k=k), [k])
+
+    @router.post("/explain", responses=documented(answered.Explanation, True))
+    async def explain_many(asked: Explains) -> JSONResponse:
+        """Take the score of a product for a customer apart: popularity + customer + terms of the history + others."""
+        return await service.ask(desk.explain, asked, counts_of(asked))
+
+    @router.get("/explain/{customer_id:path}", responses=documented(answered.Explanation))
+    async def explain_one(
+        customer_id: Customer, product: Annotated[Id, Query()], k: Annotated[Count, Query()] = 10
+    ) -> JSONResponse:
+        """Take the score of a product for a customer apart."""
+        return await service.ask(desk.explain, questions.Explain(customer_id=customer_id, product=product, k=k), [k])
+
+    @router.get("/products", responses=documented(answered.Products))
+    async def products(
+        q: Annotated[str, Query(max_length=200)] = "", k: Annotated[Count, Query()] = 10
+    ) -> JSONResponse:
+        """List products whose title begins with q, or whose id it is, the most reviewed first."""
+        return await service.ask(lambda runs, text: desk.products(runs, text, k), q, [k])
+
+    @router.get("/customers/{customer_id:path}", responses=documented(answered.Customer))
+    async def customers(customer_id: Customer) -> JSONResponse:
+        """Tell what a customer reviewed, and did since."""
+        return await service.ask(desk.customer, customer_id)
+
+    return router
+
+
+def events_of(service: Service) -> APIRouter:
+    """Make the route that stores what customers do."""
+    router = APIRouter(tags=["events"])
+
+    @router.post("/events", responses=documented(answered.Stored))
+    async def events(asked: Events) -> JSONResponse:
+        """Store one event or many, all or none; when this is answered they are on the disk, and answers heed them."""
+        if service.store is None:
+            raise Refused(503, "this service keeps no events: start it with --events events.db")
+        kept = service.desk.events(asked if isinstance(asked, list) else [asked])
+        stored = await asyncio.wrap_future(service.store.add(kept))
+        service.telemetry.events.labels("stored").inc(stored)
+        service.telemetry.events.labels("known").inc(len(kept) - stored)
+        return JSONResponse({"stored": stored, "known": len(kept) - stored})
+
+    return router
+
+
+def tensorflow_serving(service: Service) -> APIRouter:
+    """Make the routes that TensorFlow Serving has."""
+    router = APIRouter(tags=["TensorFlow Serving"])
+
+    @router.post(f"/v1/models/{NAME}:predict", responses=PROBLEMS)
+    async def predict(asked: questions.Predict) -> JSONResponse:
+        """Answer as TensorFlow Serving does with the SavedModel of amzrec export, events included."""
+        return await service.ask(functools.partial(predicted, service.desk), asked)
+
+    @router.get(f"/v1/models/{NAME}", responses=PROBLEMS)
+    async def status() -> JSONResponse:
+        """Tell that the model can be asked."""
+        ok = {"error_code": "OK", "error_message": ""}
+        return JSONResponse({"model_version_status": [{"version": "1", "state": "AVAILABLE", "status": ok}]})
+
+    return router
+
+
+def operations(service: Service) -> APIRouter:
+    """Make the routes that operators and their tools ask."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/run", responses=documented(answered.Runs))
+    async def run() -> JSONResponse:
+        """Tell which runs answer."""
+        return JSONResponse({"runs": [facts(served, share) for served, share in service.shelf.now.all()]})
+
+    @router.get("/healthz", responses=documented(answered.State))
+    async def healthz() -> JSONResponse:
+        """Tell that the process answers."""
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/readyz", responses=documented(answered.State))
+    async def readyz() -> JSONResponse:
+        """Tell that questions are answered, and events can be read."""
+        if service.store is not None:
+            await service.work(functools.partial(service.store.of, ""))
+        return JSONResponse({"status": "ready"})
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Give figures to Prometheus."""
+        return Response(service.telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @router.post("/admin/reload", responses=documented(answered.Runs) | {403: {"model": answered.Problem}})
+    async def reload() -> JSONResponse:
+        """Open the runs again from where they lie, and answer from them; the old ones stay where that fails."""
+        if service.config.token is None:
+            raise Refused(403, "reloading by request needs a token: start the service with --token, or send it SIGHUP")
+        runs = await service.reload()
+        return JSONResponse({"runs": [facts(served, share) for served, share in runs.all()]})
+
+    return router
+
+
+def application(service: Service) -> FastAPI:
+    """Put all routes together."""
+
+    @contextlib.asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(service.watch()) if service.config.watch else None
+        yield
+        if watching is not None:
+            watching.cancel()
+        service.close()
+
+    app = FastAPI(title="amzrec", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
+    for routes in (questions_of, events_of, tensorflow_serving, operations):
+        app.include_router(routes(service))
+    app.add_exception_handler(Refused, lambda _, error: problem(getattr(error, "status", 400), str(error)))
+    app.add_exception_handler(AmzrecError, lambda _, error: problem(400, str(error)))
+    app.add_exception_handler(Unavailable, lambda _, error: problem(503, str(error)))
+    app.add_exception_handler(RequestValidationError, lambda _, error: problem(422, sentence(error)))
+    app.add_exception_handler(HTTPException, unanswered)
+    return app
+
+
+def problem(status: int, error: str) -> JSONResponse:
+    """Answer with an error."""
+    return JSONResponse({"error": error}, status)
+
+
+def unanswered(request: Request, error: Exception) -> JSONResponse:
+    """Answer what FastAPI itself refuses: unknown routes, other methods, bodies that are no JSON."""
+    assert isinstance(error, HTTPException)
+    texts = {404: "there is no such route", 405: f"this route does not take {request.method}"}
+    text = f"{texts[error.status_code]}: see /openapi.json" if error.status_code in texts else str(error.detail)
+    return JSONResponse({"error": text}, error.status_code, error.headers)
+
+
+def sentence(error: Exception) -> str:
+    """Say in one line what is wrong with a request, and where."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in WAYS)
+    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
+    text = f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}{more}"
+    return text.encode("utf-8", "replace").decode()[:1000]

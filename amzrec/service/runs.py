@@ -1,0 +1,102 @@
+"""The runs that are served: opened, checked, and swapped while answers are made from the ones before."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import zlib
+from pathlib import Path
+
+from amzrec.answers.lists import Wanted, best_products
+from amzrec.answers.recommender import Recommender
+from amzrec.errors import AmzrecError
+from amzrec.store.run import RUN, open_run
+from amzrec.store.vectors import read_vectors
+
+Stamp = tuple[str, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """One run, ready to answer."""
+
+    name: str
+    recommender: Recommender
+
+    @classmethod
+    def open(cls, path: Path | None) -> Served:
+        """Open a run (None: the latest), compare all checksums, and let it answer once; AmzrecError where it cannot."""
+        run = open_run(path)
+        vectors = read_vectors(run.path, verify=True)
+        served = cls(run.path.resolve().name, Recommender(vectors))
+        if not len(vectors.candidates):
+            raise AmzrecError(f"run {run.path} has no products to recommend: train on reviews")
+        best_products(served.recommender, vectors.customer_ids[len(vectors.customer_ids) - 1], Wanted(k=1))
+        return served
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """The run that answers, and the one that answers a share of the customers: what one request is answered from."""
+
+    main: Served
+    also: Served | None = None
+    share: float = 0.0
+
+    def of(self, customer_id: str) -> Served:
+        """Return the run that answers a customer, always the same one while the share is the same."""
+        if self.also is not None and zlib.crc32(customer_id.encode()) < self.share * 2**32:
+            return self.also
+        return self.main
+
+    def all(self) -> list[tuple[Served, float]]:
+        """List the runs, each with its share of the customers."""
+        if self.also is None:
+            return [(self.main, 1.0)]
+        return [(self.main, 1 - self.share), (self.also, self.share)]
+
+
+class Shelf:
+    """Where requests take the runs from: `now` is replaced as a whole, so that no answer mixes two."""
+
+    def __init__(self, path: Path | None, also: Path | None = None, share: float = 0.0) -> None:
+        """Open the runs; AmzrecError where one cannot be served."""
+        self.path, self.also, self.share = path, also, share
+        self.loading = threading.Lock()
+        self.stamp = self.look()
+        self.now = self._open()
+
+    def _open(self) -> Runs:
+        main = Served.open(self.path)
+        if self.also is None:
+            return Runs(main)
+        also = Served.open(self.also)
+        if also.name == main.name:
+            raise AmzrecError(
+                f"--also {self.also} and the run itself are both called {main.name}, and answers could not be told "
+                "apart: give the folders two names"
+            )
+        return Runs(main, also, self.share)
+
+    def reload(self) -> Runs:
+        """Open the runs again where they lie now, and answer from them; AmzrecError, and the old ones stay, if not."""
+        with self.loading:
+            stamp = self.look()
+            self.now = self._open()
+            self.stamp = stamp
+        return self.now
+
+    def look(self) -> list[Stamp]:
+        """Return what changes when another run lies, or is linked, where the runs are."""
+        return [stamp_of(self.path), *([] if self.also is None else [stamp_of(self.also)])]
+
+
+def stamp_of(path: Path | None) -> Stamp:
+    """Tell a run folder (None: the latest) from any other that stood at its place."""
+    try:
+        folder = Path(os.path.realpath(open_run(path).path))
+        facts = (folder / RUN).stat()
+    except (AmzrecError, OSError):
+        return "", 0, 0
+    return str(folder), facts.st_ino, facts.st_mtime_ns

@@ -1,0 +1,73 @@
+"""What operators see of the service: figures for Prometheus, and one line of JSON per request."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from amzrec.answers.listing import Document
+from amzrec.service.runs import Runs
+
+ACCESS = logging.getLogger("amzrec.access")
+LOG = logging.getLogger("amzrec.service")
+BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+
+
+class Telemetry:
+    """The figures of one service."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        by_route = ["route", "method", "status"]
+        self.requests = Counter("amzrec_requests", "Requests by route.", by_route, registry=self.registry)
+        self.seconds = Histogram(
+            "amzrec_request_seconds", "Time to answer.", ["route"], buckets=BUCKETS, registry=self.registry
+        )
+        self.answers = Counter(
+            "amzrec_answers", "Answers to customers by run.", ["run", "answered_from"], registry=self.registry
+        )
+        self.events = Counter(
+            "amzrec_events", "Events that were stored, or known.", ["outcome"], registry=self.registry
+        )
+        self.reloads = Counter("amzrec_reloads", "Runs opened again.", ["outcome"], registry=self.registry)
+        self.share = Gauge(
+            "amzrec_run_share", "Share of the customers that a run answers.", ["run"], registry=self.registry
+        )
+
+    def count_answer(self, document: Document) -> None:
+        """Count an answer to a customer."""
+        if "answered_from" in document:
+            self.answers.labels(document["run"], document["answered_from"]).inc()
+
+    def show_runs(self, runs: Runs) -> None:
+        """Tell which runs answer."""
+        self.share.clear()
+        for served, share in runs.all():
+            self.share.labels(served.name).set(share)
+
+    def text(self) -> bytes:
+        """Return all figures in the format of Prometheus."""
+        return generate_latest(self.registry)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count one request; routes and methods are among a few, so that nobody can make up new series."""
+        self.requests.labels(route, method, status).inc()
+        self.seconds.labels(route).observe(seconds)
+
+
+def log_access(method: str, path: str, status: int, seconds: float, size: int, client: str) -> None:
+    """Write the line of one request; JSON escapes whatever a path holds."""
+    entry = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "method": method,
+        "path": path,
+        "status": status,
+        "ms": round(seconds * 1000, 3),
+        "bytes": size,
+        "client": client,
+    }
+    ACCESS.info(json.dumps(entry))

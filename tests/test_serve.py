@@ -1,0 +1,278 @@
+"""The service answers over HTTP what amzrec answers from Python, and refuses in one sentence what it cannot answer."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from amzrec.commands.rate import rate
+from amzrec.commands.recommend import recommend
+from amzrec.commands.similar import similar
+from amzrec.config import ServeConfig
+from amzrec.errors import AmzrecError
+from amzrec.store.dataset import open_dataset
+from amzrec.store.run import Run
+from conftest import ROOT, add_features, write_checkerboard
+from runs import parity_vectors, random_vectors, write_run
+from services import served
+
+HOSTILE = ["<script>alert(1)</script>", "../../etc/passwd", "a/b", "100 %", "a" * 999, "’; drop table events", "\u202e"]
+
+
+@pytest.fixture(scope="module")
+def random(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The checkerboard with random vectors, whose products 0 to 9 are red."""
+    folder = tmp_path_factory.mktemp("random")
+    write_checkerboard(folder / "dataset")
+    add_features(folder / "dataset", [[], *[["colour=red"] * (p < 10) for p in range(20)]])
+    dataset = open_dataset(folder / "dataset")
+    return write_run(folder / "run", dataset, random_vectors(dataset, np.random.default_rng(2)))
+
+
+@pytest.fixture(scope="module")
+def client(random: Run) -> Iterator[TestClient]:
+    with served(random.path, ServeConfig(events="none", most_k=100, most_bytes=20_000)) as client:
+        yield client
+
+
+def answer(response: Any) -> Any:
+    """What a request was answered, without the name of the run."""
+    assert response.status_code == 200, response.text
+    document = response.json()
+    for each in document if isinstance(document, list) else [document]:
+        assert each.pop("run") == "run"
+    return document
+
+
+def refusal(response: Any, status: int) -> str:
+    """The one sentence with which a request was refused."""
+    assert response.status_code == status, response.text
+    assert list(response.json()) == ["error"]
+    return str(response.json()["error"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"k": 3, "exclude": ["p01", "no such product"]},
+        {"only": ["colour=red"], "include_seen": True, "sort": "stars"},
+        {"never": ["colour=red"], "diversify": 0.5, "include_seen": True},
+        {"at_most": ["colour=1"], "include_seen": True, "sort": "blend"},
+        {"liked": ["p04", "Product 6"]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("customer", ["u03", "nobody"])
+def test_recommendations_are_those_of_python(
+    client: TestClient, random: Run, customer: str, options: dict[str, Any]
+) -> None:
+    wanted = recommend(customer, random, **options)
+    assert answer(client.post("/recommend", json={"customer_id": customer, **options})) == wanted
+    assert answer(client.get(f"/recommend/{customer}", params=options)) == wanted
+
+
+def test_stars_and_similar_products_are_those_of_python(client: TestClient, random: Run) -> None:
+    wanted = rate("u03", ["p01", "p02"], random)
+    assert answer(client.post("/rate", json={"customer_id": "u03", "products": ["p01", "p02"]})) == wanted
+    assert answer(client.get("/rate/u03?product=p01&product=p02")) == wanted
+    assert answer(client.get("/similar/p01?k=4")) == similar("p01", random, k=4)
+    assert answer(client.post("/similar", json={"product": "Product 1"})) == similar("p01", random)
+
+
+def test_a_list_of_questions_is_a_list_of_answers(client: TestClient, random: Run) -> None:
+    asked = [{"customer_id": "u03", "k": 2}, {"customer_id": "nobody", "k": 1}]
+    assert answer(client.post("/recommend", json=asked)) == [
+        recommend("u03", random, k=2),
+        recommend("nobody", random, k=1),
+    ]
+    products = [{"product": "p01"}, {"product": "no such"}]
+    assert refusal(client.post("/similar", json=products), 404).startswith("request 1: there is no product 'no such'")
+
+
+def test_what_is_liked_comes_in_the_order_of_time_with_its_stars(client: TestClient, random: Run) -> None:
+    liked = [{"product_id": "p02", "stars": 5, "time": "2020-01-02T00:00:00Z"}, {"product_id": "p04", "time": 1e9}]
+    found = answer(client.post("/recommend", json={"customer_id": "new", "k": 3, "liked": liked}))
+    assert found["answered_from"] == "liked"
+    clicks = answer(client.post("/recommend", json={"customer_id": "new", "k": 3, "liked": ["p04", "p02"]}))
+    assert [entry["score"] for entry in found["recommendations"]] != [
+        entry["score"] for entry in clicks["recommendations"]
+    ]
+    assert clicks == recommend("new", random, k=3, liked=["p04", "p02"])
+
+
+def test_the_terms_of_an_explanation_add_up_to_the_score_of_the_list(client: TestClient) -> None:
+    for customer in ("u03", "nobody"):
+        best = answer(client.get(f"/recommend/{customer}?k=1"))["recommendations"][0]
+        found = answer(client.get(f"/explain/{customer}", params={"product": best["product_id"], "k": 3}))
+        terms = [found["popularity"], found["customer"], found["others"], *(t["term"] for t in found["history"])]
+        assert sum(terms) == pytest.approx(found["score"], abs=1e-9)
+        assert found["score"] == pytest.approx(best["score"], abs=1e-4)
+
+
+def test_what_each_product_of_a_history_says_is_what_is_lost_without_it(client: TestClient) -> None:
+    # for a new customer who likes two products, whose vector is (bag 1 + bag 2) / √3
+    both = {"customer_id": "new", "product": "p07", "liked": ["p01", "p02"]}
+    found = answer(client.post("/explain", json=both))
+    alone = answer(client.post("/explain", json=both | {"liked": ["p01"]}))
+    terms = {term["product_id"]: term for term in found["history"]}
+    assert terms["p01"]["vector"] * 3**0.5 == pytest.approx(alone["history"][0]["vector"] * 2**0.5)
+    assert found["customer"] == pytest.approx(0, abs=1e-5)
+
+
+def test_products_are_found_by_the_beginning_of_their_title_or_by_their_id(client: TestClient) -> None:
+    def found(q: str) -> list[str]:
+        return [entry["product_id"] for entry in answer(client.get("/products", params={"q": q}))["products"]]
+
+    assert found("product 1") == ["p01", *(f"p{p}" for p in range(10, 19))]
+    assert found("p07") == ["p07"]
+    assert found("Products") == []
+    assert found("") == [f"p{p:02}" for p in range(10)]
+
+
+def test_a_customer_is_told_with_all_reviews(client: TestClient) -> None:
+    found = answer(client.get("/customers/u03"))
+    stars = {entry["product_id"]: entry["stars"] for entry in found["history"]}
+    assert stars == {f"p{p:02}": 5.0 for p in range(1, 20, 2)} | {"p04": 1.0, "p06": 1.0}
+    assert "nobody" in refusal(client.get("/customers/nobody"), 404)
+
+
+def test_a_client_of_tensorflow_serving_gets_columns_for_inputs_and_rows_for_instances(
+    client: TestClient, random: Run
+) -> None:
+    path = "/v1/models/amzrec:predict"
+    inputs = {"customer_id": ["u03", "nobody"], "k": 12, "exclude": [["p00"], [""]]}
+    outputs = client.post(path, json={"inputs": inputs}).json()["outputs"]
+    wanted = [recommend("u03", random, k=12, exclude=["p00"]), recommend("nobody", random, k=12)]
+    for row, document in enumerate(wanted):
+        ids = [entry["product_id"] for entry in document["recommendations"]]
+        assert outputs["product_id"][row] == ids + [""] * (12 - len(ids))
+        assert outputs["count"][row] == len(ids)
+    rows = client.post(path, json={"instances": [{"customer_id": "u03", "k": 2}, {"customer_id": "u04", "k": 2}]})
+    assert [len(row["product_id"]) for row in rows.json()["predictions"]] == [2, 2]
+    pairs = {"signature_name": "rate", "instances": [{"customer_id": "u03", "product_id": "p01"}]}
+    assert client.post(path, json=pairs).json() == {
+        "predictions": [rate("u03", ["p01"], random)["ratings"][0]["stars"]]
+    }
+    assert "either" in refusal(client.post(path, json={}), 400)
+    assert "'who'" in refusal(client.post(path, json={"inputs": {"who": ["u03"]}}), 400)
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "body", "says"),
+    [
+        (404, "GET", "/similar/no-such", None, "there is no product 'no-such'"),
+        (404, "GET", "/no/such/route", None, "no such route"),
+        (405, "DELETE", "/recommend", None, "does not take DELETE"),
+        (422, "GET", "/recommend/u03?k=0", None, "k: Input should be greater than or equal to 1"),
+        (422, "GET", "/recommend/u03?k=101", None, "k is 101; allowed: 1 to 100"),
+        (422, "POST", "/recommend", {"customer": "u03"}, "customer_id: Field required"),
+        (422, "POST", "/recommend", [{"customer_id": "u03"}, {"customer_id": ""}], "1.customer_id"),
+        (422, "POST", "/recommend", {"customer_id": "u03", "typo": 1}, "typo"),
+        (422, "POST", "/recommend", {"customer_id": "\x00"}, "NUL"),
+        (422, "POST", "/recommend", {"customer_id": "a" * 10_000}, "at most 1000"),
+        (400, "POST", "/recommend", {"customer_id": "u03", "only": ["colour=blue"]}, "colour=blue"),
+        (400, "POST", "/recommend", {"customer_id": "u03", "at_most": ["colour"]}, "at-most"),
+        (404, "POST", "/recommend", {"customer_id": "u03", "liked": ["no such"]}, "no such"),
+        (413, "POST", "/recommend", {"customer_id": "a" * 30_000}, "larger than 20000 bytes"),
+        (503, "POST", "/events", {"customer_id": "u03", "product_id": "p01"}, "--events"),
+        (403, "POST", "/admin/reload", None, "token"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(
+    client: TestClient, status: int, method: str, path: str, body: Any, says: str
+) -> None:
+    assert says in refusal(client.request(method, path, json=body), status)
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b'{"customer_id": "\\ud800"}', b"[" * 15_000, b"", b"null", b"NaN"])
+def test_a_body_that_is_no_question_is_refused(client: TestClient, body: bytes) -> None:
+    response = client.post("/recommend", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code in (400, 422)
+    assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_strange_id_is_answered_as_that_of_an_unknown_customer(client: TestClient, random: Run, name: str) -> None:
+    assert answer(client.post("/recommend", json={"customer_id": name}))["answered_from"] == "popularity"
+    assert repr(name)[1:20] in refusal(client.get("/customers/" + "".join(f"%{b:02X}" for b in name.encode())), 404)
+
+
+def test_every_answer_has_the_headers_that_keep_browsers_safe(client: TestClient) -> None:
+    for response in (client.get("/recommend/u03"), client.get("/no/such/route"), client.get("/recommend/u03?k=0")):
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+
+
+def test_a_request_without_the_token_is_refused_except_for_probes(random: Run) -> None:
+    with served(random.path, ServeConfig(events="none", token="s3cret")) as client:
+        assert client.get("/recommend/u03").status_code == 200
+        for given in ("", "Bearer", "Bearer s3cre", "Bearer s3crets", "Basic s3cret"):
+            refused = client.get("/recommend/u03", headers={"Authorization": given})
+            assert "Bearer" in refusal(refused, 401)
+            assert refused.headers["WWW-Authenticate"] == "Bearer"
+            assert client.get("/metrics", headers={"Authorization": given}).status_code == 401
+            assert client.get("/healthz", headers={"Authorization": given}).json() == {"status": "ok"}
+            assert client.get("/readyz", headers={"Authorization": given}).json() == {"status": "ready"}
+
+
+def test_figures_count_requests_by_route_and_answers_by_run(client: TestClient) -> None:
+    client.get("/recommend/u03")
+    client.get("/no/such/route")
+    text = client.get("/metrics").text
+    assert 'amzrec_requests_total{method="GET",route="/recommend/{customer_id:path}",status="200"}' in text
+    assert 'amzrec_requests_total{method="GET",route="none",status="404"}' in text
+    assert 'amzrec_answers_total{answered_from="model",run="run"}' in text
+    assert "u03" not in text
+
+
+def test_the_access_log_is_one_object_of_json_per_request(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "amzrec.access"):
+        client.get("/recommend/%09%1b[2J")
+    (record,) = [record for record in caplog.records if record.name == "amzrec.access"]
+    entry = json.loads(record.message)
+    assert record.message.isprintable()
+    assert (entry["method"], entry["path"], entry["status"]) == ("GET", "/recommend/\t\x1b[2J", 200)
+
+
+def test_openapi_describes_every_route_with_an_example_of_each_question(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert {"/recommend", "/recommend/{customer_id}", "/explain", "/events", "/metrics"} <= set(document["paths"])
+    schemas = document["components"]["schemas"]
+    assert all(schemas[name]["examples"] for name in ("Recommend", "Rate", "Similar", "Explain", "Event", "Predict"))
+
+
+def test_the_service_never_imports_tensorflow(random: Run) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
+from services import served
+from amzrec.config import ServeConfig
+with served(Path({str(random.path)!r}), ServeConfig(events="none")) as client:
+    assert client.get("/recommend/u03").status_code == 200
+import amzrec.commands.serve, amzrec.cli.app
+heavy = ("tensorflow", "keras", "tf_keras", "scann", "pandas", "duckdb")
+print("LOADED", *[name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["LOADED"]
+
+
+def test_a_run_of_which_a_byte_has_changed_is_not_served(checkerboard: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(checkerboard)
+    run = write_run(tmp_path / "run", dataset, parity_vectors(dataset))
+    file = run.path / "vectors" / "retrieval_candidate.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(AmzrecError, match=r"retrieval_candidate\.npy"), served(run.path, ServeConfig(events="none")):
+        pass
