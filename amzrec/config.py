@@ -31,7 +31,7 @@ Share = Annotated[float, at_least(0), below(1)]
 SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
-ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
+ORDER_BATCH = 1024  # reviews per step where each has a query of its own, with --history recent
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
 
@@ -150,9 +150,10 @@ class TrainConfig(Config):
     """Numbers in a vector. With full, the first 2/3 retrieve and the last 2/3 rate; with ids, all do both."""
     head: Annotated[tuple[int, ...], MODEL, at_least(1)] = (64,)
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
-    history: Annotated[Literal["bag", "recent", "sequence"], MODEL] = "bag"
+    history: Annotated[Literal["auto", "bag", "recent", "sequence"], MODEL] = "auto"
     """How a customer's products are read: as a bag; for retrieval the last ones alone, each weighing by how many came
-    after it (recent); or as a bag and the last ones in their order as well, through a GRU (sequence)."""
+    after it (recent); as a bag and the last ones in their order as well, through a GRU (sequence); auto: recent where
+    valid shows that order tells what comes next, else a bag."""
     own_vector: Annotated[int, MODEL, at_least(0)] = 5
     """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
     memory: Annotated[bool, MODEL] = True
@@ -172,8 +173,9 @@ class TrainConfig(Config):
     """Reviews in each list of a loss over lists; those of a customer that do not fill a list wait for another epoch."""
     retrieval_loss: Annotated[Literal["softmax", "dot"], LOSSES] = "softmax"
     """What retrieval minimises: a softmax over products, or (dot) squared error of q·v against the stars as 0..1."""
-    temperature: Annotated[float, LOSSES, above(0)] = 0.2
-    """What the scores of the softmax are divided by at the start; --features full learns it from there."""
+    temperature: Annotated[float | None, LOSSES, above(0)] = None
+    """What the scores of the softmax are divided by at the start; --features full learns it from there. Without it,
+    0.2, and with --history recent a fixed 1."""
     equal_customers: Annotated[float | None, LOSSES, at_least(0), at_most(1)] = None
     """Power p that weighs each of a customer's n reviews by 1/n^p in the softmax; without it, 0.25, and 0 with ids."""
 
@@ -185,6 +187,8 @@ class TrainConfig(Config):
     """Reviews at which a vector's penalty is twice that of one with many; also the ridge on the biases of words."""
     history_dropout: Annotated[Share, REGULARISATION] = 0.1
     """Share of each history that is left out at random while training."""
+    order_dropout: Annotated[Share, REGULARISATION] = 0.3
+    """With --history recent, the share of the last products, and of the numbers of queries, that is left out so."""
     history_cap: Annotated[int, REGULARISATION, at_least(1)] = 1000
     """Most reviews of one history that training reads, drawn at random; answers read all."""
     mask: Annotated[Share, REGULARISATION] = 0.1
@@ -222,7 +226,7 @@ class TrainConfig(Config):
         super().__post_init__()
         if self.rating_weight == 0 and self.retrieval_weight == 0:
             raise AmzrecError("--rating-weight and --retrieval-weight are both 0: nothing to learn. Set one above 0")
-        if self.history != "bag" and self.features == "ids":
+        if self.history not in ("auto", "bag") and self.features == "ids":
             raise AmzrecError(f"--history {self.history} needs --features full: with ids a customer has no history")
 
     def resolve(self, facts: DataFacts) -> Recipe:
@@ -233,25 +237,31 @@ class TrainConfig(Config):
         plain = self.features == "ids"
         if self.rating_weight > 0 and self.retrieval_weight == 0 and not facts.rated:
             raise AmzrecError("the reviews have no stars: a rating cannot be learned. Set --retrieval-weight 1")
-        if self.history != "bag" and not facts.dated:
+        if self.history not in ("auto", "bag") and not facts.dated:
             raise AmzrecError(
                 f"--history {self.history} needs the time of every review, which is missing here: leave it out"
             )
         by_data = min(max(facts.fitted // LARGE_STEPS, SMALL_BATCH), LARGE_BATCH)
-        batch_size = self.batch_size or (ORDER_BATCH if self.history == "recent" else by_data)
-        by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= SMALL_BATCH else 0.003
         few = facts.candidates <= WHOLE_CATALOGUE * (2 if self.history == "recent" else 1)
+        negatives = ("full" if few else "batch") if self.negatives == "auto" else self.negatives
+        by_order = self.history == "recent" and negatives == "full"
+        batch_size = self.batch_size or (ORDER_BATCH if by_order else by_data)
+        gently = batch_size > SMALL_BATCH or self.history == "recent"
+        by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.003 if gently else 0.005
+        history = "bag" if self.history == "auto" else self.history
         settings = {
+            "history": history,
             "rating_weight": self.rating_weight if facts.rated else 0.0,
             "own_vector": 1 if plain else max(self.own_vector, 1),
             "batch_size": batch_size,
             "learning_rate": self.learning_rate or by_optimizer,
-            "negatives": ("full" if few else "batch") if self.negatives == "auto" else self.negatives,
-            "mask_positives": not plain and self.history == "bag"
+            "negatives": negatives,
+            "mask_positives": not plain and history != "sequence"
             if self.mask_positives is None
             else self.mask_positives,
             "equal_customers": (0.0 if plain else 0.25) if self.equal_customers is None else self.equal_customers,
-            "memory": self.memory and not plain and facts.valid and self.retrieval_weight > 0,
+            "temperature": self.temperature or (1.0 if history == "recent" else 0.2),
+            "memory": self.memory and not plain and (facts.valid or history == "recent") and self.retrieval_weight > 0,
             "moment": self.moment and not plain and facts.valid and facts.dated and self.rating_weight > 0,
             "svd_start": self.svd_start
             and not plain
@@ -280,7 +290,9 @@ class Recipe(TrainConfig):
     repeated from its run.json.
     """
 
+    history: Literal["bag", "recent", "sequence"] = "bag"
     learning_rate: float = 0.005
+    temperature: float = 0.2
     mask_positives: bool = True
     equal_customers: float = 0.25
 
@@ -299,6 +311,16 @@ class Recipe(TrainConfig):
     def rating_start(self) -> int:
         """Return the first dimension of a tower vector that the rating reads: it reads the last 2 of 3, or all."""
         return 0 if self.features == "ids" else self.dim // 3
+
+    @property
+    def may_read_order(self) -> bool:
+        """Tell whether retrieval could be learned from the last products alone, if valid says so."""
+        return self.features == "full" and "retrieval" in self.tasks and self.retrieval_loss == "softmax"
+
+    @property
+    def learns_votes(self) -> bool:
+        """Tell whether a memory of what followed what is learned with: its votes are added in the softmax."""
+        return self.memory and self.history == "recent" and self.retrieval_loss == "softmax"
 
     @property
     def reviews_together(self) -> int:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.features.fitted import FittedReviews, fit_reviews
-from amzrec.features.steps import HistorySteps, IdSteps
+from amzrec.features.order import steps_of
 from amzrec.store.dataset import CUSTOMER_SCHEMA, NO_TIME, PRODUCT_SCHEMA, Dataset, DatasetInfo, Reviews, Scale
 from amzrec.store.protocol import DataProtocol
 
@@ -115,8 +115,7 @@ def numpy_uniform(seed: int, stream: int, number: int) -> np.ndarray:
 def step_of(fitted: FittedReviews, recipe: Recipe, index: Any = None, number: int = 0) -> dict[str, Any]:
     """The columns of a step with all fitted reviews, or those at these positions, as numpy arrays."""
     positions = np.arange(len(fitted)) if index is None else np.arange(len(fitted))[index]
-    kind = IdSteps if recipe.features == "ids" else HistorySteps
-    return kind(fitted, recipe, numpy_uniform).columns(positions, number)
+    return steps_of(fitted, recipe, numpy_uniform).columns(positions, number)
 
 
 def batch_of(fitted: FittedReviews, model: Any, index: Any = None, plain: bool = False) -> dict[str, Any]:

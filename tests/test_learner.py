@@ -178,7 +178,8 @@ def test_valid_figures_equal_a_slow_loop() -> None:
     fitted, valid = learner.fitted, data.valid
     figures = Watch(data, fitted.candidates, 1).figures(learner)
     x, y, errors, gains = learner.queries(CUSTOMERS), learner.candidates(PRODUCTS), [], []
-    queries, candidates = learner.retrieval_vectors(x, y, PRODUCTS)
+    pair = learner.retrieval_queries(CUSTOMERS), learner.retrieval_candidates(PRODUCTS)
+    queries, candidates = learner.retrieval_vectors(*pair, PRODUCTS)
     scores = queries @ candidates.T
     for c, p, stars, time in zip(valid.customer, valid.product, valid.stars, valid.timestamp, strict=True):
         period = int(fitted.popularity.period(np.array([time]))[0])

@@ -15,7 +15,7 @@ from amzrec.arrays import Lists
 from amzrec.evaluation.judge import judge
 from amzrec.evaluation.systems import RunSystem
 from amzrec.evaluation.testset import line_up_test
-from amzrec.features.memory import BACKWARD, SHRINK, of_customers, of_order
+from amzrec.features.memory import BACKWARD, CURVE, SHRINK, of_customers, of_order
 from amzrec.store.dataset import open_dataset
 from amzrec.store.memory import Memory
 from amzrec.store.vectors import Vectors, read_vectors, write_vectors
@@ -50,7 +50,7 @@ def test_what_followed_what_counts_by_distance_direction_and_how_often_both_come
     known[2, 1] = (1 + BACKWARD) / root[2, 1]
     known[2, 3], known[3, 2] = 1 / root[2, 3], BACKWARD / root[3, 2]
     known[1, 3], known[3, 1] = 0.5 / root[1, 3], 0.5 * BACKWARD / root[3, 1]  # two steps apart
-    np.testing.assert_allclose(found, known, rtol=1e-6)
+    np.testing.assert_allclose(found, CURVE * known, rtol=1e-6)
 
 
 def count(product: int) -> int:
@@ -112,11 +112,11 @@ def remembering(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Vectors
 
     folder = write_checkerboard(tmp_path_factory.mktemp("board") / "data")
     vectors = random_vectors(open_dataset(folder), np.random.default_rng(2))
-    memory = random_memory(len(vectors.product_ids), 150, fade=0.7, last=4)
-    head = dataclasses.replace(vectors.head, memory_fade=0.7, memory_last=4)
-    lists = memory.neighbours
+    memory = random_memory(len(vectors.product_ids), 150)
+    head = dataclasses.replace(vectors.head, memory_fade=0.7, memory_last=4, memory_per_log=1.5)
+    lists, weights = memory.neighbours, 9 * np.abs(memory.weights)
     return folder, dataclasses.replace(
-        vectors, head=head, memory_offsets=lists.offsets, memory_items=lists.items, memory_weights=memory.weights
+        vectors, head=head, memory_offsets=lists.offsets, memory_items=lists.items, memory_weights=weights
     )
 
 
@@ -129,7 +129,7 @@ def slow_scores(vectors: Vectors, customer: int) -> np.ndarray:
     for age, product in enumerate(history[::-1][:4]):
         votes += 0.7**age * dense(vectors.memory)[product]
     votes[history] = 0
-    return np.asarray(scores + votes)
+    return np.asarray(scores + 1.5 * np.log1p(votes))
 
 
 def test_the_memory_comes_back_from_its_files(remembering: tuple[Path, Vectors], tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_memory_comes_back_from_its_files(remembering: tuple[Path, Vectors],
     assert again.memory
     assert remembering[1].memory
     np.testing.assert_array_equal(dense(again.memory), dense(remembering[1].memory))
-    assert (again.memory.fade, again.memory.last) == (0.7, 4)
+    assert (again.memory.fade, again.memory.last, again.memory.per_log) == (0.7, 4, 1.5)
 
 
 @pytest.mark.parametrize("index", ["exact", "scann"])
@@ -176,7 +176,7 @@ def test_folding_in_lets_what_a_new_customer_likes_vote(remembering: tuple[Path,
     known[[3, 7]] = 0
     found = np.zeros(len(known))
     found[votes.products.items] = votes.weights
-    np.testing.assert_allclose(found, known, atol=1e-5)
+    np.testing.assert_allclose(found, 1.5 * np.log1p(known), atol=1e-5)
 
 
 def test_the_judge_ranks_with_the_votes(remembering: tuple[Path, Vectors]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from amzrec.features.candidates import InBatch
-from amzrec.features.columns import PerQuery
+from amzrec.features.columns import PerQuery, QueryVotes
 from amzrec.model import softmax
 from amzrec.model.keras2 import import_tensorflow, import_tfrs
 from amzrec.model.softmax import Logits, RetrievalBatch, softmax_loss
@@ -57,6 +57,9 @@ def plain(logits: Logits, batch: Any, hardest: int | None = None) -> Any:
     scores = tf.matmul(logits.query, logits.candidate, transpose_b=True) + logits.bias
     if logits.prior is not None:
         scores += tf.gather(logits.prior, logits.period)
+    if logits.votes is not None:
+        pairs = tf.stack([logits.votes.listed.query, logits.votes.listed.candidate], axis=1)
+        scores += logits.share * tf.scatter_nd(pairs, logits.votes.weight, tf.shape(scores, tf.int64))
     lists = [batch.positives, *([batch.hidden] if batch.hidden else [])]
     losses = []
     for number, query in enumerate(batch.positives.query.numpy()):
@@ -69,10 +72,24 @@ def plain(logits: Logits, batch: Any, hardest: int | None = None) -> Any:
     return tf.reduce_sum(weight * tf.stack(losses)) / tf.reduce_sum(weight)
 
 
+def voted(case: Case, share: float) -> Case:
+    """The case with three votes of each query, which may be for one candidate, and what they are worth."""
+    logits, batch = case
+    queries, candidates = len(logits.query), len(logits.candidate)
+    rng = np.random.default_rng(queries)
+    lists = listed(rng.integers(0, candidates, (queries, 3)).tolist())
+    weight = numbers(rng.random(3 * queries))
+    highest = tf.reduce_sum(tf.reshape(weight, [queries, 3]), axis=1)
+    votes = QueryVotes(lists, weight, highest, numbers(np.zeros(len(batch.logit))))
+    return logits._replace(votes=votes, share=numbers(share)), batch
+
+
 def with_gradients(case: Case, loss: Any, factor: float = 1.0) -> list[Any]:
-    """The loss, and its gradients by query, candidate, bias and the positives' logits."""
+    """The loss, and its gradients by query, candidate, bias, the positives' logits, and the share of the votes."""
     logits, batch = case
     sources = [logits.query, logits.candidate, logits.bias, batch.logit]
+    if logits.votes is not None:
+        sources.append(logits.share)
     with tf.GradientTape() as tape:
         tape.watch(sources)
         value = factor * loss(logits, batch)
@@ -86,6 +103,25 @@ def assert_equal_to_the_formula(case: Case, hardest: int | None = None, atol: fl
     known = with_gradients(case, lambda logits, batch: plain(logits, batch, hardest), 3.0)
     for ours, theirs in zip(found, known, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=atol)
+
+
+@pytest.mark.parametrize("block", [1 << 24, 14])
+def test_votes_are_added_to_the_scores_and_the_loss_tells_what_they_should_be_worth(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(softmax, "LOGITS", block)  # 14: blocks of two queries
+    assert_equal_to_the_formula(voted(drawn(5), 2.0))
+    assert_equal_to_the_formula(voted(drawn(5, periods=2, most=2, hidden=2), 0.7))
+
+
+def test_a_single_vote_is_worth_what_it_is_worth_in_the_formula_worked_by_hand() -> None:
+    # one query, three candidates of score 0; the first is wanted, the second has one vote, worth log 3:
+    # loss = log(1 + 3 + 1) − 0; its derivative by the share is vote · share of the candidate = log 3 · 3 / 5
+    listed_votes = QueryVotes(listed([[1]]), numbers([np.log(3.0)]), numbers([np.log(3.0)]), numbers([0.0]))
+    logits = Logits(numbers([[0.0]]), numbers([[0.0]] * 3), numbers([0.0] * 3), votes=listed_votes, share=numbers(1.0))
+    found = with_gradients((logits, asked([0.0], [0])), softmax_loss)
+    assert found[0] == pytest.approx(np.log(5.0), abs=1e-6)
+    assert found[-1] == pytest.approx(np.log(3.0) * 3 / 5, abs=1e-6)
 
 
 @pytest.fixture

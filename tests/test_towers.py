@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from amzrec.features.fitted import FittedReviews, fit_reviews
+from amzrec.features.recent import RECENT_PRODUCTS, recent_columns
 from amzrec.features.sparse import SparseMatrix
-from amzrec.features.steps import RECENT_PRODUCTS, recent_columns, row_columns
+from amzrec.features.steps import row_columns
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.sparse import multiply, sparse_matmul
 from fits import batch_of, dataset_of, model_of, recipe_of, reviews_of, small
@@ -168,12 +169,12 @@ def test_neither_the_target_nor_what_comes_later_nor_what_is_long_ago_is_read() 
     long = reviews_of([(1, 1 + i % 9, 3.0) for i in range(9)], [float(i) for i in range(9)])
     dataset = dataset_of(long)
     fitted = fit_reviews(dataset, long, recipe_of(dataset, history="sequence"))
-    end, known = fitted.timeline_slot[-1:], np.ones(1, np.float32)
-    assert recent_columns(fitted, fitted.customer[-1:], end, known, 10).products[0][:8].tolist() == [*range(1, 9)]
+    end = fitted.timeline_slot[-1:]
+    assert recent_columns(fitted, fitted.customer[-1:], end, 10).products[0][:8].tolist() == [*range(1, 9)]
     assert RECENT_PRODUCTS["sequence"] >= 8
 
 
 def test_a_masked_customer_has_no_last_products_either() -> None:
     fitted, _ = in_order()
-    columns = recent_columns(fitted, fitted.customer, fitted.timeline_slot, np.zeros(len(fitted), np.float32), 10)
+    columns = recent_columns(fitted, fitted.customer, fitted.timeline_slot, 10, np.zeros(len(fitted), np.float32))
     assert not columns.present.any()

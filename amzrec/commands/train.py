@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def train(
     folder = Path(run) if run is not None else free_name(config, resume)
     check_folder(folder, RUN_FOLDER, overwrite, sources_of(source, prepare))
     dataset = dataset_of(source, prepare, progress=progress)
-    recipe = recipe_for(dataset, config)
+    recipe = recipe_for(dataset, config, progress)
     figures = last_figures(open_run(repeats), recipe.to_json()) if repeats and dataset.protocol.untested else None
     work = folder.parent / f".{folder.name}.training"
     try:
@@ -84,7 +85,7 @@ def free_name(config: TrainConfig, resume: bool) -> Path:
     return next(RUNS / n for n in names if not (RUNS / n).exists())
 
 
-def recipe_for(dataset: Dataset, config: TrainConfig) -> Recipe:
+def recipe_for(dataset: Dataset, config: TrainConfig, progress: Progress = SILENT) -> Recipe:
     """Decide every setting that was left open, for this dataset.
 
     Raises AmzrecError where the dataset has nothing that the tasks could learn from.
@@ -93,4 +94,11 @@ def recipe_for(dataset: Dataset, config: TrainConfig) -> Recipe:
         raise AmzrecError(f"dataset {dataset.path} has no train reviews: nothing to learn from")
     if config.retrieval_weight > 0 and len(np.unique(dataset.train.product)) < 2:
         raise AmzrecError(f"dataset {dataset.path} has only one product in train: retrieval needs at least two")
-    return config.resolve(dataset.facts(config.refit))
+    recipe = config.resolve(dataset.facts(config.refit))
+    if config.history == "auto" and recipe.may_read_order:
+        from amzrec.training.order import order_pays
+
+        if order_pays(dataset, config.seed):
+            progress.say("valid shows that order tells what comes next: retrieval reads the last products (recent)")
+            return dataclasses.replace(config, history="recent").resolve(dataset.facts(config.refit))
+    return recipe

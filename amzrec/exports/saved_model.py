@@ -244,6 +244,7 @@ class ServedMemory(tf.Module):  # type: ignore[misc]
         self.offsets, self.columns = constant(kept.offsets), constant(kept.items)
         self.weights = constant(np.asarray(vectors.memory_weights)[there])
         self.fade, self.last = vectors.head.memory_fade, vectors.head.memory_last
+        self.per_log = vectors.head.memory_per_log
 
     def votes(self, customer: Tensor, candidates: Tensor) -> Tensor:
         """Add up the votes [B, candidates] of the histories of customer rows [B]."""
@@ -259,4 +260,5 @@ class ServedMemory(tf.Module):  # type: ignore[misc]
         at = tf.stack([tf.gather(line, voter), tf.cast(tf.gather(self.columns, pairs.flat_values), tf.int64)], axis=1)
         weights = tf.gather(self.weights, pairs.flat_values) * tf.gather(fade, voter)
         shape = tf.stack([tf.size(customer, tf.int64), tf.cast(candidates, tf.int64)])
-        return tf.scatter_nd(at, weights, shape)
+        sums = tf.scatter_nd(at, weights, shape)
+        return self.per_log * tf.math.log1p(sums) if self.per_log else sums

@@ -9,8 +9,8 @@ import numpy as np
 from amzrec.arrays import Bools, Floats, Ints, Rows, offsets_of
 from amzrec.features.sparse import SparseMatrix
 
-# The columns of a step by part: "reviews" ReviewColumns, "towers" IdColumns or HistoryColumns and, where they are used,
-# "recent" RecentColumns and "retrieval" RetrievalColumns. On the device each array is a tensor.
+# The columns of a step by part: "reviews" ReviewColumns, and where they are used "towers" IdColumns or HistoryColumns,
+# "recent" RecentColumns, "order" OrderColumns and "retrieval" RetrievalColumns. On the device each array is a tensor.
 StepColumns = dict[str, Any]
 
 
@@ -45,10 +45,11 @@ class HistoryColumns(NamedTuple):
     products: RowColumns  # of the M candidates
     customer_sums: HistorySums
     product_sums: HistorySums
-    queries: SparseMatrix  # [V, table] query vectors of retrieval: customers without any of their reviews in the batch
+    queries: SparseMatrix | tuple[()]  # [V, table] query vectors of retrieval: customers without their reviews in the
+    # batch; empty where retrieval does not read these towers
     reviewers: SparseMatrix  # [B, table] the customer of each review, without that review
     reviewed: SparseMatrix  # [B, table] the product of each review, without that review
-    candidates: SparseMatrix  # [M, table] the candidates with all of their reviews
+    candidates: SparseMatrix | tuple[()]  # [M, table] the candidates with all of their reviews; empty as `queries` is
     customer_of_review: Ints  # [B] positions among the distinct customers
     candidate_of_review: Ints  # [B] positions among the candidates
     customer_bias: Floats  # [B] shrunk bias of the review's customer without the review, in model units
@@ -75,6 +76,15 @@ class RecentColumns(NamedTuple):
     age: Ints  # [B, L] how many products came after each one, before the review
 
 
+class OrderColumns(NamedTuple):
+    """What retrieval reads where it reads the last products alone."""
+
+    recent: RecentColumns  # without what this step drops
+    kept: Floats  # [B, Dr] what each number of a query vector is multiplied by: 0 where this step drops it
+    candidates: Rows  # [M] product rows
+    target: Ints  # [B] position of each review's product among the candidates
+
+
 class PerQuery(NamedTuple):
     """Candidates that are listed for each of Q queries, E in all; those of query q are splits[q] .. splits[q + 1]."""
 
@@ -87,6 +97,15 @@ class PerQuery(NamedTuple):
         """List `candidate` [E] for `query` [E], which ascends; `queries` is Q."""
         splits = offsets_of(np.bincount(query, minlength=queries)).astype(np.int32)
         return cls(splits, query.astype(np.int64), candidate.astype(np.int64))
+
+
+class QueryVotes(NamedTuple):
+    """What the histories of Q queries vote for, E votes in all."""
+
+    listed: PerQuery
+    weight: Floats  # [E]
+    highest: Floats  # [Q] the highest vote of each query, 0 without any
+    of_target: Floats  # [B] votes for the product of each review, without what the review itself adds to the memory
 
 
 class SharedQueries(NamedTuple):
@@ -109,3 +128,4 @@ class RetrievalColumns(NamedTuple):
     rows: Rows  # [M] product rows of the candidates
     bias: Floats  # [M] what is added to the logits of the candidates because of how they were chosen
     hidden: PerQuery | tuple[()]  # candidates that are no negatives of a query, as its customer reviewed them; or empty
+    votes: QueryVotes | tuple[()] = ()  # what a memory adds to the scores; empty where none is learned with

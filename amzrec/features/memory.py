@@ -14,7 +14,8 @@ NEIGHBOURS = 100  # products that one product votes for
 ENTRIES = 25_000_000  # most pairs that are kept: fewer neighbours where there are many products
 WINDOW = 10  # products before and after a product that count as following it
 BACKWARD = 0.5  # what following backwards in time counts, of following forwards
-SHRINK = 40.0  # reviews' worth of belief that two products have nothing to do with each other
+SHRINK = 5.0  # reviews' worth of belief that two products have nothing to do with each other
+CURVE = 50.0  # what sums are multiplied by before the log of 1 + them votes
 FADE = 0.8  # per product that came after it, of a history in order
 LAST = 20  # products of a history in order that vote
 CLOSED_FORM = 6000  # products up to which all pairs are solved for at once
@@ -30,22 +31,32 @@ def of_order(order: Lists, size: int) -> Memory:
     """Remember what followed what: `order` lists the products of each customer in time, `size` is N + 1.
 
     weight[j, i] = Σ over i within WINDOW after j of 1 / distance, and BACKWARD of that the other way round, over the
-    root of (count of j + SHRINK) · (count of i + SHRINK).
+    root of (count of j + SHRINK) · (count of i + SHRINK), times CURVE. The log of 1 + their sum votes: a sum itself
+    would be too sure of the few products with the most votes to be a term of a softmax (LOG.md, 2026-11-28).
     """
+    return dataclasses.replace(_of_windows(order, size, (1.0, BACKWARD), 1.0), fade=FADE, last=LAST)
+
+
+def of_company(order: Lists, size: int) -> Memory:
+    """Remember the same pairs as `of_order` does, but not which came first, how far apart, or how long ago."""
+    return _of_windows(order, size, (1.0, 1.0), 0.0)
+
+
+def _of_windows(order: Lists, size: int, shares: tuple[float, float], power: float) -> Memory:
+    """Weigh pairs by distance^−`power`, times the first share forward in time and the second share backward."""
     items, owner = order.items.astype(np.int64), order.owners
     keys, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
     for distance in range(1, min(WINDOW, len(items) - 1) + 1):
         same = owner[distance:] == owner[:-distance]
         before, after = items[:-distance][same], items[distance:][same]
         keys += [before * size + after, after * size + before]
-        weights += [np.full(len(before), share / distance) for share in (1.0, BACKWARD)]
+        weights += [np.full(len(before), share / distance**power) for share in shares]
     pairs, which = np.unique(np.concatenate(keys), return_inverse=True)
     voter, product = pairs // size, pairs % size
     count = np.bincount(items, minlength=size) + SHRINK
     weight = np.bincount(which, np.concatenate(weights), len(pairs)) / np.sqrt(count[voter] * count[product])
     best = strongest(voter, weight, neighbours(size))
-    memory = Memory.of_pairs(voter[best], product[best], weight[best], size)
-    return dataclasses.replace(memory, fade=FADE, last=LAST)
+    return dataclasses.replace(Memory.of_pairs(voter[best], product[best], CURVE * weight[best], size), per_log=1.0)
 
 
 def of_customers(fitted: FittedReviews, ridge: float) -> Memory:

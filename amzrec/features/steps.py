@@ -16,7 +16,6 @@ from amzrec.features.columns import (
     HistorySums,
     IdColumns,
     PerQuery,
-    RecentColumns,
     RetrievalColumns,
     ReviewColumns,
     RowColumns,
@@ -26,10 +25,10 @@ from amzrec.features.columns import (
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.leave_one_out import LeaveOneOut, StepSide, Targets, sum_histories
 from amzrec.features.profiles import Profiles
+from amzrec.features.recent import RECENT_PRODUCTS, recent_columns
 from amzrec.features.sparse import SparseMatrix, entries_of, unique_in_order
 
 SEED_STRIDE = 1_000_003  # apart lie the seeds of two trainings, so that the seeds of their steps do not meet
-RECENT_PRODUCTS = {"sequence": 10, "recent": 20}  # of a customer, that a tower reads in their order
 NO_CANDIDATE = -1
 
 
@@ -162,22 +161,27 @@ class HistorySteps(Steps):
             "retrieval" in recipe.tasks and recipe.retrieval_loss == "softmax" and recipe.history == "bag"
         )
 
+    def sides_of(self, reviews: Ints, candidates: Candidates, seed: int) -> tuple[StepSide, StepSide]:
+        """Return the customers and the candidates of a step, and where its reviews stand in their histories."""
+        fitted, dropout = self.fitted, self.recipe.history_dropout
+        rows, row_of_review = unique_in_order(fitted.customer[reviews])
+        slots = fitted.customers.histories.slot[reviews], fitted.products.histories.slot[reviews]
+        customers = StepSide(fitted.customers, rows, row_of_review, slots[0], seed, dropout)
+        return customers, StepSide(fitted.products, candidates.rows, candidates.target, slots[1], seed + 1, dropout)
+
     def columns(self, reviews: Ints, step: int) -> StepColumns:
         """Make the columns of a step, as Steps.columns says."""
         fitted, recipe, seed = self.fitted, self.recipe, self.seed(step)
         customer, product = fitted.customer[reviews], fitted.product[reviews]
         candidates = self.negatives.of(product)
-        rows, row_of_review = unique_in_order(customer)
-        slots = fitted.customers.histories.slot[reviews], fitted.products.histories.slot[reviews]
-        dropout = recipe.history_dropout
-        customers = StepSide(fitted.customers, rows, row_of_review, slots[0], seed, dropout)
-        products = StepSide(fitted.products, candidates.rows, candidates.target, slots[1], seed + 1, dropout)
+        customers, products = self.sides_of(reviews, candidates, seed)
+        rows, row_of_review = customers.rows, customers.row_of_review
         towers = self.tower_columns(reviews, seed, customers, products)
         columns: StepColumns = {"reviews": self.review_columns(reviews), "towers": towers}
         if recipe.history != "bag":
             known = self.masking.bases(self.uniform(seed, 1, len(reviews)), row_of_review, len(rows))[1]
             columns["recent"] = recent_columns(
-                fitted, customer, fitted.timeline_slot[reviews], known, RECENT_PRODUCTS[recipe.history]
+                fitted, customer, fitted.timeline_slot[reviews], RECENT_PRODUCTS[recipe.history], known
             )
         if recipe.retrieval_weight > 0:
             vectors = QueryVectors(customer, np.arange(len(reviews)), shared=False)
@@ -186,8 +190,13 @@ class HistorySteps(Steps):
             columns["retrieval"] = self.retrieval_columns(reviews, candidates, vectors)
         return columns
 
-    def tower_columns(self, reviews: Ints, seed: int, customers: StepSide, products: StepSide) -> HistoryColumns:
-        """Make the columns of both towers, for the U distinct customers of the step and its M candidates."""
+    def tower_columns(
+        self, reviews: Ints, seed: int, customers: StepSide, products: StepSide, retrieve: bool = True
+    ) -> HistoryColumns:
+        """Make the columns of both towers, for the U distinct customers of the step and its M candidates.
+
+        Without `retrieve` only the rating reads them.
+        """
         targets = Targets(self.fitted.value[reviews], self.fitted.rated[reviews])
         customer_sums, customer_size = sum_histories(customers)
         product_sums, product_size = sum_histories(products)
@@ -196,10 +205,8 @@ class HistorySteps(Steps):
         candidate = LeaveOneOut(products, customers, targets, product_size, m)
         base, known = self.masking.bases(self.uniform(seed, 1, len(reviews)), customers.row_of_review, u)
         reviewers = query.without_own_review(base, known)
-        queries = reviewers
-        if self.recipe.history == "recent":
-            queries = self.without_histories(customers, query.width)
-        elif self.query_per_customer:
+        queries: SparseMatrix | tuple[()] = reviewers if retrieve else ()
+        if retrieve and self.query_per_customer:
             queries = query.without_any_review(*self.masking.bases(self.uniform(seed, 2, u), np.arange(u), u))
         row_parts = [row_columns(side.profiles, side.rows) for side in (customers, products)]
         penalty = [self.row_penalty(side, number) for number, side in enumerate((customers, products))]
@@ -211,7 +218,7 @@ class HistorySteps(Steps):
             queries=queries,
             reviewers=reviewers,
             reviewed=candidate.without_own_review(products.row_of_review, np.ones(len(reviews), np.float32)),
-            candidates=candidate.with_all_reviews(),
+            candidates=candidate.with_all_reviews() if retrieve else (),
             customer_of_review=customers.row_of_review,
             candidate_of_review=products.row_of_review,
             customer_bias=query.bias * known,
@@ -221,11 +228,6 @@ class HistorySteps(Steps):
             customer_attribute_penalty=self.attribute_penalty(customers, row_parts[0], 0),
             product_attribute_penalty=self.attribute_penalty(products, row_parts[1], 1),
         )
-
-    def without_histories(self, customers: StepSide, width: int) -> SparseMatrix:
-        """Make the matrix [B, width] that takes what each review's customer is but for its id and its history."""
-        nobody_in_particular = customers.row_of_review[:, None] + len(customers)
-        return SparseMatrix.of_rows(nobody_in_particular, np.ones_like(nobody_in_particular, np.float32), width)
 
     def row_penalty(self, side: StepSide, number: int) -> Floats:
         """Weigh the squared vectors of the n rows of a side: by their share of the batch, and more with few reviews.
@@ -285,18 +287,6 @@ def attribute_ridge(side: Profiles, ridge: float) -> Floats:
     lists, number = side.attributes.lists, max(side.attributes.number, 1)
     reviews = np.bincount(lists.items, np.repeat(side.counts, lists.lengths), number)
     return (ridge / np.maximum(reviews, 1)).astype(np.float32)
-
-
-def recent_columns(fitted: FittedReviews, customer: Rows, end: Ints, known: Floats, last: int) -> RecentColumns:
-    """Look up the `last` products of customers [B] that stand in their timelines before the slots `end` [B].
-
-    A customer whose `known` [B] is 0 has none.
-    """
-    slot = np.maximum(fitted.timelines.offsets[customer], end - last)[:, None] + np.arange(last)
-    present = (slot < end[:, None]) & (known > 0)[:, None]
-    items = fitted.timelines.items
-    age = np.where(present, end[:, None] - 1 - slot, 0)
-    return RecentColumns(items[np.where(present, slot, 0)].astype(np.int64), present, age)
 
 
 def whole_histories(side: Profiles, rows: Rows) -> tuple[HistorySums, SparseMatrix]:

@@ -9,13 +9,13 @@ import numpy as np
 
 from amzrec.arrays import Floats, Rows
 from amzrec.config import Recipe
-from amzrec.features.columns import HistoryColumns, IdColumns, StepColumns
+from amzrec.features.columns import HistoryColumns, IdColumns, OrderColumns, StepColumns
 from amzrec.features.fitted import FittedReviews
-from amzrec.features.steps import RECENT_PRODUCTS, recent_columns, row_columns
+from amzrec.features.recent import RECENT_PRODUCTS, recent_columns
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor
 from amzrec.model.sequence import RecentBag, RecentEncoder
-from amzrec.model.sparse import multiply, overlapping_columns, squares
+from amzrec.model.sparse import multiply, overlapping_columns, squares, take
 from amzrec.model.towers import HistoryTower, IdTower, tf
 
 
@@ -27,6 +27,16 @@ class Encoded(NamedTuple):
     candidates: Tensor  # [M, Dr] the products of the softmax, with all of their histories
     pairs: Pairs  # of B customers and products, for the rating
     penalty: Tensor  # scalar, added to the loss
+
+
+class Tables(NamedTuple):
+    """The tables [rows, ·] of both sides, in the dimensions of each task, and the penalty on them."""
+
+    query_retrieval: Tensor
+    query_rating: Tensor
+    candidate_retrieval: Tensor
+    candidate_rating: Tensor
+    penalty: Tensor  # scalar
 
 
 class IdEncoder(tf.Module):  # type: ignore[misc]
@@ -70,6 +80,15 @@ class IdEncoder(tf.Module):  # type: ignore[misc]
         """Return the vectors [n, D] of product rows [n] from which questions are answered."""
         return self.candidate_tower.vectors(rows, self.query_tower)
 
+    def retrieval_candidates(self, rows: Rows) -> Tensor:
+        """Return the vectors [n, Dr] of product rows [n] from which retrieval is answered."""
+        return self.candidates(rows)[:, : self.split[0]]
+
+    @property
+    def retrieval_bags(self) -> Floats:
+        """What a product of a history says to retrieval, [N + 1, Dr]; zeros where there are no histories."""
+        return np.zeros((len(self.candidate_tower.profiles), self.split[0]), np.float32)
+
 
 class HistoryEncoder(IdEncoder):
     """Two towers that read each other's histories; each task has dimensions of its own beside those that both read."""
@@ -83,11 +102,30 @@ class HistoryEncoder(IdEncoder):
         self.split = recipe.retrieval_dims, recipe.rating_start
 
     def encode(self, columns: StepColumns) -> Encoded:
-        """Make one table for the customers and one for the products; all vectors are sparse matrices times these two.
-
-        `features.leave_one_out` lists the rows of the tables.
-        """
+        """Make the vectors of a step from one table for the customers and one for the products."""
         towers: HistoryColumns = columns["towers"]
+        assert towers.queries
+        assert towers.candidates
+        tables = self.tables(towers)
+        return Encoded(
+            multiply(towers.queries, tables.query_retrieval),
+            multiply(towers.reviewed, tables.candidate_retrieval),
+            multiply(towers.candidates, tables.candidate_retrieval),
+            self.pairs(towers, tables),
+            tables.penalty,
+        )
+
+    @property
+    def retrieval_bags(self) -> Floats:
+        """What a product of a history says to retrieval, [N + 1, Dr]."""
+        bags: Floats = self.candidate_tower.bag.numpy()[:, : self.split[0]]
+        return bags
+
+    def tables(self, towers: HistoryColumns) -> Tables:
+        """Make the tables of both sides; all vectors of a step are sparse matrices times these two.
+
+        `features.leave_one_out` lists their rows.
+        """
         q, c, customers, products = self.query_tower, self.candidate_tower, towers.customers, towers.products
         attributes, nobody = q.attribute_vectors(customers), q.embedding[:1]
         bases = [q.ids(customers.vector_row) + attributes, nobody + attributes, nobody]  # known, by history, not at all
@@ -95,26 +133,23 @@ class HistoryEncoder(IdEncoder):
         base = c.ids(products.vector_row) + c.attribute_vectors(products)
         product_sums = c.history_sums(towers.product_sums, q)
         candidate_table = tf.concat([base, product_sums, *q.history_entries(customers.rows)], 0)
-        (query_retrieval, query_rating), (candidate_retrieval, candidate_rating) = (
-            overlapping_columns(table, *self.split) for table in (query_table, candidate_table)
-        )
-        pairs = Pairs(
-            multiply(towers.reviewers, query_rating),
-            multiply(towers.reviewed, candidate_rating),
-            towers.customer_bias,
-            towers.product_bias,
-            tf.gather(q.offsets(customers), towers.customer_of_review),
-            tf.gather(c.offsets(products), towers.candidate_of_review),
-        )
         penalty = squares(query_table, towers.customer_penalty) + squares(candidate_table, towers.product_penalty)
         penalty += squares(q.attribute_offsets(customers), towers.customer_attribute_penalty)
         penalty += squares(c.attribute_offsets(products), towers.product_attribute_penalty)
-        return Encoded(
-            multiply(towers.queries, query_retrieval),
-            multiply(towers.reviewed, candidate_retrieval),
-            multiply(towers.candidates, candidate_retrieval),
-            pairs,
-            penalty,
+        return Tables(
+            *overlapping_columns(query_table, *self.split), *overlapping_columns(candidate_table, *self.split), penalty
+        )
+
+    def pairs(self, towers: HistoryColumns, tables: Tables) -> Pairs:
+        """Make what the rating reads of each review's customer and product, both without that review."""
+        q, c = self.query_tower, self.candidate_tower
+        return Pairs(
+            multiply(towers.reviewers, tables.query_rating),
+            multiply(towers.reviewed, tables.candidate_rating),
+            towers.customer_bias,
+            towers.product_bias,
+            tf.gather(q.offsets(towers.customers), towers.customer_of_review),
+            tf.gather(c.offsets(towers.products), towers.candidate_of_review),
         )
 
 
@@ -140,41 +175,59 @@ class SequenceEncoder(HistoryEncoder):
 
     def latest(self, rows: Rows) -> Tensor:
         """Return what the last products say of customer rows [n], [n, D]."""
-        end, known = self.fitted.timelines.offsets[rows + 1], np.ones(len(rows), np.float32)
-        columns = recent_columns(self.fitted, rows, end, known, self.last)
+        end = self.fitted.timelines.offsets[rows + 1]
+        columns = recent_columns(self.fitted, rows, end, self.last)
         return self.recent(columns, self.candidate_tower.bag)
 
 
-class RecentBagEncoder(SequenceEncoder):
-    """Towers whose retrieval reads the last products of a customer alone, and whose rating reads all of them."""
+class OrderEncoder(HistoryEncoder):
+    """Towers whose retrieval reads the last products of a customer alone, and whose rating reads whole histories.
+
+    Retrieval has two tables of its own, what a product says when it is read and what it is when it is asked for, in
+    the Dr retrieval dimensions.
+    """
 
     def __init__(
         self, fitted: FittedReviews, recipe: Recipe, customer_ids: Iterable[object], product_ids: Iterable[object]
     ) -> None:
         super().__init__(fitted, recipe, customer_ids, product_ids)
-        self.recent = RecentBag(recipe)
+        self.fitted, self.dims, self.rates = fitted, recipe.retrieval_dims, "rating" in recipe.tasks
+        self.order = RecentBag(recipe, len(fitted.products))
 
     def encode(self, columns: StepColumns) -> Encoded:
         """Let the last products before each review ask for its product."""
-        encoded = HistoryEncoder.encode(self, columns)
-        recent = self.recent(columns["recent"], self.candidate_tower.bag)
-        return encoded._replace(queries=encoded.queries + recent[:, : self.split[0]])
-
-    def queries(self, rows: Rows) -> Tensor:
-        """Return the vectors [n, D] of customer rows [n] from which stars are answered."""
-        return HistoryEncoder.queries(self, rows)
+        nothing = tf.zeros_like(columns["reviews"].value)
+        pairs, penalty = Pairs(*[nothing] * 6), tf.constant(0.0)
+        if self.rates:
+            tables = self.tables(columns["towers"])
+            pairs, penalty = self.pairs(columns["towers"], tables), tables.penalty
+        if "order" not in columns:
+            return Encoded(nothing, nothing, nothing, pairs, penalty)
+        asked: OrderColumns = columns["order"]
+        queries, candidates = self.order(asked.recent) * asked.kept, take(self.order.asked, asked.candidates)
+        return Encoded(queries, tf.gather(candidates, asked.target), candidates, pairs, penalty)
 
     def retrieval_queries(self, rows: Rows) -> Tensor:
-        """Return the vectors [n, Dr] of customer rows [n]: their attributes and their last products."""
-        return self.retrieval_bases(rows) + self.latest(rows)[:, : self.split[0]]
+        """Return the vectors [n, Dr] of customer rows [n] after the last product that each of them reviewed."""
+        end = self.fitted.timelines.offsets[rows + 1]
+        return self.order(recent_columns(self.fitted, rows, end, RECENT_PRODUCTS["recent"]))
 
     def retrieval_bases(self, rows: Rows) -> Tensor:
-        """Return the attributes [n, Dr] of customer rows [n]; no customer has an embedding of its own."""
-        tower = self.query_tower
-        return (tower.attribute_vectors(row_columns(tower.profiles, rows)) + tower.embedding[:1])[:, : self.split[0]]
+        """Return zeros [n, Dr]: to retrieval a customer is its last products."""
+        return tf.zeros([len(rows), self.dims])
+
+    def retrieval_candidates(self, rows: Rows) -> Tensor:
+        """Return the vectors [n, Dr] of product rows [n] that retrieval asks for."""
+        return take(self.order.asked, rows)
+
+    @property
+    def retrieval_bags(self) -> Floats:
+        """What a product of a history says to retrieval, [N + 1, Dr]."""
+        bags: Floats = self.order.read.numpy()
+        return bags
 
     @property
     def recent_weights(self) -> Floats:
         """What a product of a history weighs by how many came after it, [L]."""
-        weights: Floats = np.exp(self.recent.log_weight.numpy())
+        weights: Floats = np.exp(self.order.log_weight.numpy())
         return weights

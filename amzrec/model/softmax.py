@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from amzrec.features.columns import PerQuery
+from amzrec.features.columns import PerQuery, QueryVotes
 from amzrec.model.keras2 import import_tensorflow
 
 tf: Any = import_tensorflow()
@@ -18,13 +18,15 @@ NOTHING = -1e30  # the logit of a candidate that is left out: its share is exact
 
 
 class Logits(NamedTuple):
-    """How the logits [Q, M] of queries and candidates are made: query · candidate + bias + prior[period]."""
+    """How the logits [Q, M] of queries and candidates are made: query · candidate + bias + prior[period] + votes."""
 
     query: Tensor  # [Q, D]
     candidate: Tensor  # [M, D]
     bias: Tensor  # [M] popularity, log count, −log q
     prior: Tensor | None = None  # [T, M] of each period, without a gradient; None: nothing
     period: Tensor | None = None  # [Q] rows of the prior
+    votes: QueryVotes | None = None  # what is added for pairs of a query and a candidate, times `share`
+    share: Tensor = 0.0  # a scalar of 0 or more
 
 
 class RetrievalBatch(NamedTuple):
@@ -48,11 +50,13 @@ def softmax_loss(logits: Logits, batch: RetrievalBatch, hardest: int | None = No
         logits = logits._replace(bias=logits.bias + tf.squeeze(logits.prior, 0), prior=None, period=None)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def loss(query: Tensor, candidate: Tensor, bias: Tensor, positive: Tensor) -> tuple[Tensor, Callable[..., Any]]:
-        mine = logits._replace(query=query, candidate=candidate, bias=bias)
+    def loss(
+        query: Tensor, candidate: Tensor, bias: Tensor, positive: Tensor, share: Tensor
+    ) -> tuple[Tensor, Callable[..., Any]]:
+        mine = logits._replace(query=query, candidate=candidate, bias=bias, share=share)
         return BlockedSoftmax(mine, batch._replace(logit=positive), hardest, Products(half)).run()
 
-    return loss(logits.query, logits.candidate, logits.bias, batch.logit)
+    return loss(logits.query, logits.candidate, logits.bias, batch.logit, tf.convert_to_tensor(logits.share))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Block(NamedTuple):
     weight: Tensor  # [e]
     left_out: Tensor  # [n, 2] query and candidate of what is no negative
     nothing: Tensor  # [n] NOTHING, which is added there
+    voted: Tensor | None  # [v, 2] query and candidate of each vote
+    votes: Tensor | None  # [v]
 
 
 class BlockedSoftmax:
@@ -104,7 +110,8 @@ class BlockedSoftmax:
         gradients of the logits: 1/8 and 3/8 of the negatives, −1/2 of the positive
 
     On a CPU each pass over a block costs as much as half a product. So bias, bound, mass and the gradient of the bias
-    are columns of the three products, and the positives are never written into the block.
+    are columns of the three products, and the positives are never written into the block. Votes are few beside the
+    logits: they are added one by one.
     """
 
     def __init__(self, logits: Logits, batch: RetrievalBatch, hardest: int | None, products: Products) -> None:
@@ -116,10 +123,10 @@ class BlockedSoftmax:
         self.bound = length(query) * tf.reduce_max(length(candidate)) + tf.reduce_max(bias)
         if logits.prior is not None:
             self.bound += tf.gather(tf.reduce_max(logits.prior, axis=1), logits.period)
-        self.queries, self.size = (
-            tf.size(self.bound),
-            tf.maximum(LOGITS // self.width, 1),
-        )  # size: b of all blocks but the last
+        if logits.votes is not None:
+            self.bound += logits.share * logits.votes.highest
+        self.queries = tf.size(self.bound)
+        self.size = tf.maximum(LOGITS // self.width, 1)  # b of all blocks but the last
         added, less = products.columns(bias), products.columns(-self.bound)
         self.extra = len(added)  # columns that bias and bound take each
         one, ones = tf.ones_like(added[0]), tf.ones_like(less[0])
@@ -128,21 +135,21 @@ class BlockedSoftmax:
         self.summed = products.rounded(tf.concat([candidate, one], axis=1))  # [M, D + 1]
 
     def run(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-        """Return the loss, and what makes the gradients by query, candidate, bias and logit of the positives of it."""
+        """Return the loss, and what makes the gradients by query, candidate, bias, logit of the positives and share."""
         blocks = (self.queries + self.size - 1) // self.size
         shapes: Any = ([None, None], [None])
         arrays = [tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=s) for s in shapes]
         d_columns = tf.zeros(tf.reverse(tf.shape(self.columns), [0]))  # [D + 2, M]
-        _, total, d_query, d_columns, d_logit = tf.while_loop(
+        _, total, d_query, d_columns, d_logit, d_share = tf.while_loop(
             lambda number, *_: number < blocks,
             self.add,
-            (0, 0.0, arrays[0], d_columns, arrays[1]),
+            (0, 0.0, arrays[0], d_columns, arrays[1], 0.0),
             parallel_iterations=1,
         )
         # all weights of a batch are 0 where all of its counts are
         scale, bias = tf.math.divide_no_nan(1.0, tf.reduce_sum(self.weight)), -2 * self.extra
         d_candidate = tf.transpose(d_columns[:bias], [1, 0])
-        parts = (d_query.concat(), d_candidate, d_columns[bias], d_logit.concat())
+        parts = (d_query.concat(), d_candidate, d_columns[bias], d_logit.concat(), d_share)
 
         def gradients(upstream: Tensor) -> tuple[Tensor, ...]:
             factor = upstream * scale
@@ -160,6 +167,10 @@ class BlockedSoftmax:
             _, hidden_from, hidden = part(self.batch.hidden, start, size)
             left_out = tf.concat([left_out, hidden], 0)
             nothing = tf.concat([nothing, tf.fill(tf.shape(hidden_from), NOTHING)], 0)
+        voted = votes = None
+        if self.logits.votes is not None:
+            cast, _, voted = part(self.logits.votes.listed, start, size)
+            votes = tf.slice(self.logits.votes.weight, *cast)
         return Block(
             tf.slice(self.rows, tf.concat([start, [0]], 0), tf.concat([size, [-1]], 0)),
             tf.slice(self.bound, start, size),
@@ -169,10 +180,12 @@ class BlockedSoftmax:
             tf.slice(self.weight, *mine),
             left_out,
             nothing,
+            voted,
+            votes,
         )
 
     def add(
-        self, number: Tensor, total: Tensor, d_query: Tensor, d_columns: Tensor, d_logit: Tensor
+        self, number: Tensor, total: Tensor, d_query: Tensor, d_columns: Tensor, d_logit: Tensor, d_share: Tensor
     ) -> tuple[Tensor, ...]:
         """Add the loss and the gradients of one block to those of the blocks before it."""
         block = self.take(number)
@@ -183,12 +196,16 @@ class BlockedSoftmax:
         excess = tf.gather(tf.math.log(mass) + peak, block.owner) - block.logit
         missed = block.weight * tf.sigmoid(excess)
         pull = tf.expand_dims(tf.math.divide_no_nan(tf.math.segment_sum(missed, block.owner), mass), 1)
+        if block.voted is not None:
+            voted = tf.cast(tf.gather_nd(share, block.voted), tf.float32) * tf.gather(pull[:, 0], block.voted[:, 0])
+            d_share += tf.reduce_sum(voted * block.votes)
         return (
             number + 1,
             total + tf.reduce_sum(block.weight * tf.nn.softplus(excess)),
             d_query.write(number, sums[:, :-1] * pull),
             d_columns + self.products.of(block.rows * pull, share, transpose_a=True),
             d_logit.write(number, -missed),
+            d_share,
         )
 
     def again(self, block: Block) -> tuple[Tensor, ...]:
@@ -209,6 +226,9 @@ class BlockedSoftmax:
         logits = self.products.of(rows, self.columns, transpose_b=True)
         if self.logits.prior is not None:
             logits += tf.gather(self.logits.prior, block.period)
+        if block.voted is not None:
+            votes = self.logits.share * block.votes
+            logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.voted, updates=votes)
         # in place, unlike tf.tensor_scatter_nd_update, which copies the block first: a sixth of the loss
         logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.left_out, updates=block.nothing)
         if self.hardest is not None:

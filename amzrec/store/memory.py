@@ -43,15 +43,21 @@ class Votes:
 class Memory:
     """For each product of a history, the products that it votes for, and how strongly: a sparse [N + 1, N + 1] matrix.
 
-    The vote of a history for product i is Σ_j fade^(products after j in the history) · weight[j, i], over the `last`
-    products of the history; products of the history itself get no votes, since nobody reviews a product twice. With a
-    fade of 1 the order of the history does not matter.
+    The sum for product i is Σ_j fade^(products after j in the history) · weight[j, i], over the `last` products of the
+    history. The vote is that sum, or with `per_log` above 0 it is per_log · log(1 + sum), so that one strong pair does
+    not drown all others. Products of the history itself get no votes, since nobody reviews a product twice. With a fade
+    of 1 the order of the history does not matter.
     """
 
     neighbours: Lists  # [N + 1] lists of product rows
     weights: Floats  # [S] beside their items
     fade: float = 1.0
     last: int = 0  # products of a history that vote, the latest; 0: all
+    per_log: float = 0.0  # scores per e-fold of 1 + the sum; 0: the sum is the score
+
+    def worth(self, sums: Array) -> Floats:
+        """Turn sums [n] into votes."""
+        return np.asarray(self.per_log * np.log1p(sums) if self.per_log else sums, np.float32)
 
     def fades(self, histories: Lists) -> Floats:
         """Weigh the items of histories, which end with the latest: fade^(items after it), [h]."""
@@ -82,7 +88,7 @@ class Memory:
         others = ~np.isin(pairs, whole.owners * size + whole.items)
         pairs, summed = pairs[others], summed[others]
         offsets = offsets_of(np.bincount(pairs // size, minlength=len(histories)))
-        return Votes(Lists(offsets, (pairs % size).astype(np.int32)), summed.astype(np.float32))
+        return Votes(Lists(offsets, (pairs % size).astype(np.int32)), self.worth(summed))
 
     def _dense_votes(self, histories: Lists, whole: Lists) -> Votes:
         """Add up votes of long histories, which vote for most products: one query after the other, in a row of all.
@@ -100,11 +106,13 @@ class Memory:
             row[whole[query]] = 0
             voted = np.flatnonzero(row)
             products.append(voted.astype(np.int32))
-            weights.append(row[voted].astype(np.float32))
+            weights.append(self.worth(row[voted]))
         return Votes(Lists.join(products), np.concatenate([*weights, np.zeros(0, np.float32)]))
 
     def scaled(self, share: float) -> Memory:
-        """Return the memory with every weight times `share`."""
+        """Return the memory with every vote times `share`."""
+        if self.per_log:
+            return dataclasses.replace(self, per_log=self.per_log * share)
         return dataclasses.replace(self, weights=(self.weights * share).astype(np.float32))
 
     @classmethod

@@ -46,6 +46,7 @@ class Head:
     history: str = "bag"  # how a customer's history is read: bag, recent, or sequence
     memory_fade: float = 1.0  # what a product's votes are worth per product that came after it in the history
     memory_last: int = 0  # products of a history that vote, the latest; 0: all
+    memory_per_log: float = 0.0  # scores per e-fold of 1 + the sum of votes; 0: the sum is the score
     moment: Moment | None = None  # how what a customer gave near a query's time moves the stars; None: not at all
     fit_tags: tuple[int, ...] = (0, 1)  # the values of seen_part that the model was fitted on
 
@@ -125,8 +126,8 @@ class Vectors:
         """What the products of a history vote for; None where the run has no memory."""
         if self.memory_offsets is None or self.memory_items is None or self.memory_weights is None:
             return None
-        neighbours = Lists(self.memory_offsets, self.memory_items)
-        return Memory(neighbours, self.memory_weights, self.head.memory_fade, self.head.memory_last)
+        neighbours, head = Lists(self.memory_offsets, self.memory_items), self.head
+        return Memory(neighbours, self.memory_weights, head.memory_fade, head.memory_last, head.memory_per_log)
 
     @property
     def features_of_products(self) -> Lists:

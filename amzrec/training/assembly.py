@@ -46,6 +46,7 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         history=history,
         memory_fade=float(memory.fade) if memory else 1.0,
         memory_last=int(memory.last) if memory else 0,
+        memory_per_log=float(memory.per_log) if memory else 0.0,
         moment=learned.moment,
         fit_tags=tuple(PARTS.index(name) for name in fit_parts),
     )

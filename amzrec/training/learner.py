@@ -15,7 +15,8 @@ from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.features.batches import plan_epoch, shuffled_batches
 from amzrec.features.fitted import FittedReviews
-from amzrec.features.steps import HistorySteps, IdSteps, Steps
+from amzrec.features.order import steps_of
+from amzrec.features.steps import Steps
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor, import_tensorflow
 from amzrec.model.multitask import MultitaskModel
@@ -58,8 +59,7 @@ class Learner:
                 f"--rating-loss {self.recipe.rating_loss} needs customers with {plan.reviews_together} reviews with "
                 "stars; there are none. Lower --list-size, or use --rating-loss squared"
             )
-        kind = IdSteps if self.recipe.features == "ids" else HistorySteps
-        self.steps = kind(self.fitted, self.recipe, stateless_uniform)
+        self.steps = steps_of(self.fitted, self.recipe, stateless_uniform)
         self.step_columns = columns_dataset(self.steps, self._numbered_batches)
 
     def _numbered_batches(self) -> Iterator[tuple[int, Ints]]:
@@ -121,6 +121,10 @@ class Learner:
         """Return the vectors [n, D] of product rows [n], with their histories."""
         return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim)
 
+    def retrieval_candidates(self, rows: Rows) -> Floats:
+        """Return the vectors [n, Dr] of product rows [n] for retrieval."""
+        return in_blocks(self.model.encoder.retrieval_candidates, rows, self.recipe.retrieval_dims)
+
     def stars(self, customer: Rows, product: Rows, queries: Floats, candidates: Floats) -> Floats:
         """Predict the stars [n] of pairs of a customer and a product, without the trend over time, not clipped.
 
@@ -137,14 +141,14 @@ class Learner:
     def retrieval_vectors(self, queries: Floats, candidates: Floats, products: Rows) -> tuple[Floats, Floats]:
         """Return query vectors [n, Dr + 1] and candidate vectors [m, Dr + 1] whose inner product is the score.
 
-        `queries` [n, D] and `candidates` [m, D] are tower vectors, `products` [m] the rows of the candidates. The last
-        column of a candidate is its b as of now, and 1 in a query.
+        `queries` [n, Dr] and `candidates` [m, Dr] are vectors of the towers, `products` [m] the rows of the candidates.
+        The last column of a candidate is its b as of now, and 1 in a query.
         """
-        dims, task = self.recipe.retrieval_dims, self.model.retrieval
+        task = self.model.retrieval
         temperature = float(np.exp(task.log_temperature.numpy()))
         b = task.popularity.numpy()[products] + self.fitted.popularity.log_share_now[products, None]
-        x = np.concatenate([queries[:, :dims] / temperature, np.ones((len(queries), 1), np.float32)], axis=1)
-        return x.astype(np.float32), np.concatenate([candidates[:, :dims], b], axis=1).astype(np.float32)
+        x = np.concatenate([queries / temperature, np.ones((len(queries), 1), np.float32)], axis=1)
+        return x.astype(np.float32), np.concatenate([candidates, b], axis=1).astype(np.float32)
 
     def context(self, products: Rows) -> Floats:
         """Return what each period adds to the scores of product rows [m], [T, m], beyond what b has as of now."""

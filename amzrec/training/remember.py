@@ -16,10 +16,11 @@ from amzrec.training.watch import Watch, WatchedSystem
 RIDGES = (100.0, 300.0, 1000.0)  # of the memory of customers, that are tried
 FEW = 3000  # products up to which all ridges are tried; above, the middle one
 SHARES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # scores per vote that are tried
+LOG_SHARES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # the same of votes that are logs
 
 
 def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
-    """Build a chosen memory from fitted reviews; its weights are scores."""
+    """Build a chosen memory from fitted reviews; its votes are scores."""
     order = choice.kind == "order"
     memory = of_order(fitted.timelines, len(fitted.products)) if order else of_customers(fitted, choice.ridge)
     return memory.scaled(choice.share)
@@ -34,7 +35,7 @@ def choose_memory(watch: Watch, fitted: FittedReviews) -> MemoryChoice | None:
     known = judge.watch(watch.testset, system)["ndcg"]
     for kind, ridge in kinds(fitted):
         votes = memory_of(fitted, MemoryChoice(kind, ridge, 1.0)).votes(histories(fitted, watch.testset.customers))
-        for share in SHARES:
+        for share in LOG_SHARES if kind == "order" else SHARES:
             voted = CustomerVotes(votes.scaled(share), watch.testset.column)
             figure = judge.watch(watch.testset, WatchedSystem(system.fitted, system.queries, system.candidates, voted))
             if figure["ndcg"] > known:

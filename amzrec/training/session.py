@@ -19,7 +19,7 @@ from amzrec.store.dataset import Dataset
 from amzrec.store.documents import plain
 from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, RunInfo
 from amzrec.store.vectors import VECTORS, write_vectors
-from amzrec.training.state import REFIT, SELECT, State
+from amzrec.training.state import REFIT, SELECT, MemoryChoice, State
 
 if TYPE_CHECKING:
     from amzrec.features.fitted import FittedReviews
@@ -127,6 +127,9 @@ class Session:
         for task in tasks:
             snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
             snapshot.save(self.work / f"{task}.npz")
+            if task == "retrieval" and self.recipe.learns_votes:
+                self.state.choices.memory = MemoryChoice("order", 0.0, learner.model.retrieval.votes_share)
+                self.keep_memory(learner.fitted)
 
     def keep_memory(self, fitted: FittedReviews) -> None:
         """Write the memory that was chosen, built from these reviews, for `finish` to read."""

@@ -84,10 +84,11 @@ def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
     with learner.averaged():
         customers, products = all_rows(learner)
         queries, candidates = learner.retrieval_vectors(
-            learner.retrieval_queries(customers), learner.candidates(products), products
+            learner.retrieval_queries(customers), learner.retrieval_candidates(products), products
         )
         return RetrievalSnapshot(
-            **history_tables(learner, dims) | {"query_base": learner.retrieval_bases(customers)},
+            **history_tables(learner, dims)
+            | {"query_base": learner.retrieval_bases(customers), "history_bag": learner.model.encoder.retrieval_bags},
             queries=queries,
             candidates=with_cold_products(learner, candidates, np.zeros_like(candidates)),
             candidate_rows=fitted.candidates,
@@ -202,9 +203,11 @@ class MemorySnapshot(Snapshot):
     weights: Floats
     fade: Array  # scalar
     last: Array  # scalar
+    per_log: Array  # scalar
 
     @classmethod
     def of(cls, memory: Memory) -> MemorySnapshot:
         """Take the arrays of a memory."""
         lists = memory.neighbours
-        return cls(lists.offsets, lists.items, memory.weights, np.array(memory.fade), np.array(memory.last))
+        numbers = (np.array(number) for number in (memory.fade, memory.last, memory.per_log))
+        return cls(lists.offsets, lists.items, memory.weights, *numbers)

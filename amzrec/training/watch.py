@@ -14,7 +14,9 @@ from amzrec.evaluation.baselines import PopularityBaseline
 from amzrec.evaluation.systems import CustomerVotes, Scored, by_vectors
 from amzrec.evaluation.testset import Queries, TestSet, line_up
 from amzrec.features.fitted import FittedReviews
+from amzrec.features.memory import of_order
 from amzrec.store.dataset import Dataset
+from amzrec.store.memory import Votes
 from amzrec.training.learner import Learner
 from amzrec.training.residuals import Residuals
 
@@ -26,6 +28,7 @@ class LearnerSystem:
     """A model in training as a system to be judged, with the weights that it has now."""
 
     learner: Learner
+    votes: Votes | None = None  # of the memory that is learned with, each worth one score
     name: str = "training"
 
     def stars(self, testset: TestSet) -> Doubles | None:
@@ -48,8 +51,10 @@ class LearnerSystem:
         if "retrieval" not in self.learner.recipe.tasks:
             return None
         learner, rows = self.learner, testset.candidates
-        x, y = learner.retrieval_queries(testset.customers), learner.candidates(rows)
-        return by_vectors(*learner.retrieval_vectors(x, y, rows), queries, learner.context(rows))
+        x, y = learner.retrieval_queries(testset.customers), learner.retrieval_candidates(rows)
+        share = learner.model.retrieval.votes_share
+        votes = CustomerVotes(self.votes.scaled(share), testset.column) if self.votes else None
+        return by_vectors(*learner.retrieval_vectors(x, y, rows), queries, learner.context(rows), votes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +116,7 @@ class Watch:
         rng = np.random.default_rng([seed, 3])
         self.testset = line_up(dataset, valid, dataset.train, dataset.train, candidates, rng)
         self.best: WatchedSystem | None = None  # the retrieval of the best epoch, see `remember`
+        self.votes: Votes | None = None  # of the memory that is learned with, see `votes_of`
         self.residuals: Residuals | None = None  # what the best epoch of the rating left, see `remember`
 
     def remember(self, learner: Learner, task: str) -> None:
@@ -124,7 +130,7 @@ class Watch:
         if task == "rating":
             return
         with learner.averaged():
-            x, y = learner.retrieval_queries(self.testset.customers), learner.candidates(rows)
+            x, y = learner.retrieval_queries(self.testset.customers), learner.retrieval_candidates(rows)
             self.best = WatchedSystem(learner.fitted, *learner.retrieval_vectors(x, y, rows))
 
     def save(self, file: Path) -> None:
@@ -147,9 +153,17 @@ class Watch:
     def figures(self, learner: Learner) -> dict[str, float]:
         """Measure valid_rmse in stars and valid_ndcg, and valid_ndcg@5 of a loss over lists, with averaged weights."""
         with learner.averaged():
-            found = judge.watch(self.testset, LearnerSystem(learner))
+            found = judge.watch(self.testset, LearnerSystem(learner, self.votes_of(learner)))
         unwanted = () if learner.recipe.reviews_together > 1 else ("ndcg@5",)
         return {f"valid_{name}": value for name, value in found.items() if name not in unwanted}
+
+    def votes_of(self, learner: Learner) -> Votes | None:
+        """Add up the votes of the memory that is learned with, once; None where there is none."""
+        if learner.recipe.learns_votes and self.votes is None:
+            fitted = learner.fitted
+            memory = of_order(fitted.timelines, len(fitted.products))
+            self.votes = memory.votes(fitted.timelines.take(self.testset.customers))
+        return self.votes
 
     def start_figure(self, learner: Learner) -> float:
         """Measure valid_ndcg of an untrained model."""
