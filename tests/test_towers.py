@@ -136,7 +136,7 @@ def in_order(**settings: Any) -> tuple[FittedReviews, Any]:
     rows = [(1, 5, 4.0), (2, 3, 2.0), (1, 2, 5.0), (1, 7, 1.0), (2, 5, 3.0), (1, 6, 3.0)]
     reviews = reviews_of(rows, [9, 1, 3, 3, 4, 1])
     dataset = dataset_of(reviews)
-    recipe = recipe_of(dataset, own_vector=1, history="sequence", mask=0.0, history_dropout=0.0, **settings)
+    recipe = recipe_of(dataset, **{"history": "sequence"} | settings, own_vector=1, mask=0.0, history_dropout=0.0)
     fitted = fit_reviews(dataset, reviews, recipe)
     return fitted, model_of(recipe, fitted, dataset)
 
@@ -172,6 +172,37 @@ def test_neither_the_target_nor_what_comes_later_nor_what_is_long_ago_is_read() 
     end = fitted.timeline_slot[-1:]
     assert recent_columns(fitted, fitted.customer[-1:], end, 10).products[0][:8].tolist() == [*range(1, 9)]
     assert RECENT_PRODUCTS["sequence"] >= 8
+
+
+def test_retrieval_in_order_is_a_weighted_bag_of_the_last_products_without_what_is_dropped() -> None:
+    fitted, model = in_order(history="recent", order_dropout=0.4)
+    order, columns = model.encoder.order, batch_of(fitted, model)["order"]
+    encoded = model.encoder.encode(batch_of(fitted, model))
+    weights = np.exp(order.log_weight.numpy())
+    lost = 0
+    for row, whole in enumerate([[6, 2, 7], [], [6], [6, 2], [3], []]):  # before each review, in order
+        recent = columns.recent
+        read = recent.products.numpy()[row][recent.present.numpy()[row]].tolist()
+        lost += len(whole) - len(read)
+        ages = [len(whole) - 1 - whole.index(product) for product in read]
+        known = sum(weights[age] * order.read.numpy()[product] for age, product in zip(ages, read, strict=True))
+        known = known / np.sqrt(np.square(weights[ages]).sum() + 0.5) * columns.kept.numpy()[row]
+        np.testing.assert_allclose(encoded.queries[row], known, atol=1e-5)
+    assert lost > 0
+    assert set(np.unique(columns.kept.numpy()).round(4)) == {0.0, np.float32(1 / 0.6).round(4)}
+    asked = order.asked.numpy()
+    np.testing.assert_allclose(encoded.positives, asked[fitted.product], atol=1e-6)
+    np.testing.assert_allclose(encoded.candidates, asked[columns.candidates.numpy()], atol=1e-6)
+
+
+def test_answers_in_order_read_the_whole_timeline_and_drop_nothing() -> None:
+    _, model = in_order(history="recent", order_dropout=0.4)
+    order, weights = model.encoder.order, np.exp(model.encoder.order.log_weight.numpy())
+    timeline = [6, 2, 7, 5]  # of customer 1
+    known = sum(weights[age] * order.read.numpy()[product] for age, product in enumerate(timeline[::-1]))
+    found = model.encoder.retrieval_queries(np.array([1, 9], np.int32)).numpy()
+    np.testing.assert_allclose(found[0], known / np.sqrt(np.square(weights[:4]).sum() + 0.5), atol=1e-5)
+    assert not found[1].any()  # never reviewed anything
 
 
 def test_a_masked_customer_has_no_last_products_either() -> None:

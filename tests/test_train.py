@@ -15,11 +15,24 @@ from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError, Silent
 from amzrec.store.dataset import Dataset, Reviews, open_dataset
 from amzrec.store.run import Run, RunInfo
+from amzrec.store.vectors import read_vectors
 
 SMALL = TrainConfig(
     dim=12, epochs=20, patience=20, head=(8,), learning_rate=0.05, average=0.5, l2=0.01, l2_history=0.01, mask=0.0
 )
 TINY = SMALL.replace(epochs=3, patience=3)
+
+
+def write_walks(folder: Path) -> Path:
+    """Write reviews of 300 customers, each of whom walks up or down a circle of 12 products, five of them."""
+    rng = np.random.default_rng(0)
+    lines = ["customer,product,stars,timestamp"]
+    for customer in range(300):
+        start, way = rng.integers(0, 12), rng.choice([-1, 1])
+        walk = [(start + way * step) % 12 for step in range(5)]
+        lines += [f"c{customer},p{product},{rng.integers(1, 6)},{day}" for day, product in enumerate(walk, 1)]
+    (folder / "walks.csv").write_text("\n".join(lines) + "\n")
+    return folder / "walks.csv"
 
 
 class Told(Silent):
@@ -199,14 +212,7 @@ def test_the_last_products_in_order_say_what_comes_next_and_cannot_be_folded_in(
 
     Without the order both ends are as likely: at best every second answer would be right.
     """
-    rng = np.random.default_rng(0)
-    lines = ["customer,product,stars,timestamp"]
-    for customer in range(300):
-        start, way = rng.integers(0, 12), rng.choice([-1, 1])
-        walk = [(start + way * step) % 12 for step in range(5)]
-        lines += [f"c{customer},p{product},{rng.integers(1, 6)},{day}" for day, product in enumerate(walk, 1)]
-    (tmp_path / "walks.csv").write_text("\n".join(lines) + "\n")
-    dataset = amzrec.prepare(tmp_path / "walks.csv", tmp_path / "data", PrepareConfig(split="leave-last-out"))
+    dataset = amzrec.prepare(write_walks(tmp_path), tmp_path / "data", PrepareConfig(split="leave-last-out"))
     config = SMALL.replace(history="sequence", rating_weight=0.0)
     run = amzrec.train(dataset, tmp_path / "run", config)
     found = amzrec.evaluate(run)
@@ -216,6 +222,25 @@ def test_the_last_products_in_order_say_what_comes_next_and_cannot_be_folded_in(
         amzrec.recommend("c0", run, liked=[answer])
     with pytest.raises(AmzrecError, match="needs --features full"):
         TrainConfig(history="sequence", features="ids")
+
+
+@pytest.mark.slow
+def test_a_bag_of_the_last_products_finds_the_next_one_and_reads_liked_products_in_their_order(tmp_path: Path) -> None:
+    dataset = amzrec.prepare(write_walks(tmp_path), tmp_path / "data", PrepareConfig(split="leave-last-out"))
+    told = Told()
+    run = amzrec.train(dataset, tmp_path / "run", SMALL, progress=told)
+    assert any("order tells what comes next" in line for line in told.lines), "--history auto chose it, on valid"
+    assert run.info.recipe["history"] == "recent"
+    found = amzrec.evaluate(run)
+    assert found["model"]["retrieval"]["top_1"] > 0.75
+    assert found["model"]["rating"]["rmse"] < 2
+    for walk, answer in ((["p3", "p4", "p5"], "p6"), (["p5", "p4", "p3"], "p2")):
+        assert amzrec.recommend("nobody", run, k=1, liked=walk)["recommendations"][0]["product_id"] == answer
+    known = read_vectors(run.path)
+    recommender = Recommender(known)
+    again = recommender.fold_in(recommender.customer("c7"), np.zeros(0, np.int32))
+    np.testing.assert_allclose(again.retrieval, known.retrieval_query[recommender.customer("c7")], atol=1e-5)
+    assert (amzrec.export(run, tmp_path / "export") / "saved_model").is_dir(), "whose answers export compares"
 
 
 def test_a_sequence_needs_times(tmp_path: Path) -> None:

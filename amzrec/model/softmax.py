@@ -93,6 +93,8 @@ class Block(NamedTuple):
     nothing: Tensor  # [n] NOTHING, which is added there
     voted: Tensor | None  # [v, 2] query and candidate of each vote
     votes: Tensor | None  # [v]
+    voter: Tensor | None  # [v] the query of each vote
+    flat: Tensor | None  # [v] where each vote stands in the block, row by row
 
 
 class BlockedSoftmax:
@@ -167,10 +169,12 @@ class BlockedSoftmax:
             _, hidden_from, hidden = part(self.batch.hidden, start, size)
             left_out = tf.concat([left_out, hidden], 0)
             nothing = tf.concat([nothing, tf.fill(tf.shape(hidden_from), NOTHING)], 0)
-        voted = votes = None
+        voted = votes = voter = flat = None
         if self.logits.votes is not None:
-            cast, _, voted = part(self.logits.votes.listed, start, size)
+            listed = self.logits.votes.listed
+            cast, voter, voted = part(listed, start, size)
             votes = tf.slice(self.logits.votes.weight, *cast)
+            flat = voter * tf.cast(self.width, tf.int64) + tf.slice(listed.candidate, *cast)
         return Block(
             tf.slice(self.rows, tf.concat([start, [0]], 0), tf.concat([size, [-1]], 0)),
             tf.slice(self.bound, start, size),
@@ -182,6 +186,8 @@ class BlockedSoftmax:
             nothing,
             voted,
             votes,
+            voter,
+            flat,
         )
 
     def add(
@@ -197,8 +203,9 @@ class BlockedSoftmax:
         missed = block.weight * tf.sigmoid(excess)
         pull = tf.expand_dims(tf.math.divide_no_nan(tf.math.segment_sum(missed, block.owner), mass), 1)
         if block.voted is not None:
-            voted = tf.cast(tf.gather_nd(share, block.voted), tf.float32) * tf.gather(pull[:, 0], block.voted[:, 0])
-            d_share += tf.reduce_sum(voted * block.votes)
+            voted = tf.gather(tf.reshape(share, [-1]), block.flat)  # gather_nd has no such kernel on a GPU
+            pulled = tf.gather(tf.squeeze(pull, 1), block.voter)
+            d_share += tf.reduce_sum(tf.cast(voted, tf.float32) * pulled * block.votes)
         return (
             number + 1,
             total + tf.reduce_sum(block.weight * tf.nn.softplus(excess)),

@@ -31,6 +31,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "ids, batch": {"features": "ids", "negatives": "batch"},
     "ids, catalogue": {"features": "ids", "negatives": "full"},
     "sequence, batch": {"history": "sequence", "negatives": "batch"},
+    "recent, catalogue": {"history": "recent", "negatives": "full"},
 }
 BEFORE = {  # counted in this way with amzrec 0.1.0
     "full, batch": 4120,
