@@ -31,7 +31,7 @@ Share = Annotated[float, at_least(0), below(1)]
 SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
-ORDER_BATCH = 1024  # reviews per step where each has a query of its own, with --history recent
+ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
 
@@ -204,8 +204,9 @@ class TrainConfig(Config):
     """Most reviews per step; 0 takes 8,192, or a 25th of more than 200,000 reviews, up to 65,536."""
     epochs: Annotated[int, OPTIMISER, SHOWN, at_least(1)] = 40
     """Most passes over the reviews; each task keeps the epoch that is best on the validation reviews."""
-    patience: Annotated[int, OPTIMISER, at_least(1)] = 6
-    """Epochs without a better validation figure of either task after which training stops."""
+    patience: Annotated[int | None, OPTIMISER, at_least(1)] = None
+    """Epochs without a better validation figure of either task after which training stops; without it, 6, and 3 where
+    retrieval alone is learned with --history recent, which learns fast."""
     precision: Annotated[Literal["float32", "bfloat16"], OPTIMISER] = "float32"
     """Numbers in which training multiplies matrices: bfloat16 is for GPUs; tables, sums and answers stay float32."""
     refit: Annotated[bool, OPTIMISER] = True
@@ -246,12 +247,12 @@ class TrainConfig(Config):
         negatives = ("full" if few else "batch") if self.negatives == "auto" else self.negatives
         by_order = self.history == "recent" and negatives == "full"
         batch_size = self.batch_size or (ORDER_BATCH if by_order else by_data)
-        gently = batch_size > SMALL_BATCH or self.history == "recent"
-        by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.003 if gently else 0.005
+        by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= SMALL_BATCH else 0.003
         history = "bag" if self.history == "auto" else self.history
+        rating_weight = self.rating_weight if facts.rated else 0.0
         settings = {
             "history": history,
-            "rating_weight": self.rating_weight if facts.rated else 0.0,
+            "rating_weight": rating_weight,
             "own_vector": 1 if plain else max(self.own_vector, 1),
             "batch_size": batch_size,
             "learning_rate": self.learning_rate or by_optimizer,
@@ -260,6 +261,7 @@ class TrainConfig(Config):
             if self.mask_positives is None
             else self.mask_positives,
             "equal_customers": (0.0 if plain else 0.25) if self.equal_customers is None else self.equal_customers,
+            "patience": self.patience or (3 if history == "recent" and not rating_weight else 6),
             "temperature": self.temperature or (1.0 if history == "recent" else 0.2),
             "memory": self.memory and not plain and (facts.valid or history == "recent") and self.retrieval_weight > 0,
             "moment": self.moment and not plain and facts.valid and facts.dated and self.rating_weight > 0,
@@ -293,6 +295,7 @@ class Recipe(TrainConfig):
     history: Literal["bag", "recent", "sequence"] = "bag"
     learning_rate: float = 0.005
     temperature: float = 0.2
+    patience: int = 6
     mask_positives: bool = True
     equal_customers: float = 0.25
 

@@ -17,7 +17,7 @@ BACKWARD = 0.5  # what following backwards in time counts, of following forwards
 SHRINK = 5.0  # reviews' worth of belief that two products have nothing to do with each other
 CURVE = 50.0  # what sums are multiplied by before the log of 1 + them votes
 FADE = 0.8  # per product that came after it, of a history in order
-LAST = 20  # products of a history in order that vote
+LAST = 10  # products of a history in order that vote
 CLOSED_FORM = 6000  # products up to which all pairs are solved for at once
 CUSTOMERS = 4096  # whose reviews are laid out as a dense matrix at a time
 

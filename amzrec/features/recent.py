@@ -10,7 +10,7 @@ from amzrec.features.fitted import FittedReviews
 from amzrec.features.memory import CURVE, SHRINK, WINDOW, of_order
 
 RECENT_PRODUCTS = {"sequence": 10, "recent": 20}  # of a customer, that a tower reads in their order
-DENSE = 1 << 21  # sums that are made in one table
+DENSE = 1 << 19  # sums that are made in one table
 
 
 def recent_columns(
