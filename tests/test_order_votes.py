@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.memory import CURVE, SHRINK, of_order
@@ -55,6 +56,17 @@ def test_votes_for_other_products_are_those_that_answers_read() -> None:
     last = int(np.flatnonzero((fitted.customer == 1) & (fitted.product == 4))[0])
     dense = np.zeros(table.shape[1])
     for age, product in enumerate([3, 2, 1]):
+        span = memory.neighbours.span(product)
+        np.add.at(dense, memory.neighbours.items[span], 0.8**age * memory.weights[span])
+    np.testing.assert_allclose(table[last], np.log1p(dense), atol=1e-6)
+
+
+def test_only_the_last_products_vote_however_many_retrieval_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amzrec.features.memory.LAST", 2)
+    table, _, fitted = votes_of([[1, 2, 3, 4, 5], [2, 4, 5, 9], [1, 5, 3], [1, 8]])
+    last = int(np.flatnonzero((fitted.customer == 1) & (fitted.product == 5))[0])
+    memory, dense = of_order(fitted.timelines, len(fitted.products)), np.zeros(table.shape[1])
+    for age, product in enumerate([4, 3]):
         span = memory.neighbours.span(product)
         np.add.at(dense, memory.neighbours.items[span], 0.8**age * memory.weights[span])
     np.testing.assert_allclose(table[last], np.log1p(dense), atol=1e-6)

@@ -46,7 +46,7 @@ class OrderVotes:
         `candidate_of_product` [N + 1] is where each product stands among the M `candidates` of the step, below 0 for
         none.
         """
-        query, slot = np.nonzero(recent.present)
+        query, slot = np.nonzero(recent.present & (recent.age < self.memory.last))
         voter, age = recent.products[query, slot], recent.age[query, slot]
         fade = self.fades[age]
         neighbours = self.memory.neighbours
