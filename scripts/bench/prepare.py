@@ -127,9 +127,10 @@ def read(file: Path, folder: Path) -> int | None:
     from amzrec.config import PrepareConfig
     from amzrec.errors import SILENT
     from amzrec.reviews.preparation import Preparation
+    from amzrec.reviews.sources.origin import Origin
 
     folder.mkdir()
-    work = Preparation(str(file), PrepareConfig(), folder, SILENT)
+    work = Preparation(Origin(str(file), (str(file),)), PrepareConfig(), folder, SILENT)
     with work.engine.working(str(file), folder):
         work.open_sources()
         work.read()
