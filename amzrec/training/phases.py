@@ -98,8 +98,8 @@ def tasks_best_at(epoch: int, recipe: Recipe, choices: Choices) -> list[str]:
 def choose_beside(session: Session, fitted: FittedReviews, watch: Watch) -> None:
     """Choose on valid, with what the best epochs learned, what stands beside the towers: a memory, and the moment."""
     recipe, choices, split = session.recipe, session.state.choices, session.dataset.protocol.split
-    if recipe.memory and not recipe.learns_votes:
-        choices.memory = choose_memory(watch, fitted)
+    if recipe.memory:
+        choices.memory = choose_memory(watch, fitted, by_order=recipe.learns_votes)
         if not recipe.refit:
             session.keep_memory(fitted)
     if watch.residuals is not None:

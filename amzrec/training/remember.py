@@ -16,7 +16,7 @@ from amzrec.training.watch import Watch, WatchedSystem
 RIDGES = (100.0, 300.0, 1000.0)  # of the memory of customers, that are tried
 FEW = 3000  # products up to which all ridges are tried; above, the middle one
 SHARES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # scores per vote that are tried
-LOG_SHARES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # the same of votes that are logs
+LOG_SHARES = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # the same of votes that are logs
 
 
 def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
@@ -26,14 +26,18 @@ def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
     return memory.scaled(choice.share)
 
 
-def choose_memory(watch: Watch, fitted: FittedReviews) -> MemoryChoice | None:
-    """Choose the memory that ranks valid best together with the watched vectors; None where none ranks it better."""
+def choose_memory(watch: Watch, fitted: FittedReviews, by_order: bool = False) -> MemoryChoice | None:
+    """Choose the memory that ranks valid best together with the watched vectors; None where none ranks it better.
+
+    With `by_order` only what followed what is tried: the vectors have been learned with it, at the share that suits the
+    softmax best. Lists are best with a larger one.
+    """
     system = watch.best
     if system is None:
         return None
     found: MemoryChoice | None = None
     known = judge.watch(watch.testset, system)["ndcg"]
-    for kind, ridge in kinds(fitted):
+    for kind, ridge in kinds(fitted)[: 1 if by_order else None]:
         votes = memory_of(fitted, MemoryChoice(kind, ridge, 1.0)).votes(histories(fitted, watch.testset.customers))
         for share in LOG_SHARES if kind == "order" else SHARES:
             voted = CustomerVotes(votes.scaled(share), watch.testset.column)

@@ -127,7 +127,7 @@ class Session:
         for task in tasks:
             snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
             snapshot.save(self.work / f"{task}.npz")
-            if task == "retrieval" and self.recipe.learns_votes:
+            if task == "retrieval" and self.recipe.learns_votes and not len(self.dataset.valid):
                 self.state.choices.memory = MemoryChoice("order", 0.0, learner.model.retrieval.votes_share)
                 self.keep_memory(learner.fitted)
 
