@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from starlette.testclient import TestClient
 
 from amzrec.commands.rate import rate
 from amzrec.commands.recommend import recommend
+from amzrec.commands.serve import listening
 from amzrec.commands.similar import similar
 from amzrec.config import ServeConfig
 from amzrec.errors import AmzrecError
@@ -156,6 +159,9 @@ def test_a_client_of_tensorflow_serving_gets_columns_for_inputs_and_rows_for_ins
         ids = [entry["product_id"] for entry in document["recommendations"]]
         assert outputs["product_id"][row] == ids + [""] * (12 - len(ids))
         assert outputs["count"][row] == len(ids)
+    typed_by_curl = {"Content-Type": "application/x-www-form-urlencoded"}
+    same = client.post(path, content=json.dumps({"inputs": inputs}), headers=typed_by_curl)
+    assert same.json()["outputs"] == outputs
     rows = client.post(path, json={"instances": [{"customer_id": "u03", "k": 2}, {"customer_id": "u04", "k": 2}]})
     assert [len(row["product_id"]) for row in rows.json()["predictions"]] == [2, 2]
     pairs = {"signature_name": "rate", "instances": [{"customer_id": "u03", "product_id": "p01"}]}
@@ -179,8 +185,11 @@ def test_a_client_of_tensorflow_serving_gets_columns_for_inputs_and_rows_for_ins
         (422, "POST", "/recommend", {"customer_id": "u03", "typo": 1}, "typo"),
         (422, "POST", "/recommend", {"customer_id": "\x00"}, "NUL"),
         (422, "POST", "/recommend", {"customer_id": "a" * 10_000}, "at most 1000"),
-        (400, "POST", "/recommend", {"customer_id": "u03", "only": ["colour=blue"]}, "colour=blue"),
-        (400, "POST", "/recommend", {"customer_id": "u03", "at_most": ["colour"]}, "at-most"),
+        (404, "POST", "/recommend", {"customer_id": "u03", "only": ["colour=blue"]}, "colour=blue"),
+        (404, "POST", "/recommend", {"customer_id": "u03", "at_most": ["size=2"]}, "size"),
+        (422, "POST", "/recommend", {"customer_id": "u03", "at_most": ["colour=²"]}, "at_most.0"),
+        (422, "POST", "/recommend", {"customer_id": "u03", "k": "5"}, "k: Input should be a valid integer"),
+        (422, "POST", "/recommend", {"customer_id": "u03", "diversify": True}, "diversify"),
         (404, "POST", "/recommend", {"customer_id": "u03", "liked": ["no such"]}, "no such"),
         (413, "POST", "/recommend", {"customer_id": "a" * 30_000}, "larger than 20000 bytes"),
         (503, "POST", "/events", {"customer_id": "u03", "product_id": "p01"}, "--events"),
@@ -265,6 +274,11 @@ print("LOADED", *[name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["LOADED"]
+
+
+def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_headers() -> None:
+    with contextlib.closing(listening(ServeConfig(port=0))) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_run_of_which_a_byte_has_changed_is_not_served(checkerboard: Path, tmp_path: Path) -> None:

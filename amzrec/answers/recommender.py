@@ -112,7 +112,7 @@ class Recommender:
         """
         rows_of_name: dict[str, list[int]] = {}
         for feature in wanted:
-            rows_of_name.setdefault(feature.partition("=")[0], []).append(self._feature(feature))
+            rows_of_name.setdefault(feature.partition("=")[0], []).append(self.feature(feature))
         have = np.ones(len(self.vectors.product_ids), np.bool_)
         product, feature_of = self.vectors.features_of_products.pairs()
         for rows in rows_of_name.values():
@@ -120,7 +120,7 @@ class Recommender:
         candidates: Bools = have[self.candidates]
         return candidates
 
-    def _feature(self, feature: str) -> int:
+    def feature(self, feature: str) -> int:
         """Find the row of a feature "name=value"; AmzrecError with the nearest ones for an unknown one."""
         features = self.vectors.features
         row = features.find(feature) if features else None

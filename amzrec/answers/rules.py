@@ -90,7 +90,7 @@ class Rules:
 def limit(model: Recommender, text: str) -> tuple[int, Bools]:
     """Read a limit such as category=2: most products of one category."""
     name, _, number = text.partition("=")
-    if not (number.isdigit() and int(number)):
+    if not (number.isdecimal() and int(number)):
         raise AmzrecError(f"--at-most {text}; allowed: NAME=NUMBER, such as category=2")
     names = model.feature_names
     meant = np.array([each == name for each in names], np.bool_)

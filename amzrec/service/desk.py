@@ -13,6 +13,7 @@ from amzrec.answers.listing import Document, named
 from amzrec.answers.lists import NO_ROWS, NOTHING, Likes, Wanted, alike, answered_from, best_products, rated
 from amzrec.answers.names import beginning_with
 from amzrec.answers.recommender import Recommender
+from amzrec.answers.rules import limit
 from amzrec.arrays import Rows
 from amzrec.errors import AmzrecError
 from amzrec.service import questions
@@ -58,6 +59,7 @@ class Desk:
     def recommend(self, runs: Runs, asked: questions.Recommend) -> Document:
         """Find the best products for one customer."""
         served = runs.of(asked.customer_id)
+        need_features(served.recommender, asked)
         acts = self.acts(served.recommender, asked.customer_id, asked.liked)
         wanted = Wanted(**asked.model_dump(exclude={"customer_id", "liked"}))
         hidden = acts.liked if asked.include_seen else np.concatenate([acts.liked, acts.done])
@@ -129,11 +131,12 @@ class Desk:
         Events of products that the run does not know wait until one knows them. Where histories cannot be folded in,
         events only hide their products. Raises Refused for a liked product that the run does not have.
         """
-        now = time.time()
+        now, events = time.time(), self.events_of(customer_id)
+        row_of = {name: model.find_product(name) for name in {event.product_id for event in events}}
         found = [
-            Act(event.timestamp, row, event.stars, self.weights.get(event.kind, 1.0))
-            for event in self.events_of(customer_id)
-            if (row := model.find_product(event.product_id))
+            Act(event.timestamp, row_of[event.product_id], event.stars, self.weights.get(event.kind, 1.0))
+            for event in events
+            if row_of[event.product_id]
         ]
         done = np.array([act.row for act in found], np.int32)
         if found and not liked and not folds(model):
@@ -190,6 +193,17 @@ def product_of(model: Recommender, name: str) -> int:
     """Find the row of a product; Refused (404), with the nearest names, for an unknown one."""
     try:
         return model.find_product(name) or model.product(name)
+    except AmzrecError as error:
+        raise Refused(404, str(error)) from None
+
+
+def need_features(model: Recommender, asked: questions.Recommend) -> None:
+    """Raise Refused (404), with the nearest ones, for a feature that no product of the run has."""
+    try:
+        for feature in (*asked.only, *asked.never):
+            model.feature(feature)
+        for text in asked.at_most:
+            limit(model, text)
     except AmzrecError as error:
         raise Refused(404, str(error)) from None
 

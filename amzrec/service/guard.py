@@ -23,6 +23,8 @@ SECURITY = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+PREDICT = "/v1/models/amzrec:predict"  # whose clients may say any type of content, as TensorFlow Serving reads none
+JSON = (b"content-type", b"application/json")
 GONE = 499  # in figures and logs: the client went before it was answered
 
 
@@ -55,7 +57,7 @@ class Exchange:
         body = json.dumps({"error": error}).encode()
         length = (b"content-length", str(len(body)).encode())
         start = {"type": "http.response.start", "status": status}
-        await self.send({**start, "headers": [(b"content-type", b"application/json"), length, *headers]})
+        await self.send({**start, "headers": [JSON, length, *headers]})
         await self.send({"type": "http.response.body", "body": body})
 
 
@@ -90,6 +92,8 @@ class Guard:
         try:
             async with asyncio.timeout(self.config.timeout):
                 body = await self.body(scope, receive)
+            if scope["path"] == PREDICT:
+                scope["headers"] = [*(each for each in scope["headers"] if each[0] != JSON[0]), JSON]
             await self.app(scope, again(body, receive), exchange.send)
         except TooLarge:
             await exchange.refuse(413, f"the body is larger than {self.config.most_bytes} bytes (--most-bytes)")

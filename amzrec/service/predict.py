@@ -13,7 +13,6 @@ from amzrec.service.desk import Desk, Refused
 from amzrec.service.questions import MANY, Predict, Recommend
 from amzrec.service.runs import Runs
 
-NAME = "amzrec"  # of the model
 WANTED = {"recommend": ("customer_id", "k", "exclude"), "rate": ("customer_id", "product_id")}
 COLUMN = TypeAdapter(list[str | int])
 Columns = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 LONGEST = 1000  # characters of an id
 MANY = 1000  # requests, products or events in one body
@@ -13,14 +13,11 @@ NOW = "seconds since 1970 or a date with time, such as 2026-01-31T12:00:00Z; wit
 FIRST, LAST = 0, 4_102_444_800  # 1970 and 2100, in seconds
 
 
-def as_text(value: Any) -> Any:
-    """Take whole numbers for ids as well."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def an_id(value: str) -> str:
-    """Refuse what no database and no line of a file could keep as an id."""
-    if "\x00" in value:
+def an_id(value: Any) -> Any:
+    """Take whole numbers for ids as well, and refuse what no database and no line of a file could keep as an id."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and "\x00" in value:
         raise ValueError("an id has no character NUL")
     return value
 
@@ -36,27 +33,31 @@ def seconds(value: Any) -> Any:
     return value
 
 
-Id = Annotated[
-    str,
-    Field(min_length=1, max_length=LONGEST, json_schema_extra={"type": "string"}),
-    BeforeValidator(as_text, json_schema_input_type=str | int),
-    AfterValidator(an_id),
-]
+def whole(value: Any) -> Any:
+    """Take 5.0 for 5, which are one number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+AN_ID = {
+    "anyOf": [{"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[^\\x00]+$"}, {"type": "integer"}]
+}
+A_DATE = r"^(19[89]\d|20\d\d)-(0[1-9]|1[0-2])-([01][1-9]|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(Z|[+-]0\d:[0-5]\d)$"
+A_TIME = {"anyOf": [{"type": "number", "minimum": FIRST, "maximum": LAST}, {"type": "string", "pattern": A_DATE}]}
+Id = Annotated[str, Field(min_length=1, max_length=LONGEST), BeforeValidator(an_id), WithJsonSchema(AN_ID)]
 Seconds = Annotated[
-    float,
-    Field(ge=FIRST, le=LAST, allow_inf_nan=False),
-    BeforeValidator(seconds, json_schema_input_type=float | str),
+    float, Field(ge=FIRST, le=LAST, allow_inf_nan=False), BeforeValidator(seconds), WithJsonSchema(A_TIME)
 ]
 Stars = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Ids = Annotated[list[Id], Field(max_length=MANY)]
 Features = Annotated[list[str], Field(max_length=100)]
-Count = Annotated[int, Field(ge=1, description="How many to list.")]
+Limits = Annotated[list[Annotated[str, Field(pattern=r"^[^=]+=[1-9][0-9]{0,8}$")]], Field(max_length=100)]
+Count = Annotated[int, Field(ge=1, description="How many to list."), BeforeValidator(whole)]
 
 
 class Question(BaseModel):
     """A JSON object without unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", str_max_length=LONGEST)
+    model_config = ConfigDict(extra="forbid", str_max_length=LONGEST, strict=True)
 
 
 class Like(Question):
@@ -80,12 +81,13 @@ class Options(Question):
     include_seen: Annotated[bool, Field(description="Also list what the customer reviewed.")] = False
     sort: Literal["retrieval", "stars", "blend"] = "retrieval"
     diversify: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
-    at_most: Annotated[Features, Field(description="Most products with one value of a feature: category=2.")] = []
+    at_most: Annotated[Limits, Field(description="Most products with one value of a feature: category=2.")] = []
 
 
 class AddressOptions(Options):
-    """The same in an address, where what is liked has neither stars nor time."""
+    """The same in an address, where all is text, and what is liked has neither stars nor time."""
 
+    model_config = ConfigDict(strict=False)
     liked: Annotated[Ids, Field(description="Products that the customer likes, the latest last.")] = []
 
 

@@ -22,7 +22,8 @@ from amzrec.errors import AmzrecError
 from amzrec.service import answered, questions
 from amzrec.service.desk import Desk, Refused, facts
 from amzrec.service.events import EventStore, Unavailable
-from amzrec.service.predict import NAME, predicted
+from amzrec.service.guard import OPEN, PREDICT
+from amzrec.service.predict import predicted
 from amzrec.service.questions import MANY, AddressOptions, Count, Id, Ids
 from amzrec.service.runs import Runs, Shelf
 from amzrec.service.telemetry import LOG, Telemetry
@@ -234,12 +235,12 @@ def tensorflow_serving(service: Service) -> APIRouter:
     """Make the routes that TensorFlow Serving has."""
     router = APIRouter(tags=["TensorFlow Serving"])
 
-    @router.post(f"/v1/models/{NAME}:predict", responses=PROBLEMS)
+    @router.post(PREDICT, responses=PROBLEMS)
     async def predict(asked: questions.Predict) -> JSONResponse:
         """Answer as TensorFlow Serving does with the SavedModel of amzrec export, events included."""
         return await service.ask(functools.partial(predicted, service.desk), asked)
 
-    @router.get(f"/v1/models/{NAME}", responses=PROBLEMS)
+    @router.get(PREDICT.removesuffix(":predict"), responses=PROBLEMS)
     async def status() -> JSONResponse:
         """Tell that the model can be asked."""
         ok = {"error_code": "OK", "error_message": ""}
@@ -269,7 +270,7 @@ def operations(service: Service) -> APIRouter:
             await service.work(functools.partial(service.store.of, ""))
         return JSONResponse({"status": "ready"})
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @router.get("/metrics", response_class=Response, responses=PROBLEMS | {200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
         """Give figures to Prometheus."""
         return Response(service.telemetry.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -299,12 +300,35 @@ def application(service: Service) -> FastAPI:
     app = FastAPI(title="amzrec", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
     for routes in (questions_of, events_of, tensorflow_serving, operations):
         app.include_router(routes(service))
+    describe(app, service.config)
     app.add_exception_handler(Refused, lambda _, error: problem(getattr(error, "status", 400), str(error)))
     app.add_exception_handler(AmzrecError, lambda _, error: problem(400, str(error)))
     app.add_exception_handler(Unavailable, lambda _, error: problem(503, str(error)))
     app.add_exception_handler(RequestValidationError, lambda _, error: problem(422, sentence(error)))
     app.add_exception_handler(HTTPException, unanswered)
     return app
+
+
+def describe(app: FastAPI, config: ServeConfig) -> None:
+    """Let the description say what this service allows: the kinds of events, the largest k, and who may ask."""
+    schema = app.openapi()
+    if config.token is not None:
+        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}]
+        for path in OPEN:
+            schema["paths"][path]["get"]["security"] = []
+    schemas = schema["components"]["schemas"]
+    schemas["Event"]["properties"]["kind"]["enum"] = list(config.weights())
+    counts = [model["properties"]["k"] for model in schemas.values() if "k" in model.get("properties", {})]
+    of_routes = [
+        each["schema"]
+        for path in schema["paths"].values()
+        for route in path.values()
+        for each in route.get("parameters", [])
+        if each["name"] == "k"
+    ]
+    for count in (*counts, *of_routes):
+        count["maximum"] = config.most_k
 
 
 def problem(status: int, error: str) -> JSONResponse:

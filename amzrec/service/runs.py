@@ -7,12 +7,16 @@ import os
 import threading
 import zlib
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from amzrec.answers.lists import Wanted, best_products
 from amzrec.answers.recommender import Recommender
 from amzrec.errors import AmzrecError
 from amzrec.store.run import RUN, open_run
-from amzrec.store.vectors import read_vectors
+from amzrec.store.strings import Strings
+from amzrec.store.vectors import STRINGS, Vectors, read_vectors
 
 Stamp = tuple[str, int, int]
 
@@ -28,12 +32,23 @@ class Served:
     def open(cls, path: Path | None) -> Served:
         """Open a run (None: the latest), compare all checksums, and let it answer once; AmzrecError where it cannot."""
         run = open_run(path)
-        vectors = read_vectors(run.path, verify=True)
+        vectors = plain(read_vectors(run.path, verify=True))
         served = cls(run.path.resolve().name, Recommender(vectors))
         if not len(vectors.candidates):
             raise AmzrecError(f"run {run.path} has no products to recommend: train on reviews")
         best_products(served.recommender, vectors.customer_ids[len(vectors.customer_ids) - 1], Wanted(k=1))
         return served
+
+
+def plain(vectors: Vectors) -> Vectors:
+    """Return the same vectors, still mapped, as plain arrays, whose single values numpy finds several times faster."""
+    arrays: dict[str, Any] = {name: np.asarray(array) for name, array in vectors.arrays().items()}
+    for name in STRINGS:
+        strings: Strings | None = getattr(vectors, name)
+        if strings is not None:
+            parts = (strings.blob, strings.offsets, strings.order)
+            arrays[name] = Strings(*(np.asarray(part) for part in parts))
+    return dataclasses.replace(vectors, **arrays)
 
 
 @dataclasses.dataclass(frozen=True)
