@@ -343,7 +343,8 @@ class ServeConfig(Config):
     """Secret that every request must bear ("Authorization: Bearer TOKEN"); the variable AMZREC_TOKEN keeps it out of
     the list of processes. Without it nobody is asked."""
     events: Annotated[str, SERVICE, SHOWN] = "events.db"
-    """SQLite file that keeps what customers do, made where there is none; none keeps nothing."""
+    """SQLite file that keeps what customers do, made where there is none, or postgresql://user:password@host/database;
+    none keeps nothing."""
     kinds: Annotated[str, SERVICE] = "view=0.2,cart=0.5,purchase=1,review=1"
     """Kinds of events, and what each counts beside a review, which counts 1."""
     also: Annotated[str | None, SERVICE, SHOWN] = None

@@ -26,7 +26,7 @@ def served(run: Path, config: ServeConfig) -> Iterator[TestClient]:
     """A client of the service of a run, in this process."""
     shelf = Shelf(run, None if config.also is None else Path(config.also), config.share)
     telemetry = Telemetry()
-    store = None if config.events == "none" else EventStore(Path(config.events))
+    store = None if config.events == "none" else EventStore.open(config.events)
     guard = Guard(application(Service(shelf, store, config, telemetry)), config, telemetry)
     headers = {"Authorization": f"Bearer {config.token}"} if config.token else {}
     with TestClient(guard, headers=headers) as client:

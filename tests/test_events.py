@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from amzrec.service.events import Event, EventStore
 from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from runs import parity_vectors, random_vectors, write_run
+from servers import PASSWORD, postgresql
 from services import served, started
 
 
@@ -159,16 +160,19 @@ def test_the_events_are_a_source_of_reviews_without_any_flag(client: TestClient,
 
 
 def test_events_that_come_at_once_are_all_stored(tmp_path: Path) -> None:
-    store = EventStore(tmp_path / "events.db")
+    store = EventStore.open(str(tmp_path / "events.db"))
     waiting = [store.add([Event("c", f"p{n}", None, n, "view", f"k{n % 500}")]) for n in range(1000)]
     assert sum(stored.result(30) for stored in waiting) == 500
     assert len(store.of("c")) == 500
     store.close()
 
 
-def test_a_write_that_fails_is_told_to_everyone_who_waits_and_the_next_one_works(tmp_path: Path) -> None:
-    store = EventStore(tmp_path / "events.db")
+def test_a_write_that_fails_is_told_and_takes_no_other_with_it(tmp_path: Path) -> None:
+    store = EventStore.open(str(tmp_path / "events.db"))
+    good = [store.add([Event("other", "p", None, n, "view")]) for n in range(20)]
     bad = store.add([Event("c", "p", None, 2**70, "view")])
+    good += [store.add([Event("other", "p", None, n, "view")]) for n in range(20)]
+    assert [stored.result(30) for stored in good] == [1] * 40
     with pytest.raises(Exception, match="could not be stored"):
         bad.result(30)
     assert store.add([Event("c", "p", None, 1, "view")]).result(30) == 1
@@ -180,14 +184,79 @@ def test_a_file_that_is_no_store_of_events_is_left_alone(tmp_path: Path) -> None
     text, other = tmp_path / "reviews.csv", tmp_path / "other.db"
     text.write_text("customer,product\n" * 100)
     with pytest.raises(AmzrecError, match=r"reviews\.csv cannot be used"):
-        EventStore(text)
+        EventStore.open(str(text))
     assert text.read_text() == "customer,product\n" * 100
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE events (name TEXT)")
     with pytest.raises(AmzrecError, match="a database of something else, with the tables events"):
-        EventStore(other)
+        EventStore.open(str(other))
     with pytest.raises(AmzrecError, match="cannot be used"):
-        EventStore(tmp_path / "no" / "such" / "folder" / "events.db")
+        EventStore.open(str(tmp_path / "no" / "such" / "folder" / "events.db"))
+
+
+# --- in PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture
+def database(server: str) -> str:
+    """The address of a server without a table of events."""
+    from adbc_driver_postgresql import dbapi
+
+    with dbapi.connect(server) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS events")
+        connection.commit()
+    return server
+
+
+@pytest.mark.slow
+def test_services_share_the_events_of_a_server_and_prepare_reads_them(
+    parity: Run, database: str, tmp_path: Path
+) -> None:
+    config = ServeConfig(events=database)
+    with served(parity.path, config) as one, served(parity.path, config) as other:
+        assert one.post("/events", json=event("p03", stars=5, time=1000)).json() == {"stored": 1, "known": 0}
+        assert best(other) == ["p01", "p05", "p07"]
+        both = [event("p05", key="'; drop table events"), event("p07", key="'; drop table events"), event("ghost")]
+        assert other.post("/events", json=both).json() == {"stored": 2, "known": 1}
+        assert one.post("/events", json=both[:1]).json() == {"stored": 0, "known": 1}
+        assert best(one) == ["p01", "p07", "p09"]
+        many = [event(f"p{p}", f"u{c}", stars=1 + p % 5) for c in range(4) for p in range(5)]
+        assert one.post("/events", json=many).json()["stored"] == 20
+    with served(parity.path, config) as again:
+        assert best(again) == ["p01", "p07", "p09"]
+        found = again.get("/customers/new").json()["events"]
+        assert found[0] == {"product_id": "p03", "title": "Product 3", "stars": 5.0, "kind": "review", "time": 1000}
+    dataset = prepare(database, tmp_path / "dataset", PrepareConfig(test=0.2))
+    assert dataset.info.counts.kept == 23
+
+
+@pytest.mark.slow
+def test_connections_that_break_are_one_refusal_and_no_lost_event(parity: Run, database: str) -> None:
+    from adbc_driver_postgresql import dbapi
+
+    with served(parity.path, ServeConfig(events=database)) as client:
+        client.post("/events", json=event("p03", key="1"))
+        with dbapi.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        refused = client.get("/recommend/new")
+        assert refused.status_code == 503
+        assert refused.json()["error"].startswith("events cannot be read")
+        assert best(client) == ["p01", "p05", "p07"]
+        assert client.post("/events", json=event("p05", key="2")).json() == {"stored": 1, "known": 0}
+
+
+@pytest.mark.slow
+def test_a_server_that_refuses_is_one_error_without_the_password(server: str) -> None:
+    wrong = server.replace(quote(PASSWORD, safe=""), "wr0ng")
+    with pytest.raises(AmzrecError, match=r"cannot be used: .*authentication failed") as caught:
+        EventStore.open(wrong)
+    assert "wr0ng" not in str(caught.value)
 
 
 # --- killed while it writes

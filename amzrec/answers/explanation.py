@@ -73,7 +73,8 @@ def votes_of(model: Recommender, query: Query, product: int) -> Doubles:
     vote = float(votes.weights[votes.products.items == product].sum())
     if vote:
         shares = weights_for(memory, query.history, product)
-        shares *= vote / shares.sum()
+        if memory.per_log:  # the vote is a logarithm of their sum, of which each has its part
+            shares *= vote / shares.sum()
     return shares
 
 

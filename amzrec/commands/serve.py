@@ -50,7 +50,7 @@ def serve(
     shelf = Shelf(where, None if config.also is None else Path(config.also), config.share)
     telemetry = Telemetry()
     with contextlib.closing(listening(config)) as listener:
-        store = None if config.events == "none" else EventStore(Path(config.events))
+        store = None if config.events == "none" else EventStore.open(config.events)
         service = Service(shelf, store, config, telemetry)
         speak()
         progress.say(f"serving {', '.join(served.name for served, _ in shelf.now.all())} at {address(listener)}")
