@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,13 @@ from starlette.testclient import TestClient
 
 from amzrec.commands.rate import rate
 from amzrec.commands.recommend import recommend
-from amzrec.commands.serve import listening
+from amzrec.commands.serve import listening, serve
 from amzrec.commands.similar import similar
 from amzrec.config import ServeConfig
 from amzrec.errors import AmzrecError
+from amzrec.service.desk import Desk
+from amzrec.service.guard import Guard
+from amzrec.service.telemetry import Telemetry
 from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from conftest import ROOT, add_features, write_checkerboard
@@ -279,6 +284,78 @@ print("LOADED", *[name for name in heavy if name in sys.modules])
 def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_headers() -> None:
     with contextlib.closing(listening(ServeConfig(port=0))) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_page_of_another_site_cannot_send_events_as_browsers_let_it(random: Run, tmp_path: Path) -> None:
+    # what a browser sends across sites without asking first is text/plain or a form
+    with served(random.path, ServeConfig(events=str(tmp_path / "events.db"))) as client:
+        body = json.dumps({"customer_id": "u03", "product_id": "p01"})
+        for kind in ("text/plain", "application/x-www-form-urlencoded"):
+            refusal(client.post("/events", content=body, headers={"Content-Type": kind}), 422)
+        assert client.get("/customers/u03").json()["events"] == []
+
+
+def test_an_answer_that_takes_too_long_is_refused(random: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(Desk, "similar", lambda *_: released.wait(30))
+    with served(random.path, ServeConfig(events="none", timeout=0.01)) as client:
+        assert "within 0.01 s" in refusal(client.get("/similar/p01"), 504)
+        released.set()
+
+
+def test_what_nobody_foresaw_is_told_to_the_log_and_not_to_the_client(
+    random: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a secret")
+
+    monkeypatch.setattr(Desk, "similar", fail)
+    with served(random.path, ServeConfig(events="none")) as client:
+        assert "secret" not in refusal(client.get("/similar/p01"), 500)
+        assert client.get("/similar/p01").headers["X-Content-Type-Options"] == "nosniff"
+    assert "ZeroDivisionError: a secret" in caplog.text
+
+
+async def ask(messages: list[Any], config: ServeConfig) -> list[Any]:
+    """What a guard answers to a POST whose body comes as these messages, and then stays away."""
+    sent = list[Any]()
+
+    async def receive() -> Any:
+        return messages.pop(0) if messages else await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(*_: Any) -> None:
+        raise AssertionError("the request was let through")
+
+    scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": []}
+    await Guard(app, config, Telemetry())(scope, receive, send)
+    return sent
+
+
+def test_a_body_of_unknown_length_is_refused_as_soon_as_it_is_too_large() -> None:
+    part = {"type": "http.request", "body": b"a" * 60, "more_body": True}
+    sent = asyncio.run(ask([part, part], ServeConfig(most_bytes=100)))
+    assert sent[0]["status"] == 413
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    part = {"type": "http.request", "body": b"{", "more_body": True}
+    assert asyncio.run(ask([part], ServeConfig(timeout=0.01)))[0]["status"] == 408
+    assert asyncio.run(ask([{"type": "http.disconnect"}], ServeConfig())) == []
+
+
+def test_without_its_packages_serve_says_what_to_install(random: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(AmzrecError, match=r"pip install 'amzrec\[serve\]'"):
+        serve(random)
+
+
+@pytest.mark.parametrize("settings", [{"kinds": "view"}, {"kinds": "view=-1"}, {"share": 1.5}, {"token": " "}], ids=str)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(AmzrecError, match=f"--{next(iter(settings))} is"):
+        ServeConfig(**settings)
 
 
 def test_a_run_of_which_a_byte_has_changed_is_not_served(checkerboard: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ SECURITY = [
 ]
 PREDICT = "/v1/models/amzrec:predict"  # whose clients may say any type of content, as TensorFlow Serving reads none
 JSON = (b"content-type", b"application/json")
+FAILED = "this could not be answered; the log of the service says why"
 GONE = 499  # in figures and logs: the client went before it was answered
 
 
@@ -104,7 +105,7 @@ class Guard:
         except Exception:  # the client learns that it failed, the log why
             LOG.exception("a request failed")
             if exchange.status == GONE:
-                await exchange.refuse(500, "this could not be answered; the log of the service says why")
+                await exchange.refuse(500, FAILED)
 
     def allowed(self, scope: Scope) -> bool:
         """Tell whether a request bears the token, in a time that tells nothing about it."""

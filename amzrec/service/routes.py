@@ -22,7 +22,7 @@ from amzrec.errors import AmzrecError
 from amzrec.service import answered, questions
 from amzrec.service.desk import Desk, Refused, facts
 from amzrec.service.events import EventStore, Unavailable
-from amzrec.service.guard import OPEN, PREDICT
+from amzrec.service.guard import FAILED, OPEN, PREDICT
 from amzrec.service.predict import predicted
 from amzrec.service.questions import MANY, AddressOptions, Count, Id, Ids
 from amzrec.service.runs import Runs, Shelf
@@ -306,6 +306,7 @@ def application(service: Service) -> FastAPI:
     app.add_exception_handler(Unavailable, lambda _, error: problem(503, str(error)))
     app.add_exception_handler(RequestValidationError, lambda _, error: problem(422, sentence(error)))
     app.add_exception_handler(HTTPException, unanswered)
+    app.add_exception_handler(Exception, lambda _, error: problem(500, FAILED))
     return app
 
 
