@@ -13,10 +13,11 @@ from pathlib import Path
 from starlette.testclient import TestClient
 
 from amzrec.config import ServeConfig
+from amzrec.service.application import application
 from amzrec.service.events import EventStore
 from amzrec.service.guard import Guard
-from amzrec.service.routes import Service, application
 from amzrec.service.runs import Shelf
+from amzrec.service.service import Service
 from amzrec.service.telemetry import Telemetry
 from conftest import ROOT
 

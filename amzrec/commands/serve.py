@@ -17,7 +17,7 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.store.run import Run
 
 if TYPE_CHECKING:
-    from amzrec.service.routes import Service
+    from amzrec.service.service import Service
 
 LINE = 1 << 16  # bytes that the address and the headers of a request may have, at least
 STOP = 30  # seconds in which requests that have begun are answered after the service was told to stop
@@ -35,10 +35,11 @@ def serve(
     try:
         import uvicorn
 
+        from amzrec.service.application import application
         from amzrec.service.events import EventStore
         from amzrec.service.guard import Guard
-        from amzrec.service.routes import Service, application
         from amzrec.service.runs import Shelf
+        from amzrec.service.service import Service
         from amzrec.service.telemetry import Telemetry
     except ModuleNotFoundError as error:
         raise AmzrecError(

@@ -1,35 +1,22 @@
-"""The routes of the service: which question each one asks, and how its answer and its errors look."""
+"""The routes of the service: which question each one asks, and how its answer looks."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Discriminator, Field, Tag
-from starlette.exceptions import HTTPException
 
-from amzrec import __version__
-from amzrec.answers.listing import Document
-from amzrec.config import ServeConfig
-from amzrec.errors import AmzrecError
 from amzrec.service import answered, questions
-from amzrec.service.desk import Desk, Refused, facts
-from amzrec.service.events import EventStore, Unavailable
-from amzrec.service.guard import FAILED, OPEN, PREDICT
+from amzrec.service.desk import Refused, facts
+from amzrec.service.guard import PREDICT
 from amzrec.service.predict import predicted
 from amzrec.service.questions import MANY, AddressOptions, Count, Id, Ids
-from amzrec.service.runs import Runs, Shelf
-from amzrec.service.telemetry import LOG, Telemetry
+from amzrec.service.service import Service
 
-T = TypeVar("T")
-WAYS = ("body", "path", "query", "one", "list")  # where FastAPI found a mistake: no part of what a client sent
 REFUSALS = (400, 401, 404, 408, 413, 422, 503, 504)
 PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": answered.Problem} for status in REFUSALS}
 
@@ -65,78 +52,6 @@ Events = Annotated[
     | Annotated[list[questions.Event], Field(min_length=1, max_length=MANY), Tag("list")],
     Discriminator(batch),
 ]
-
-
-class Service:
-    """What all routes share: the runs, the desk that answers from them, and the threads that it works on."""
-
-    def __init__(self, shelf: Shelf, store: EventStore | None, config: ServeConfig, telemetry: Telemetry) -> None:
-        self.shelf, self.store, self.config, self.telemetry = shelf, store, config, telemetry
-        self.desk = Desk(store, config.weights(), config.most_k)
-        self.threads = ThreadPoolExecutor(thread_name_prefix="answers")
-        self.reloading = ThreadPoolExecutor(1, "reload")
-        telemetry.show_runs(shelf.now)
-
-    async def work(self, answer: Callable[[], T]) -> T:
-        """Make an answer on a thread; Refused (504) where it takes too long."""
-        made = asyncio.get_running_loop().run_in_executor(self.threads, answer)
-        try:
-            return await asyncio.wait_for(made, self.config.timeout)
-        except TimeoutError:
-            raise Refused(504, f"this was not answered within {self.config.timeout:g} s (--timeout)") from None
-
-    async def ask(
-        self, answer: Callable[[Runs, Any], Document], asked: Any, counts: Sequence[int] = ()
-    ) -> JSONResponse:
-        """Answer one question, or a list of them, all from the runs of now."""
-        runs, single = self.shelf.now, not isinstance(asked, list)
-        self.desk.need_k(counts)
-
-        def documents() -> list[Document]:
-            found = []
-            for number, each in enumerate([asked] if single else asked):
-                try:
-                    found.append(answer(runs, each))
-                except (Refused, AmzrecError) as error:
-                    if single:
-                        raise
-                    raise Refused(getattr(error, "status", 400), f"request {number}: {error}") from None
-            return found
-
-        made = await self.work(documents)
-        for document in made:
-            self.telemetry.count_answer(document)
-        return JSONResponse(made[0] if single else made)
-
-    async def reload(self) -> Runs:
-        """Open the runs again; AmzrecError, and the old ones go on answering, where that cannot be."""
-        try:
-            runs = await asyncio.get_running_loop().run_in_executor(self.reloading, self.shelf.reload)
-        except Exception as error:
-            self.telemetry.reloads.labels("failed").inc()
-            LOG.error("not reloaded, the run before goes on answering: %s", error)
-            raise
-        self.telemetry.reloads.labels("done").inc()
-        self.telemetry.show_runs(runs)
-        LOG.info("reloaded: %s", ", ".join(served.name for served, _ in runs.all()))
-        return runs
-
-    async def watch(self, every: float = 1.0) -> None:
-        """Reload whenever another run lies, or is linked, where the runs are."""
-        tried = self.shelf.stamp
-        while True:
-            await asyncio.sleep(every)
-            found = await asyncio.to_thread(self.shelf.look)
-            if found != tried and all(folder for folder, _, _ in found):
-                tried = found
-                with contextlib.suppress(Exception):  # it was logged; the next change is tried again
-                    await self.reload()
-
-    def close(self) -> None:
-        """Store what waits, and end."""
-        self.threads.shutdown(wait=False, cancel_futures=True)
-        if self.store is not None:
-            self.store.close()
 
 
 def counts_of(asked: Any) -> list[int]:
@@ -185,6 +100,13 @@ def questions_of(service: Service) -> APIRouter:
     async def similar_one(product: Annotated[Id, Path()], k: Annotated[Count, Query()] = 10) -> JSONResponse:
         """List the products that are most like one."""
         return await service.ask(desk.similar, questions.Similar(product=product, k=k), [k])
+
+    return router
+
+
+def explanations_of(service: Service) -> APIRouter:
+    """Make the routes that ask why, who, and what there is."""
+    router, desk = APIRouter(tags=["questions"]), service.desk
 
     @router.post("/explain", responses=documented(answered.Explanation, True))
     async def explain_many(asked: Explains) -> JSONResponse:
@@ -284,72 +206,3 @@ def operations(service: Service) -> APIRouter:
         return JSONResponse({"runs": [facts(served, share) for served, share in runs.all()]})
 
     return router
-
-
-def application(service: Service) -> FastAPI:
-    """Put all routes together."""
-
-    @contextlib.asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(service.watch()) if service.config.watch else None
-        yield
-        if watching is not None:
-            watching.cancel()
-        service.close()
-
-    app = FastAPI(title="amzrec", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
-    for routes in (questions_of, events_of, tensorflow_serving, operations):
-        app.include_router(routes(service))
-    describe(app, service.config)
-    app.add_exception_handler(Refused, lambda _, error: problem(getattr(error, "status", 400), str(error)))
-    app.add_exception_handler(AmzrecError, lambda _, error: problem(400, str(error)))
-    app.add_exception_handler(Unavailable, lambda _, error: problem(503, str(error)))
-    app.add_exception_handler(RequestValidationError, lambda _, error: problem(422, sentence(error)))
-    app.add_exception_handler(HTTPException, unanswered)
-    app.add_exception_handler(Exception, lambda _, error: problem(500, FAILED))
-    return app
-
-
-def describe(app: FastAPI, config: ServeConfig) -> None:
-    """Let the description say what this service allows: the kinds of events, the largest k, and who may ask."""
-    schema = app.openapi()
-    if config.token is not None:
-        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        schema["security"] = [{"token": []}]
-        for path in OPEN:
-            schema["paths"][path]["get"]["security"] = []
-    schemas = schema["components"]["schemas"]
-    schemas["Event"]["properties"]["kind"]["enum"] = list(config.weights())
-    counts = [model["properties"]["k"] for model in schemas.values() if "k" in model.get("properties", {})]
-    of_routes = [
-        each["schema"]
-        for path in schema["paths"].values()
-        for route in path.values()
-        for each in route.get("parameters", [])
-        if each["name"] == "k"
-    ]
-    for count in (*counts, *of_routes):
-        count["maximum"] = config.most_k
-
-
-def problem(status: int, error: str) -> JSONResponse:
-    """Answer with an error."""
-    return JSONResponse({"error": error}, status)
-
-
-def unanswered(request: Request, error: Exception) -> JSONResponse:
-    """Answer what FastAPI itself refuses: unknown routes, other methods, bodies that are no JSON."""
-    assert isinstance(error, HTTPException)
-    texts = {404: "there is no such route", 405: f"this route does not take {request.method}"}
-    text = f"{texts[error.status_code]}: see /openapi.json" if error.status_code in texts else str(error.detail)
-    return JSONResponse({"error": text}, error.status_code, error.headers)
-
-
-def sentence(error: Exception) -> str:
-    """Say in one line what is wrong with a request, and where."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in WAYS)
-    more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-    text = f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}{more}"
-    return text.encode("utf-8", "replace").decode()[:1000]

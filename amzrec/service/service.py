@@ -1,0 +1,93 @@
+"""What all routes share: the runs, the desk that answers from them, the threads that it works on, and reloading."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from fastapi.responses import JSONResponse
+
+from amzrec.answers.listing import Document
+from amzrec.config import ServeConfig
+from amzrec.errors import AmzrecError
+from amzrec.service.desk import Desk, Refused
+from amzrec.service.events import EventStore
+from amzrec.service.runs import Runs, Shelf
+from amzrec.service.telemetry import LOG, Telemetry
+
+T = TypeVar("T")
+
+
+class Service:
+    """One service; see the module."""
+
+    def __init__(self, shelf: Shelf, store: EventStore | None, config: ServeConfig, telemetry: Telemetry) -> None:
+        self.shelf, self.store, self.config, self.telemetry = shelf, store, config, telemetry
+        self.desk = Desk(store, config.weights(), config.most_k)
+        self.threads = ThreadPoolExecutor(thread_name_prefix="answers")
+        self.reloading = ThreadPoolExecutor(1, "reload")
+        telemetry.show_runs(shelf.now)
+
+    async def work(self, answer: Callable[[], T]) -> T:
+        """Make an answer on a thread; Refused (504) where it takes too long."""
+        made = asyncio.get_running_loop().run_in_executor(self.threads, answer)
+        try:
+            return await asyncio.wait_for(made, self.config.timeout)
+        except TimeoutError:
+            raise Refused(504, f"this was not answered within {self.config.timeout:g} s (--timeout)") from None
+
+    async def ask(
+        self, answer: Callable[[Runs, Any], Document], asked: Any, counts: Sequence[int] = ()
+    ) -> JSONResponse:
+        """Answer one question, or a list of them, all from the runs of now."""
+        runs, single = self.shelf.now, not isinstance(asked, list)
+        self.desk.need_k(counts)
+
+        def documents() -> list[Document]:
+            found = []
+            for number, each in enumerate([asked] if single else asked):
+                try:
+                    found.append(answer(runs, each))
+                except (Refused, AmzrecError) as error:
+                    if single:
+                        raise
+                    raise Refused(getattr(error, "status", 400), f"request {number}: {error}") from None
+            return found
+
+        made = await self.work(documents)
+        for document in made:
+            self.telemetry.count_answer(document)
+        return JSONResponse(made[0] if single else made)
+
+    async def reload(self) -> Runs:
+        """Open the runs again; AmzrecError, and the old ones go on answering, where that cannot be."""
+        try:
+            runs = await asyncio.get_running_loop().run_in_executor(self.reloading, self.shelf.reload)
+        except Exception as error:
+            self.telemetry.reloads.labels("failed").inc()
+            LOG.error("not reloaded, the run before goes on answering: %s", error)
+            raise
+        self.telemetry.reloads.labels("done").inc()
+        self.telemetry.show_runs(runs)
+        LOG.info("reloaded: %s", ", ".join(served.name for served, _ in runs.all()))
+        return runs
+
+    async def watch(self, every: float = 1.0) -> None:
+        """Reload whenever another run lies, or is linked, where the runs are."""
+        tried = self.shelf.stamp
+        while True:
+            await asyncio.sleep(every)
+            found = await asyncio.to_thread(self.shelf.look)
+            if found != tried and all(folder for folder, _, _ in found):
+                tried = found
+                with contextlib.suppress(Exception):  # it was logged; the next change is tried again
+                    await self.reload()
+
+    def close(self) -> None:
+        """Store what waits, and end."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        if self.store is not None:
+            self.store.close()
