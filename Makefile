@@ -46,7 +46,7 @@ pictures: $(VENV)/ready  # those of the README
 	cp build/pictures/comparison.png docs/pictures/comparison.png
 
 bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
-	@test -n "$(DATA)" || { echo "make bench DATA=FOLDER: a folder with ml-100k, ml-1m and amazon_us_reviews"; exit 1; }
+	@test -n "$(DATA)" || { echo "make bench DATA=FOLDER: a folder with ml-100k, ml-1m, amazon_us_reviews and sequences"; exit 1; }
 	$(BIN)/python scripts/bench/quality.py $(DATA) --out benchmarks/quality.md
 
 pins: $(VENV)/ready

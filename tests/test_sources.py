@@ -168,6 +168,14 @@ def test_movielens_100k_with_latin_titles_genres_year_and_customers(engine: Engi
     assert source.customers["2"][1] == ["age=53", "gender=F", "occupation=writer"]
 
 
+def test_movielens_100k_may_lack_its_last_columns(engine: Engine, tmp_path: Path) -> None:
+    folder = movielens_100k(tmp_path / "ml-100k")
+    write(folder / "u1.base", "1\t10\t5\n2\t10\t1\n")
+    source, rows = opened(engine, folder / "u1.base")
+    assert source.format == "movielens-100k"
+    assert {brief(row) for row in rows} == {("1", "10", 5.0, None), ("2", "10", 1.0, None)}
+
+
 def test_a_zip_reads_as_the_folder_in_it(engine: Engine, tmp_path: Path) -> None:
     folder = movielens_100k(tmp_path / "ml-100k")
     with zipfile.ZipFile(tmp_path / "ml-100k.zip", "w") as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pyarrow.compute
 import pyarrow.csv
 
 import amzrec
-from amzrec.evaluation.testset import line_up_run
+from amzrec.evaluation.testset import line_up_run, line_up_test
 from amzrec.store.dataset import open_dataset
+from myfm_peers import ITERATIONS, myfm_peers
 from peers import judged, peers, rating_peers
 from trained import Figures, Job, measured, short, trained
 
@@ -21,11 +23,45 @@ def fold(number: int) -> Job:
     """One published fold of ML-100K."""
 
     def job(data: Path, folder: Path) -> Figures:
-        split = {"split": "given", "test_source": str(data / f"ml-100k/u{number}.test")}
-        run, seconds = trained(data / f"ml-100k/u{number}.base", folder, split)
+        run, seconds = trained(data / f"ml-100k/u{number}.base", folder, given(data / "ml-100k", number))
         found = measured(run, seconds)
         found["systems"] |= peers(run, open_dataset(folder / "dataset"), slow=number == 1)
         return found
+
+    return job
+
+
+def given(folder: Path, number: int) -> Figures:
+    """The split of a fold of ML-100K."""
+    return {"split": "given", "test_source": str(folder / f"u{number}.test")}
+
+
+def fold_without_times(number: int) -> Job:
+    """One published fold of ML-100K, its reviews without the column of times."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        for name in ("u.item", "u.genre", "u.user"):
+            shutil.copyfile(data / "ml-100k" / name, folder / name)
+        for name in (f"u{number}.base", f"u{number}.test"):
+            lines = (data / "ml-100k" / name).read_text().splitlines()
+            (folder / name).write_text("".join(line.rpartition("\t")[0] + "\n" for line in lines))
+        run, seconds = trained(folder / f"u{number}.base", folder, given(folder, number))
+        found = measured(run, seconds)
+        return found | {"systems": {"amzrec, without times": found["systems"]["amzrec"]}}
+
+    return job
+
+
+def fold_myfm(number: int, iterations: int = ITERATIONS) -> Job:
+    """One published fold of ML-100K, its stars by myFM."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        split = amzrec.PrepareConfig(**given(data / "ml-100k", number))
+        dataset = amzrec.prepare(data / f"ml-100k/u{number}.base", folder / "dataset", split)
+        parts = ("train", "valid")
+        known = np.unique(np.concatenate([getattr(dataset, part).product for part in parts]))
+        testset = line_up_test(dataset, parts, known)
+        return {"rows": len(testset), "systems": judged(testset, myfm_peers(testset, dataset, iterations))}
 
     return job
 

@@ -1,4 +1,7 @@
-"""The best peers on the rows of a run, judged as the run is: Surprise, implicit and EASE."""
+"""The best peers on the rows of a run, judged as the run is: Surprise, implicit and EASE.
+
+myFM stands in `myfm_peers.py`, the table of what followed what in `transitions.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from amzrec.evaluation.judge import Figures as Judged
 from amzrec.evaluation.judge import judge
 from amzrec.evaluation.systems import Peer, System
 from amzrec.evaluation.testset import TestSet, line_up_run
@@ -26,13 +30,16 @@ def peers(run: Run, dataset: Dataset, slow: bool) -> dict[str, Figures]:
 
 def judged(testset: TestSet, peers: Iterable[tuple[str, Callable[[], System]]]) -> dict[str, Figures]:
     """The figures of peers, and the seconds that each took to be fitted and to answer."""
-    found = {}
+    return {name: short(found.to_json()) | {"seconds": seconds} for name, found, seconds in fitted(testset, peers)}
+
+
+def fitted(testset: TestSet, peers: Iterable[tuple[str, Callable[[], System]]]) -> Iterator[tuple[str, Judged, float]]:
+    """The name, all figures and the seconds of peers."""
     for name, fit in peers:
         start = time.monotonic()
         system = fit()
         seconds = time.monotonic() - start
-        found[name] = short(judge(testset, system).to_json()) | {"seconds": seconds}
-    return found
+        yield name, judge(testset, system), seconds
 
 
 def rating_peers(testset: TestSet, slow: bool) -> Iterator[tuple[str, Callable[[], System]]]:

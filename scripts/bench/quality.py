@@ -4,10 +4,12 @@
     python scripts/bench/quality.py DATA --out benchmarks/quality.md          the whole table
     python scripts/bench/quality.py DATA --only ml-100k,amazon                parts of it
 
-DATA holds ml-100k/, ml-1m/ and amazon_us_reviews/. Every measurement is kept as JSON in --keep and not repeated, so
-that a run that was ended goes on; the table is made of what is there. amzrec trains one joint model with its default
-flags: validation chooses the epochs, then it is fitted on train and valid. Peers are fitted on train and valid, with
-settings that are published as good on the same data; none is chosen on the test rows.
+DATA holds ml-100k/, ml-1m/, amazon_us_reviews/ and sequences/. Every measurement is kept as JSON in --keep and not
+repeated, so that a run that was ended goes on; the table is made of what is there. amzrec trains one joint model with
+its default flags: validation chooses the epochs, then it is fitted on train and valid. Peers are fitted on train and
+valid, with settings that are published as good on the same data, or chosen on valid, as those of the transition table
+are; none is chosen on the test rows. RecTools' SASRec is not among them: up to Python 3.12 it needs numpy below 2, and
+amzrec needs 2 or later.
 """
 
 from __future__ import annotations
@@ -22,15 +24,43 @@ from pathlib import Path
 import numpy as np
 
 import amzrec
-from accuracy import amazon, control, fold, listwise, ml_1m_retrieval, ml_1m_stars, order, scarce
+from accuracy import (
+    amazon,
+    control,
+    fold,
+    fold_myfm,
+    fold_without_times,
+    listwise,
+    ml_1m_retrieval,
+    ml_1m_stars,
+    order,
+    scarce,
+)
 from newcomers import catalogue, hidden, hidden_products, pairs
+from sequences import in_order
 from tables import markdown
 from trained import Figures, Job
 
-SEEDS = (42, 1, 2, 3, 4)
+SEEDS, FOLDS = (42, 1, 2, 3, 4), range(1, 6)
+
+GAPS = {  # parts that show what amzrec is better by than a rival, in which group and metric
+    "amazon": [
+        ("product_bias", "rating", "rmse"),
+        ("popularity", "retrieval", "top_100"),
+        ("dated_popularity", "retrieval", "top_100"),
+    ],
+    "sequences": [
+        ("transitions, tuned", "ranking", "ndcg@10"),
+        ("transitions, tuned", "ranking", "recall@10"),
+        ("popularity", "ranking", "ndcg@10"),
+    ],
+}
 
 JOBS: dict[str, dict[str, Job]] = {
-    "ml-100k": {f"u{n}": fold(n) for n in range(1, 6)},
+    "ml-100k": {f"u{n}": fold(n) for n in FOLDS}
+    | {f"u{n} without times": fold_without_times(n) for n in FOLDS}
+    | {f"u{n} myFM": fold_myfm(n) for n in FOLDS},
+    "sequences": {name: in_order(name) for name in ("Beauty", "Toys_and_Games", "ml-1m")},
     "amazon": {f"random {seed}": amazon("random", seed) for seed in SEEDS} | {"temporal": amazon("temporal", 42)},
     "listwise": {loss: listwise(loss) for loss in ("squared", "pairwise-hinge", "pairwise-logistic", "listmle")}
     | {"pairwise-hinge of 10": listwise("pairwise-hinge", 10)},
@@ -43,6 +73,9 @@ JOBS: dict[str, dict[str, Job]] = {
     "similar": {source: pairs(source) for source in ("u1", "sample")},
     "ml-1m": {"stars": ml_1m_stars, "retrieval": ml_1m_retrieval},
 }
+
+
+PEERS_ALONE = {f"u{n} myFM" for n in FOLDS}  # measurements that train nothing of amzrec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +113,8 @@ def part_table(found: dict[str, Figures]) -> str:
     return markdown(["", *(c.name for c in used)], rows)
 
 
-def gaps(found: dict[str, Figures]) -> str:
-    """amzrec less a baseline, measurement by measurement, with 95 % intervals."""
-    wanted = [
-        ("product_bias", "rating", "rmse"), ("popularity", "retrieval", "top_100"),
-        ("dated_popularity", "retrieval", "top_100"),
-    ]  # fmt: skip
+def gaps(found: dict[str, Figures], wanted: list[tuple[str, str, str]]) -> str:
+    """amzrec less a rival, measurement by measurement, with 95 % intervals."""
     rows = []
     for name, each in found.items():
         cells = []
@@ -108,8 +137,8 @@ def report(keep: Path) -> str:
         found = {
             name: json.loads(kept(keep, part, name).read_text()) for name in jobs if kept(keep, part, name).exists()
         }
-        text_of = {name: since(each.get("defaults", {})) for name, each in found.items()}
-        alone = {name for name in found if part in ("ml-1m", "similar", "catalogue") or name == "temporal"}
+        text_of = {name: "" if name in PEERS_ALONE else since(each.get("defaults", {})) for name, each in found.items()}
+        alone = {name for name in found if part in ("ml-1m", "similar", "catalogue", "sequences") or name == "temporal"}
         if together := {name: each for name, each in found.items() if name not in alone}:
             text.append(f"## {part}: {', '.join(together)}\n")
             for note in sorted({text_of[name] for name in together} - {""}):
@@ -123,8 +152,8 @@ def report(keep: Path) -> str:
                     *([text_of[name]] if text_of[name] else []),
                     part_table({name: found[name]}) + "\n",
                 ]
-        if part == "amazon" and found:
-            text.append(gaps(found) + "\n")
+        if part in GAPS and found:
+            text.append(gaps(found, GAPS[part]) + "\n")
     return "\n".join(text)
 
 
@@ -146,10 +175,11 @@ def draw(keep: Path, file: Path) -> None:
 
     places = [kept(keep, "ml-100k", name) for name in JOBS["ml-100k"]]
     folds = [json.loads(place.read_text())["systems"] for place in places if place.exists()]
+    everything = {name: figures for fold in folds for name, figures in fold.items()}
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.5))
     wanted = (("rmse", "RMSE (less is better)"), ("recall@10", "recall@10"), ("top_100", "top-100, nothing removed"))
     for axis, (metric, label) in zip(axes, wanted, strict=True):
-        systems = [name for name in folds[0] if metric in folds[0][name] and name != "global_mean"]
+        systems = [name for name, one in everything.items() if metric in one and name != "global_mean"]
         for line, name in enumerate(reversed(systems)):
             values = [fold[name][metric] for fold in folds if name in fold]
             axis.plot(values, [line] * len(values), "o", color="C3" if name == "amzrec" else "C0", alpha=0.6)
@@ -180,7 +210,8 @@ def main() -> None:
             parser.error(f"--only {wanted} is not known; allowed are PART or PART/NAME of {allowed}")
     if not arguments.data.is_dir():
         parser.error(
-            f"there is no folder {arguments.data}: name the one that holds ml-100k/, ml-1m/, amazon_us_reviews/"
+            f"there is no folder {arguments.data}: "
+            "name the one that holds ml-100k/, ml-1m/, amazon_us_reviews/, sequences/"
         )
     arguments.keep.mkdir(parents=True, exist_ok=True)
     for wanted in arguments.only.split(","):

@@ -40,5 +40,7 @@ def measured(run: Run, seconds: float) -> Figures:
     systems = {"amzrec": short(document["model"]) | {"seconds": seconds}}
     if "as_of_now" in document:
         systems["amzrec, as of now"] = short(document["as_of_now"])
+    if document.get("without_moment"):
+        systems["amzrec, without the moment"] = short({"rating": document["without_moment"]})
     systems |= {name: short(found) for name, found in document["baselines"].items()}
     return {"rows": document["protocol"]["test_rows"], "systems": systems, "differences": document["differences"]}

@@ -19,6 +19,7 @@ FORMATS = {
     "movielens-10m": "MovieLens 10M: ratings.dat beside movies.dat",
     "movielens-latest": "MovieLens 20M, 25M, 32M, latest: ratings.csv beside movies.csv",
 }
+COLUMNS = ("customer_id", "product_id", "stars", "timestamp")  # a file may end before the last ones
 HALF_STARS = ("movielens-10m", "movielens-latest")
 YEAR = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
 # The occupation codes of the README of MovieLens 1M
@@ -60,7 +61,7 @@ def open_movielens(engine: Engine, name: str, text: TextFile, format: str) -> So
     if shape.names:
         columns = guessed_columns(shape.names)
     else:
-        columns = {ours: str(i) for i, ours in enumerate(("customer_id", "product_id", "stars", "timestamp"))}
+        columns = {ours: str(i) for i, ours in enumerate(COLUMNS[: max(2, shape.width)])}
     return Source(
         name=name,
         format=format,
