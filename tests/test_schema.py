@@ -49,7 +49,7 @@ def keeps_its_promise(cases: Any, loose: bool) -> None:
     checks = schemathesis.checks
     left_out = [checks.positive_data_acceptance, checks.negative_data_rejection] if loose else []
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=cases)
     def holds(case: Any) -> None:
         case.call_and_validate(headers={"Authorization": "Bearer t"}, excluded_checks=left_out)

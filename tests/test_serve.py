@@ -174,13 +174,38 @@ def test_a_client_of_tensorflow_serving_gets_columns_for_inputs_and_rows_for_ins
         "predictions": [rate("u03", ["p01"], random)["ratings"][0]["stars"]]
     }
     assert "either" in refusal(client.post(path, json={}), 400)
+    uneven = {"customer_id": ["u03"], "at_most": ["colour"], "at_most_count": [1, 2]}
+    by_rules = {"signature_name": "recommend_by_rules", "inputs": uneven}
+    assert "as long" in refusal(client.post(path, json=by_rules), 400)
+    assert "customer_id" in refusal(client.post(path, json={"inputs": {"customer_id": ["\x00"]}}), 400)
     assert "'who'" in refusal(client.post(path, json={"inputs": {"who": ["u03"]}}), 400)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options"),
+    [
+        ({"only": ["colour=red"], "never": ["no=such"], "diversify": 0.5}, {"only": ["colour=red"], "diversify": 0.5}),
+        ({"at_most": ["colour", "no"], "at_most_count": [2, 1]}, {"at_most": ["colour=2"]}),
+        ({"only": ["colour=red", "colour=blue"], "never": [""]}, {"only": ["colour=red"]}),
+        ({"only": ["size=small"]}, None),
+    ],
+    ids=str,
+)
+def test_a_client_of_tensorflow_serving_may_give_rules(
+    client: TestClient, random: Run, inputs: dict[str, Any], options: dict[str, Any] | None
+) -> None:
+    body = {"signature_name": "recommend_by_rules", "inputs": {"customer_id": ["u03"], "k": 5, **inputs}}
+    outputs = client.post("/v1/models/amzrec:predict", json=body).json()["outputs"]
+    wanted = [] if options is None else recommend("u03", random, k=5, **options)["recommendations"]
+    assert outputs["product_id"] == [[entry["product_id"] for entry in wanted] + [""] * (5 - len(wanted))]
 
 
 @pytest.mark.parametrize(
     ("status", "method", "path", "body", "says"),
     [
         (404, "GET", "/similar/no-such", None, "there is no product 'no-such'"),
+        (422, "GET", "/similar/p01?K=3", None, "K: Extra inputs"),
+        (422, "GET", "/rate/u03", None, "product: Field required"),
         (404, "GET", "/no/such/route", None, "no such route"),
         (405, "DELETE", "/recommend", None, "does not take DELETE"),
         (422, "GET", "/recommend/u03?k=0", None, "k: Input should be greater than or equal to 1"),
@@ -218,6 +243,13 @@ def test_a_body_that_is_no_question_is_refused(client: TestClient, body: bytes) 
 def test_a_strange_id_is_answered_as_that_of_an_unknown_customer(client: TestClient, random: Run, name: str) -> None:
     assert answer(client.post("/recommend", json={"customer_id": name}))["answered_from"] == "popularity"
     assert repr(name)[1:20] in refusal(client.get("/customers/" + "".join(f"%{b:02X}" for b in name.encode())), 404)
+
+
+def test_a_whole_number_is_an_id_however_it_is_written(client: TestClient) -> None:
+    for number in (17, 17.0, "17"):
+        assert answer(client.post("/recommend", json={"customer_id": number}))["customer_id"] == "17"
+    assert "customer_id" in refusal(client.post("/recommend", json={"customer_id": 17.5}), 422)
+    assert "customer_id" in refusal(client.post("/recommend", json={"customer_id": True}), 422)
 
 
 def test_every_answer_has_the_headers_that_keep_browsers_safe(client: TestClient) -> None:

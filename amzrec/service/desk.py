@@ -106,10 +106,10 @@ class Desk:
             "run": served.name,
         }
 
-    def products(self, runs: Runs, text: str, k: int) -> Document:
+    def products(self, runs: Runs, asked: questions.AddressSearch) -> Document:
         """Find products whose title begins with a text."""
         model = runs.main.recommender
-        rows = beginning_with(text, model.vectors, k)
+        rows = beginning_with(asked.q, model.vectors, asked.k)
         return {"products": [named(model, row) for row in rows], "run": runs.main.name}
 
     def need_k(self, counts: Sequence[int]) -> None:

@@ -9,22 +9,28 @@ from pydantic import TypeAdapter, ValidationError
 
 from amzrec.answers.listing import Document
 from amzrec.answers.lists import asked
+from amzrec.answers.recommender import Recommender
 from amzrec.service.desk import Desk, Refused
-from amzrec.service.questions import MANY, Predict, Recommend
+from amzrec.service.questions import MANY, Id, Predict, Recommend
 from amzrec.service.runs import Runs
 
-WANTED = {"recommend": ("customer_id", "k", "exclude"), "rate": ("customer_id", "product_id")}
-COLUMN = TypeAdapter(list[str | int])
+RULES = ("diversify", "at_most", "at_most_count", "only", "never")
+WANTED = {
+    "recommend": ("customer_id", "k", "exclude"),
+    "recommend_by_rules": ("customer_id", "k", "exclude", *RULES),
+    "rate": ("customer_id", "product_id"),
+}
+COLUMN, IDS = TypeAdapter(list[str | int]), TypeAdapter(list[Id])
 Columns = dict[str, Any]
 
 
 def predicted(desk: Desk, runs: Runs, request: Predict) -> Document:
     """Answer as the SavedModel of `amzrec export` does, events included; Refused where inputs do not fit."""
-    signature = "rate" if request.signature_name == "rate" else "recommend"
+    signature = "recommend" if request.signature_name == "serving_default" else request.signature_name
     if (request.instances is None) == (request.inputs is None):
         raise Refused(400, "a request has either instances (rows) or inputs (columns)")
     inputs = columns_of(request, signature)
-    customers = names(inputs, "customer_id")
+    customers = names(inputs, "customer_id", IDS)
     if not 0 < len(customers) <= MANY:
         raise Refused(400, f"customer_id has {len(customers)} values; allowed: 1 to {MANY}")
     answer = rate(desk, runs, customers, inputs) if signature == "rate" else recommend(desk, runs, customers, inputs)
@@ -54,10 +60,10 @@ def columns_of(request: Predict, signature: str) -> Columns:
     return columns
 
 
-def names(inputs: Columns, column: str) -> list[str]:
+def names(inputs: Columns, column: str, kind: TypeAdapter[Any] = COLUMN) -> list[str]:
     """Return a column of ids."""
     try:
-        return [str(value) for value in COLUMN.validate_python(inputs.get(column))]
+        return [str(value) for value in kind.validate_python(inputs.get(column))]
     except ValidationError:
         raise Refused(400, f"{column} must be a list of ids, one per row") from None
 
@@ -76,11 +82,12 @@ def recommend(desk: Desk, runs: Runs, customers: list[str], inputs: Columns) -> 
     documents = []
     for customer, left_out in zip(customers, exclude, strict=True):
         ids = [name for name in names({"exclude": left_out}, "exclude") if name]
+        rules = rules_of(inputs, runs.of(customer).recommender)
         try:
-            question = Recommend(customer_id=customer, k=k, exclude=ids)
-        except ValidationError:
-            raise Refused(400, f"a row cannot be read: customer {customer[:40]!r}") from None
-        documents.append(desk.recommend(runs, question))
+            question = Recommend(customer_id=customer, k=k, exclude=ids, **(rules or {}))
+        except ValidationError as error:
+            raise Refused(400, f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from None
+        documents.append({"recommendations": []} if rules is None else desk.recommend(runs, question))
     width = min(k, min(len(served.recommender.candidates) for served, _ in runs.all()))
     lists = [document["recommendations"][:width] for document in documents]
     answer: Columns = {
@@ -90,6 +97,30 @@ def recommend(desk: Desk, runs: Runs, customers: list[str], inputs: Columns) -> 
     if not runs.main.recommender.has_stars:
         del answer["stars"]
     return answer | {"count": [len(each) for each in lists]}
+
+
+def rules_of(inputs: Columns, model: Recommender) -> dict[str, Any] | None:
+    """Return the rules of `recommend_by_rules`, "" being none; None where nothing can follow them.
+
+    As in the SavedModel, a feature or a name that no product has matches nothing.
+    """
+    only, never, limited = (
+        [text for text in names({name: inputs.get(name, [])}, name) if text] for name in ("only", "never", "at_most")
+    )
+    counts = inputs.get("at_most_count", [])
+    if not isinstance(counts, list) or len(counts) != len(inputs.get("at_most", [])):
+        raise Refused(400, "at_most and at_most_count must be as long")
+    most = {name: count for name, count in zip(inputs.get("at_most", []), counts, strict=True) if name in limited}
+    has = model.vectors.features.find if model.vectors.features else lambda _: None
+    known = [feature for feature in only if has(feature) is not None]
+    if {feature.partition("=")[0] for feature in only} - {feature.partition("=")[0] for feature in known}:
+        return None
+    return {
+        "only": known,
+        "never": [feature for feature in never if has(feature) is not None],
+        "at_most": [f"{name}={count}" for name, count in most.items() if name in model.feature_names],
+        "diversify": inputs.get("diversify", 0.0),
+    }
 
 
 def rate(desk: Desk, runs: Runs, customers: list[str], inputs: Columns) -> Columns:

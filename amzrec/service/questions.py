@@ -13,8 +13,14 @@ NOW = "seconds since 1970 or a date with time, such as 2026-01-31T12:00:00Z; wit
 FIRST, LAST = 0, 4_102_444_800  # 1970 and 2100, in seconds
 
 
+def whole(value: Any) -> Any:
+    """Take 5.0 for 5, which are one number in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def an_id(value: Any) -> Any:
     """Take whole numbers for ids as well, and refuse what no database and no line of a file could keep as an id."""
+    value = whole(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if isinstance(value, str) and "\x00" in value:
@@ -31,11 +37,6 @@ def seconds(value: Any) -> Any:
             raise ValueError(f"allowed: {NOW}") from None
         return (when if when.tzinfo else when.replace(tzinfo=datetime.UTC)).timestamp()
     return value
-
-
-def whole(value: Any) -> Any:
-    """Take 5.0 for 5, which are one number in JSON."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 AN_ID = {
@@ -89,6 +90,36 @@ class AddressOptions(Options):
 
     model_config = ConfigDict(strict=False)
     liked: Annotated[Ids, Field(description="Products that the customer likes, the latest last.")] = []
+
+
+class Address(Question):
+    """What stands behind the ? of an address, where all is text."""
+
+    model_config = ConfigDict(strict=False)
+
+
+class AddressProducts(Address):
+    """Which products a customer would rate."""
+
+    product: Annotated[Ids, Field(min_length=1, description="May be repeated.")]
+
+
+class AddressCount(Address):
+    """How many are wanted."""
+
+    k: Count = 10
+
+
+class AddressProduct(AddressCount):
+    """Which product, and how many terms of its score are wanted."""
+
+    product: Id
+
+
+class AddressSearch(AddressCount):
+    """Which products are looked for."""
+
+    q: Annotated[str, Field(max_length=200, description="Beginning of a title, or an id.")] = ""
 
 
 class Recommend(Options):
@@ -164,6 +195,6 @@ class Predict(Question):
             ]
         }
     )
-    signature_name: Literal["serving_default", "recommend", "rate"] = "serving_default"
+    signature_name: Literal["serving_default", "recommend", "recommend_by_rules", "rate"] = "serving_default"
     instances: Annotated[list[Any] | None, Field(max_length=MANY)] = None
     inputs: dict[str, Any] | list[Any] | None = None

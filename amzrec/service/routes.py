@@ -14,7 +14,15 @@ from amzrec.service import answered, questions
 from amzrec.service.desk import Refused, facts
 from amzrec.service.guard import PREDICT
 from amzrec.service.predict import predicted
-from amzrec.service.questions import MANY, AddressOptions, Count, Id, Ids
+from amzrec.service.questions import (
+    MANY,
+    AddressCount,
+    AddressOptions,
+    AddressProduct,
+    AddressProducts,
+    AddressSearch,
+    Id,
+)
 from amzrec.service.service import Service
 
 REFUSALS = (400, 401, 404, 408, 413, 422, 503, 504)
@@ -85,11 +93,9 @@ def questions_of(service: Service) -> APIRouter:
         return await service.ask(desk.rate, asked)
 
     @router.get("/rate/{customer_id:path}", responses=documented(answered.Ratings))
-    async def rate_one(
-        customer_id: Customer, product: Annotated[Ids, Query(min_length=1, description="May be repeated.")]
-    ) -> JSONResponse:
+    async def rate_one(customer_id: Customer, wanted: Annotated[AddressProducts, Query()]) -> JSONResponse:
         """Predict the stars that one customer would give to products, the best first."""
-        return await service.ask(desk.rate, questions.Rate(customer_id=customer_id, products=product))
+        return await service.ask(desk.rate, questions.Rate(customer_id=customer_id, products=wanted.product))
 
     @router.post("/similar", responses=documented(answered.Alike, True))
     async def similar_many(asked: Similars) -> JSONResponse:
@@ -97,9 +103,9 @@ def questions_of(service: Service) -> APIRouter:
         return await service.ask(desk.similar, asked, counts_of(asked))
 
     @router.get("/similar/{product:path}", responses=documented(answered.Alike))
-    async def similar_one(product: Annotated[Id, Path()], k: Annotated[Count, Query()] = 10) -> JSONResponse:
+    async def similar_one(product: Annotated[Id, Path()], wanted: Annotated[AddressCount, Query()]) -> JSONResponse:
         """List the products that are most like one."""
-        return await service.ask(desk.similar, questions.Similar(product=product, k=k), [k])
+        return await service.ask(desk.similar, questions.Similar(product=product, k=wanted.k), [wanted.k])
 
     return router
 
@@ -114,18 +120,15 @@ def explanations_of(service: Service) -> APIRouter:
         return await service.ask(desk.explain, asked, counts_of(asked))
 
     @router.get("/explain/{customer_id:path}", responses=documented(answered.Explanation))
-    async def explain_one(
-        customer_id: Customer, product: Annotated[Id, Query()], k: Annotated[Count, Query()] = 10
-    ) -> JSONResponse:
+    async def explain_one(customer_id: Customer, wanted: Annotated[AddressProduct, Query()]) -> JSONResponse:
         """Take the score of a product for a customer apart."""
-        return await service.ask(desk.explain, questions.Explain(customer_id=customer_id, product=product, k=k), [k])
+        asked = questions.Explain(customer_id=customer_id, product=wanted.product, k=wanted.k)
+        return await service.ask(desk.explain, asked, [wanted.k])
 
     @router.get("/products", responses=documented(answered.Products))
-    async def products(
-        q: Annotated[str, Query(max_length=200)] = "", k: Annotated[Count, Query()] = 10
-    ) -> JSONResponse:
+    async def products(wanted: Annotated[AddressSearch, Query()]) -> JSONResponse:
         """List products whose title begins with q, or whose id it is, the most reviewed first."""
-        return await service.ask(lambda runs, text: desk.products(runs, text, k), q, [k])
+        return await service.ask(desk.products, wanted, [wanted.k])
 
     @router.get("/customers/{customer_id:path}", responses=documented(answered.Customer))
     async def customers(customer_id: Customer) -> JSONResponse:
