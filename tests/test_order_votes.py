@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amzrec.features.fitted import FittedReviews
-from amzrec.features.memory import CURVE, SHRINK, of_order
+from amzrec.features.memory import CURVE, LEARNED_WITH, SHRINK, of_order
 from amzrec.features.recent import OrderVotes, recent_columns
 from amzrec.store.dataset import Reviews
 from amzrec.training.order import order_pays
@@ -43,10 +43,10 @@ def test_a_pair_that_others_took_too_votes_as_if_only_they_had() -> None:
     _, own, fitted = votes_of([[1, 2], [1, 2], [1, 6, 2]])
     root = np.sqrt((3 + SHRINK) * (3 + SHRINK))
     # before the first customer's 2 stands 1; the second had it next, the third two steps later: (1 + 1 / 2) / root
-    assert abs(own[1] - np.log(1 + CURVE * 1.5 / root)) < 1e-6
+    assert abs(own[1] - LEARNED_WITH * np.log(1 + CURVE * 1.5 / root)) < 1e-6
     # before the third customer's 2 stands 6, with nobody else, and 1, faded once, which two others had next to it
     third = int(np.flatnonzero((fitted.customer == 3) & (fitted.product == 2))[0])
-    assert abs(own[third] - np.log(1 + CURVE * 0.8 * 2 / root)) < 1e-6
+    assert abs(own[third] - LEARNED_WITH * np.log(1 + CURVE * 0.8 * 2 / root)) < 1e-6
 
 
 def test_votes_for_other_products_are_those_that_answers_read() -> None:
@@ -58,7 +58,7 @@ def test_votes_for_other_products_are_those_that_answers_read() -> None:
     for age, product in enumerate([3, 2, 1]):
         span = memory.neighbours.span(product)
         np.add.at(dense, memory.neighbours.items[span], 0.8**age * memory.weights[span])
-    np.testing.assert_allclose(table[last], np.log1p(dense), atol=1e-6)
+    np.testing.assert_allclose(table[last], LEARNED_WITH * np.log1p(dense), atol=1e-6)
 
 
 def test_only_the_last_products_vote_however_many_retrieval_reads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_only_the_last_products_vote_however_many_retrieval_reads(monkeypatch: p
     for age, product in enumerate([4, 3]):
         span = memory.neighbours.span(product)
         np.add.at(dense, memory.neighbours.items[span], 0.8**age * memory.weights[span])
-    np.testing.assert_allclose(table[last], np.log1p(dense), atol=1e-6)
+    np.testing.assert_allclose(table[last], LEARNED_WITH * np.log1p(dense), atol=1e-6)
 
 
 def test_order_pays_where_each_product_leads_to_the_next_and_not_where_it_is_drawn_at_random() -> None:

@@ -59,7 +59,7 @@ def plain(logits: Logits, batch: Any, hardest: int | None = None) -> Any:
         scores += tf.gather(logits.prior, logits.period)
     if logits.votes is not None:
         pairs = tf.stack([logits.votes.listed.query, logits.votes.listed.candidate], axis=1)
-        scores += logits.share * tf.scatter_nd(pairs, logits.votes.weight, tf.shape(scores, tf.int64))
+        scores += tf.scatter_nd(pairs, logits.votes.weight, tf.shape(scores, tf.int64))
     lists = [batch.positives, *([batch.hidden] if batch.hidden else [])]
     losses = []
     for number, query in enumerate(batch.positives.query.numpy()):
@@ -72,8 +72,8 @@ def plain(logits: Logits, batch: Any, hardest: int | None = None) -> Any:
     return tf.reduce_sum(weight * tf.stack(losses)) / tf.reduce_sum(weight)
 
 
-def voted(case: Case, share: float) -> Case:
-    """The case with three votes of each query, which may be for one candidate, and what they are worth."""
+def voted(case: Case) -> Case:
+    """The case with three votes of each query, which may be for one candidate."""
     logits, batch = case
     queries, candidates = len(logits.query), len(logits.candidate)
     rng = np.random.default_rng(queries)
@@ -81,15 +81,13 @@ def voted(case: Case, share: float) -> Case:
     weight = numbers(rng.random(3 * queries))
     highest = tf.reduce_sum(tf.reshape(weight, [queries, 3]), axis=1)
     votes = QueryVotes(lists, weight, highest, numbers(np.zeros(len(batch.logit))))
-    return logits._replace(votes=votes, share=numbers(share)), batch
+    return logits._replace(votes=votes), batch
 
 
 def with_gradients(case: Case, loss: Any, factor: float = 1.0) -> list[Any]:
-    """The loss, and its gradients by query, candidate, bias, the positives' logits, and the share of the votes."""
+    """The loss, and its gradients by query, candidate, bias and the positives' logits."""
     logits, batch = case
     sources = [logits.query, logits.candidate, logits.bias, batch.logit]
-    if logits.votes is not None:
-        sources.append(logits.share)
     with tf.GradientTape() as tape:
         tape.watch(sources)
         value = factor * loss(logits, batch)
@@ -106,22 +104,17 @@ def assert_equal_to_the_formula(case: Case, hardest: int | None = None, atol: fl
 
 
 @pytest.mark.parametrize("block", [1 << 24, 14])
-def test_votes_are_added_to_the_scores_and_the_loss_tells_what_they_should_be_worth(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_votes_are_added_to_the_scores(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(softmax, "LOGITS", block)  # 14: blocks of two queries
-    assert_equal_to_the_formula(voted(drawn(5), 2.0))
-    assert_equal_to_the_formula(voted(drawn(5, periods=2, most=2, hidden=2), 0.7))
+    assert_equal_to_the_formula(voted(drawn(5)))
+    assert_equal_to_the_formula(voted(drawn(5, periods=2, most=2, hidden=2)))
 
 
-def test_a_single_vote_is_worth_what_it_is_worth_in_the_formula_worked_by_hand() -> None:
-    # one query, three candidates of score 0; the first is wanted, the second has one vote, worth log 3:
-    # loss = log(1 + 3 + 1) − 0; its derivative by the share is vote · share of the candidate = log 3 · 3 / 5
-    listed_votes = QueryVotes(listed([[1]]), numbers([np.log(3.0)]), numbers([np.log(3.0)]), numbers([0.0]))
-    logits = Logits(numbers([[0.0]]), numbers([[0.0]] * 3), numbers([0.0] * 3), votes=listed_votes, share=numbers(1.0))
-    found = with_gradients((logits, asked([0.0], [0])), softmax_loss)
-    assert found[0] == pytest.approx(np.log(5.0), abs=1e-6)
-    assert found[-1] == pytest.approx(np.log(3.0) * 3 / 5, abs=1e-6)
+def test_a_vote_adds_to_the_score_of_its_candidate_as_worked_by_hand() -> None:
+    # one query, three candidates of score 0; the first is wanted, the second has a vote of log 3: log(1 + 3 + 1) − 0
+    votes = QueryVotes(listed([[1]]), numbers([np.log(3.0)]), numbers([np.log(3.0)]), numbers([0.0]))
+    logits = Logits(numbers([[0.0]]), numbers([[0.0]] * 3), numbers([0.0] * 3), votes=votes)
+    assert softmax_loss(logits, asked([0.0], [0])).numpy() == pytest.approx(np.log(5.0), abs=1e-6)
 
 
 @pytest.fixture

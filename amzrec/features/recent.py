@@ -7,7 +7,7 @@ import numpy as np
 from amzrec.arrays import Array, Doubles, Floats, Ints, Rows, ranges
 from amzrec.features.columns import PerQuery, QueryVotes, RecentColumns
 from amzrec.features.fitted import FittedReviews
-from amzrec.features.memory import CURVE, SHRINK, WINDOW, of_order
+from amzrec.features.memory import CURVE, LEARNED_WITH, SHRINK, WINDOW, of_order
 
 RECENT_PRODUCTS = {"sequence": 10, "recent": 20}  # of a customer, that a tower reads in their order
 DENSE = 1 << 19  # sums that are made in one table
@@ -33,7 +33,7 @@ class OrderVotes:
     """Adds up the votes of the last products before each review of a step."""
 
     def __init__(self, fitted: FittedReviews) -> None:
-        self.memory = of_order(fitted.timelines, len(fitted.products))
+        self.memory = of_order(fitted.timelines, len(fitted.products)).scaled(LEARNED_WITH)
         neighbours = self.memory.neighbours
         self.size = len(fitted.products)
         self.pairs = neighbours.owners.astype(np.int64) * self.size + neighbours.items  # ascending

@@ -20,8 +20,6 @@ from amzrec.model.sparse import dots, multiply, take
 from amzrec.model.towers import tf, tf_keras
 
 tfrs: Any = import_tfrs()
-VOTES = 2.8  # scores that a vote of the memory of what followed what is worth before training
-PACE = 10.0  # how much faster than other weights the log of that learns: it has far to go
 
 
 class MeanSquaredRating(tfrs.tasks.Ranking):  # type: ignore[misc]
@@ -86,10 +84,6 @@ class RetrievalTask:
         start = tf_keras.initializers.Constant(np.log(recipe.temperature if learned else 1.0))
         moved = learned and recipe.history != "recent"  # there it sank to 0.05, and half of the epochs were worse
         self.log_temperature = model.add_weight(name="log_temperature", shape=(), initializer=start, trainable=moved)
-        self.log_votes = None
-        if recipe.learns_votes:
-            begin = tf_keras.initializers.Constant(np.log(VOTES) / PACE)
-            self.log_votes = model.add_weight(name="log_votes", shape=(), initializer=begin)
         self.log_share = tf.constant(fitted.popularity.log_share)  # [T, N + 1]
         whole = recipe.negatives == "full"
         self.catalogue_share = tf.gather(self.log_share, fitted.candidates, axis=1) if whole else None  # [T, M]
@@ -116,18 +110,11 @@ class RetrievalTask:
         if shared:
             queries = tf.gather(queries, shared.vector_of_query)
             logit, weight = tf.gather(logit, shared.order), tf.gather(weight, shared.order)
-        share = tf.constant(0.0)
-        if self.log_votes is not None and asked.votes:
-            share = tf.exp(PACE * self.log_votes)
-            logit += share * asked.votes.of_target
-        logits = Logits(queries, encoded.candidates, bias, prior, asked.period, asked.votes or None, share)
+        if asked.votes:
+            logit += asked.votes.of_target
+        logits = Logits(queries, encoded.candidates, bias, prior, asked.period, asked.votes or None)
         batch = RetrievalBatch(asked.positives, logit, weight, asked.hidden or None)
         return self.task(logits, batch, self.recipe.hard_negatives or None, self.recipe.precision == "bfloat16")
-
-    @property
-    def votes_share(self) -> float:
-        """Return how many scores a vote of the memory is worth; 0 where none is learned."""
-        return 0.0 if self.log_votes is None else float(np.exp(PACE * self.log_votes.numpy()))
 
     def dot_loss(self, reviews: ReviewColumns, encoded: Encoded) -> Tensor:
         """Return the mean squared error of q · v against the stars as 0 to 1, over the reviews with stars."""

@@ -25,8 +25,7 @@ class Logits(NamedTuple):
     bias: Tensor  # [M] popularity, log count, −log q
     prior: Tensor | None = None  # [T, M] of each period, without a gradient; None: nothing
     period: Tensor | None = None  # [Q] rows of the prior
-    votes: QueryVotes | None = None  # what is added for pairs of a query and a candidate, times `share`
-    share: Tensor = 0.0  # a scalar of 0 or more
+    votes: QueryVotes | None = None  # what is added for pairs of a query and a candidate, without a gradient
 
 
 class RetrievalBatch(NamedTuple):
@@ -50,13 +49,11 @@ def softmax_loss(logits: Logits, batch: RetrievalBatch, hardest: int | None = No
         logits = logits._replace(bias=logits.bias + tf.squeeze(logits.prior, 0), prior=None, period=None)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def loss(
-        query: Tensor, candidate: Tensor, bias: Tensor, positive: Tensor, share: Tensor
-    ) -> tuple[Tensor, Callable[..., Any]]:
-        mine = logits._replace(query=query, candidate=candidate, bias=bias, share=share)
+    def loss(query: Tensor, candidate: Tensor, bias: Tensor, positive: Tensor) -> tuple[Tensor, Callable[..., Any]]:
+        mine = logits._replace(query=query, candidate=candidate, bias=bias)
         return BlockedSoftmax(mine, batch._replace(logit=positive), hardest, Products(half)).run()
 
-    return loss(logits.query, logits.candidate, logits.bias, batch.logit, tf.convert_to_tensor(logits.share))
+    return loss(logits.query, logits.candidate, logits.bias, batch.logit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +90,6 @@ class Block(NamedTuple):
     nothing: Tensor  # [n] NOTHING, which is added there
     voted: Tensor | None  # [v, 2] query and candidate of each vote
     votes: Tensor | None  # [v]
-    voter: Tensor | None  # [v] the query of each vote
-    flat: Tensor | None  # [v] where each vote stands in the block, row by row
 
 
 class BlockedSoftmax:
@@ -126,7 +121,7 @@ class BlockedSoftmax:
         if logits.prior is not None:
             self.bound += tf.gather(tf.reduce_max(logits.prior, axis=1), logits.period)
         if logits.votes is not None:
-            self.bound += logits.share * logits.votes.highest
+            self.bound += logits.votes.highest
         self.queries = tf.size(self.bound)
         self.size = tf.maximum(LOGITS // self.width, 1)  # b of all blocks but the last
         added, less = products.columns(bias), products.columns(-self.bound)
@@ -137,21 +132,21 @@ class BlockedSoftmax:
         self.summed = products.rounded(tf.concat([candidate, one], axis=1))  # [M, D + 1]
 
     def run(self) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-        """Return the loss, and what makes the gradients by query, candidate, bias, logit of the positives and share."""
+        """Return the loss, and what makes the gradients by query, candidate, bias and logit of the positives of it."""
         blocks = (self.queries + self.size - 1) // self.size
         shapes: Any = ([None, None], [None])
         arrays = [tf.TensorArray(tf.float32, size=blocks, infer_shape=False, element_shape=s) for s in shapes]
         d_columns = tf.zeros(tf.reverse(tf.shape(self.columns), [0]))  # [D + 2, M]
-        _, total, d_query, d_columns, d_logit, d_share = tf.while_loop(
+        _, total, d_query, d_columns, d_logit = tf.while_loop(
             lambda number, *_: number < blocks,
             self.add,
-            (0, 0.0, arrays[0], d_columns, arrays[1], 0.0),
+            (0, 0.0, arrays[0], d_columns, arrays[1]),
             parallel_iterations=1,
         )
         # all weights of a batch are 0 where all of its counts are
         scale, bias = tf.math.divide_no_nan(1.0, tf.reduce_sum(self.weight)), -2 * self.extra
         d_candidate = tf.transpose(d_columns[:bias], [1, 0])
-        parts = (d_query.concat(), d_candidate, d_columns[bias], d_logit.concat(), d_share)
+        parts = (d_query.concat(), d_candidate, d_columns[bias], d_logit.concat())
 
         def gradients(upstream: Tensor) -> tuple[Tensor, ...]:
             factor = upstream * scale
@@ -169,12 +164,10 @@ class BlockedSoftmax:
             _, hidden_from, hidden = part(self.batch.hidden, start, size)
             left_out = tf.concat([left_out, hidden], 0)
             nothing = tf.concat([nothing, tf.fill(tf.shape(hidden_from), NOTHING)], 0)
-        voted = votes = voter = flat = None
+        voted = votes = None
         if self.logits.votes is not None:
-            listed = self.logits.votes.listed
-            cast, voter, voted = part(listed, start, size)
+            cast, _, voted = part(self.logits.votes.listed, start, size)
             votes = tf.slice(self.logits.votes.weight, *cast)
-            flat = voter * tf.cast(self.width, tf.int64) + tf.slice(listed.candidate, *cast)
         return Block(
             tf.slice(self.rows, tf.concat([start, [0]], 0), tf.concat([size, [-1]], 0)),
             tf.slice(self.bound, start, size),
@@ -186,12 +179,10 @@ class BlockedSoftmax:
             nothing,
             voted,
             votes,
-            voter,
-            flat,
         )
 
     def add(
-        self, number: Tensor, total: Tensor, d_query: Tensor, d_columns: Tensor, d_logit: Tensor, d_share: Tensor
+        self, number: Tensor, total: Tensor, d_query: Tensor, d_columns: Tensor, d_logit: Tensor
     ) -> tuple[Tensor, ...]:
         """Add the loss and the gradients of one block to those of the blocks before it."""
         block = self.take(number)
@@ -202,17 +193,12 @@ class BlockedSoftmax:
         excess = tf.gather(tf.math.log(mass) + peak, block.owner) - block.logit
         missed = block.weight * tf.sigmoid(excess)
         pull = tf.expand_dims(tf.math.divide_no_nan(tf.math.segment_sum(missed, block.owner), mass), 1)
-        if block.voted is not None:
-            voted = tf.gather(tf.reshape(share, [-1]), block.flat)  # gather_nd has no such kernel on a GPU
-            pulled = tf.gather(tf.squeeze(pull, 1), block.voter)
-            d_share += tf.reduce_sum(tf.cast(voted, tf.float32) * pulled * block.votes)
         return (
             number + 1,
             total + tf.reduce_sum(block.weight * tf.nn.softplus(excess)),
             d_query.write(number, sums[:, :-1] * pull),
             d_columns + self.products.of(block.rows * pull, share, transpose_a=True),
             d_logit.write(number, -missed),
-            d_share,
         )
 
     def again(self, block: Block) -> tuple[Tensor, ...]:
@@ -234,8 +220,7 @@ class BlockedSoftmax:
         if self.logits.prior is not None:
             logits += tf.gather(self.logits.prior, block.period)
         if block.voted is not None:
-            votes = self.logits.share * block.votes
-            logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.voted, updates=votes)
+            logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.voted, updates=block.votes)
         # in place, unlike tf.tensor_scatter_nd_update, which copies the block first: a sixth of the loss
         logits = tf.raw_ops.ScatterNdNonAliasingAdd(input=logits, indices=block.left_out, updates=block.nothing)
         if self.hardest is not None:

@@ -29,8 +29,7 @@ def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
 def choose_memory(watch: Watch, fitted: FittedReviews, by_order: bool = False) -> MemoryChoice | None:
     """Choose the memory that ranks valid best together with the watched vectors; None where none ranks it better.
 
-    With `by_order` only what followed what is tried: the vectors have been learned with it, at the share that suits the
-    softmax best. Lists are best with a larger one.
+    With `by_order` only what followed what is tried: the vectors have been learned with it.
     """
     system = watch.best
     if system is None:

@@ -128,7 +128,9 @@ class Session:
             snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
             snapshot.save(self.work / f"{task}.npz")
             if task == "retrieval" and self.recipe.learns_votes and not len(self.dataset.valid):
-                self.state.choices.memory = MemoryChoice("order", 0.0, learner.model.retrieval.votes_share)
+                from amzrec.features.memory import LISTED_WITH
+
+                self.state.choices.memory = MemoryChoice("order", 0.0, LISTED_WITH)
                 self.keep_memory(learner.fitted)
 
     def keep_memory(self, fitted: FittedReviews) -> None:

@@ -14,7 +14,7 @@ from amzrec.evaluation.baselines import PopularityBaseline
 from amzrec.evaluation.systems import CustomerVotes, Scored, by_vectors
 from amzrec.evaluation.testset import Queries, TestSet, line_up
 from amzrec.features.fitted import FittedReviews
-from amzrec.features.memory import of_order
+from amzrec.features.memory import LISTED_WITH, of_order
 from amzrec.store.dataset import Dataset
 from amzrec.store.memory import Votes
 from amzrec.training.learner import Learner
@@ -28,7 +28,7 @@ class LearnerSystem:
     """A model in training as a system to be judged, with the weights that it has now."""
 
     learner: Learner
-    votes: Votes | None = None  # of the memory that is learned with, each worth one score
+    votes: Votes | None = None  # of the memory that is learned with
     name: str = "training"
 
     def stars(self, testset: TestSet) -> Doubles | None:
@@ -52,8 +52,7 @@ class LearnerSystem:
             return None
         learner, rows = self.learner, testset.candidates
         x, y = learner.retrieval_queries(testset.customers), learner.retrieval_candidates(rows)
-        share = learner.model.retrieval.votes_share
-        votes = CustomerVotes(self.votes.scaled(share), testset.column) if self.votes else None
+        votes = CustomerVotes(self.votes, testset.column) if self.votes else None
         return by_vectors(*learner.retrieval_vectors(x, y, rows), queries, learner.context(rows), votes)
 
 
@@ -161,7 +160,7 @@ class Watch:
         """Add up the votes of the memory that is learned with, once; None where there is none."""
         if learner.recipe.learns_votes and self.votes is None:
             fitted = learner.fitted
-            memory = of_order(fitted.timelines, len(fitted.products))
+            memory = of_order(fitted.timelines, len(fitted.products)).scaled(LISTED_WITH)
             self.votes = memory.votes(fitted.timelines.take(self.testset.customers))
         return self.votes
 
