@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from amzrec.arrays import Lists
 from amzrec.commands.rate import rate
 from amzrec.commands.recommend import recommend
 from amzrec.commands.serve import listening, serve
@@ -134,6 +136,33 @@ def test_what_each_product_of_a_history_says_is_what_is_lost_without_it(client: 
     terms = {term["product_id"]: term for term in found["history"]}
     assert terms["p01"]["vector"] * 3**0.5 == pytest.approx(alone["history"][0]["vector"] * 2**0.5)
     assert found["customer"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("per_log", [0.0, 2.0])
+def test_the_votes_of_an_explanation_are_those_of_the_memory(
+    checkerboard: Path, tmp_path: Path, per_log: float
+) -> None:
+    # p01 (row 2) votes 3 and p02 (row 3) votes 1 for p07 (row 8); what came before the last product fades to a half
+    dataset = open_dataset(checkerboard)
+    lists = Lists.of(np.array([2, 3]), np.array([8, 8], np.int32), 21)
+    vectors = parity_vectors(dataset)
+    remembering = dataclasses.replace(
+        vectors,
+        head=dataclasses.replace(vectors.head, memory_fade=0.5, memory_per_log=per_log),
+        memory_offsets=lists.offsets,
+        memory_items=lists.items,
+        memory_weights=np.array([3, 1], np.float32),
+    )
+    run = write_run(tmp_path / "run", dataset, remembering)
+    with served(run.path, ServeConfig(events="none")) as client:
+        asked = {"customer_id": "new", "product": "p07", "liked": ["p01", "p02"]}
+        found = answer(client.post("/explain", json=asked))
+        best = answer(client.post("/recommend", json={"customer_id": "new", "liked": ["p01", "p02"]}))
+    total = per_log * np.log(1 + 2.5) if per_log else 2.5
+    votes = {term["product_id"]: term["vote"] for term in found["history"]}
+    assert votes == pytest.approx({"p01": total * 1.5 / 2.5, "p02": total * 1 / 2.5})
+    assert best["recommendations"][0]["product_id"] == "p07"
+    assert best["recommendations"][0]["score"] == pytest.approx(found["score"], abs=1e-5)
 
 
 def test_products_are_found_by_the_beginning_of_their_title_or_by_their_id(client: TestClient) -> None:
