@@ -76,6 +76,7 @@ INPUTS = {  # those that are only read
     *((command, "--run") for command in ("recommend", "rate", "similar")),
     ("evaluate", "--dataset"),
     ("export", "run"),
+    ("serve", "run"),
 }
 FOLDERS = ["{home}/data", "{home}", ".", "..", "{home}/work", "{home}/link", "{home}/link/joint", "{home}/thesis"]
 FILES = [SOURCE, "{home}/letter.png", "{home}/table.parquet", "{home}/list.csv", "{home}/lines.jsonl"]

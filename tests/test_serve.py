@@ -90,6 +90,13 @@ def test_recommendations_are_those_of_python(
     assert answer(client.get(f"/recommend/{customer}", params=options)) == wanted
 
 
+@pytest.mark.parametrize(("written", "customer"), [("u03%0A", "u03\n"), ("%0A", "\n"), ("a/b%2Fc", "a/b/c")])
+def test_an_address_holds_any_id_whole(client: TestClient, written: str, customer: str) -> None:
+    found = client.get(f"/recommend/{written}").json()
+    assert found["customer_id"] == customer
+    assert found["answered_from"] == client.get("/recommend/nobody").json()["answered_from"], "u03 is another one"
+
+
 def test_stars_and_similar_products_are_those_of_python(client: TestClient, random: Run) -> None:
     wanted = rate("u03", ["p01", "p02"], random)
     assert answer(client.post("/rate", json={"customer_id": "u03", "products": ["p01", "p02"]})) == wanted
@@ -303,7 +310,7 @@ def test_figures_count_requests_by_route_and_answers_by_run(client: TestClient) 
     client.get("/recommend/u03")
     client.get("/no/such/route")
     text = client.get("/metrics").text
-    assert 'amzrec_requests_total{method="GET",route="/recommend/{customer_id:path}",status="200"}' in text
+    assert 'amzrec_requests_total{method="GET",route="/recommend/{customer_id:id}",status="200"}' in text
     assert 'amzrec_requests_total{method="GET",route="none",status="404"}' in text
     assert 'amzrec_answers_total{answered_from="model",run="run"}' in text
     assert "u03" not in text

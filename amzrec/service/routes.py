@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Discriminator, Field, Tag
+from starlette.convertors import Convertor, register_url_convertor
 
 from amzrec.service import answered, questions
 from amzrec.service.desk import Refused, facts
@@ -27,6 +28,23 @@ from amzrec.service.service import Service
 
 REFUSALS = (400, 401, 404, 408, 413, 422, 503, 504)
 PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": answered.Problem} for status in REFUSALS}
+
+
+class AnyText(Convertor[str]):
+    """The rest of an address as an id: with slashes, and with line breaks, at which the one for paths ends."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Take it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Write it as it is."""
+        return value
+
+
+register_url_convertor("id", AnyText())
 
 
 def batch(value: Any) -> str:
@@ -81,7 +99,7 @@ def questions_of(service: Service) -> APIRouter:
         """List the best products for one customer or for many, with what they like and did."""
         return await service.ask(desk.recommend, asked, counts_of(asked))
 
-    @router.get("/recommend/{customer_id:path}", responses=documented(answered.Recommendations))
+    @router.get("/recommend/{customer_id:id}", responses=documented(answered.Recommendations))
     async def recommend_one(customer_id: Customer, options: Annotated[AddressOptions, Query()]) -> JSONResponse:
         """List the best products for one customer."""
         asked = questions.Recommend(customer_id=customer_id, **options.model_dump())
@@ -92,7 +110,7 @@ def questions_of(service: Service) -> APIRouter:
         """Predict the stars that customers would give to products, the best first."""
         return await service.ask(desk.rate, asked)
 
-    @router.get("/rate/{customer_id:path}", responses=documented(answered.Ratings))
+    @router.get("/rate/{customer_id:id}", responses=documented(answered.Ratings))
     async def rate_one(customer_id: Customer, wanted: Annotated[AddressProducts, Query()]) -> JSONResponse:
         """Predict the stars that one customer would give to products, the best first."""
         return await service.ask(desk.rate, questions.Rate(customer_id=customer_id, products=wanted.product))
@@ -102,7 +120,7 @@ def questions_of(service: Service) -> APIRouter:
         """List the products that are most like one."""
         return await service.ask(desk.similar, asked, counts_of(asked))
 
-    @router.get("/similar/{product:path}", responses=documented(answered.Alike))
+    @router.get("/similar/{product:id}", responses=documented(answered.Alike))
     async def similar_one(product: Annotated[Id, Path()], wanted: Annotated[AddressCount, Query()]) -> JSONResponse:
         """List the products that are most like one."""
         return await service.ask(desk.similar, questions.Similar(product=product, k=wanted.k), [wanted.k])
@@ -119,7 +137,7 @@ def explanations_of(service: Service) -> APIRouter:
         """Take the score of a product for a customer apart: popularity + customer + terms of the history + others."""
         return await service.ask(desk.explain, asked, counts_of(asked))
 
-    @router.get("/explain/{customer_id:path}", responses=documented(answered.Explanation))
+    @router.get("/explain/{customer_id:id}", responses=documented(answered.Explanation))
     async def explain_one(customer_id: Customer, wanted: Annotated[AddressProduct, Query()]) -> JSONResponse:
         """Take the score of a product for a customer apart."""
         asked = questions.Explain(customer_id=customer_id, product=wanted.product, k=wanted.k)
@@ -130,7 +148,7 @@ def explanations_of(service: Service) -> APIRouter:
         """List products whose title begins with q, or whose id it is, the most reviewed first."""
         return await service.ask(desk.products, wanted, [wanted.k])
 
-    @router.get("/customers/{customer_id:path}", responses=documented(answered.Customer))
+    @router.get("/customers/{customer_id:id}", responses=documented(answered.Customer))
     async def customers(customer_id: Customer) -> JSONResponse:
         """Tell what a customer reviewed, and did since."""
         return await service.ask(desk.customer, customer_id)
