@@ -37,7 +37,7 @@ class OrderVotes:
         neighbours = self.memory.neighbours
         self.size = len(fitted.products)
         self.pairs = neighbours.owners.astype(np.int64) * self.size + neighbours.items  # ascending
-        self.rarity = CURVE / np.sqrt(fitted.products.counts + SHRINK), 1 / np.sqrt(fitted.products.counts + SHRINK)
+        self.rarity = 1 / np.sqrt(fitted.products.counts + SHRINK)
         self.fades = self.memory.fade ** np.arange(self.memory.last)
 
     def of(self, recent: RecentColumns, target: Rows, candidate_of_product: Ints, candidates: int) -> QueryVotes:
@@ -71,7 +71,7 @@ class OrderVotes:
         wanted = voter * self.size + target
         place = np.minimum(np.searchsorted(self.pairs, wanted), max(len(self.pairs) - 1, 0))
         kept = self.pairs[place] == wanted if len(self.pairs) else np.zeros(len(wanted), np.bool_)
-        own = np.where(age < WINDOW, self.rarity[0][voter] * self.rarity[1][target] / (age + 1), 0)
+        own = np.where(age < WINDOW, CURVE * self.rarity[voter] * self.rarity[target] / (age + 1), 0)
         weight = self.memory.weights[place] if len(self.pairs) else own
         return np.where(kept, np.maximum(weight - own, 0), 0)
 

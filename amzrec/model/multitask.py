@@ -82,7 +82,7 @@ class RetrievalTask:
         size = len(fitted.products)
         self.popularity = model.add_weight(name="popularity", shape=(size, 1), initializer="zeros", trainable=learned)
         start = tf_keras.initializers.Constant(np.log(recipe.temperature if learned else 1.0))
-        moved = learned and recipe.history != "recent"  # there it sank to 0.05, and half of the epochs were worse
+        moved = learned and recipe.history != "recent"  # there it sank to 0.05, and valid fell (LOG.md, 2026-11-28)
         self.log_temperature = model.add_weight(name="log_temperature", shape=(), initializer=start, trainable=moved)
         self.log_share = tf.constant(fitted.popularity.log_share)  # [T, N + 1]
         whole = recipe.negatives == "full"
