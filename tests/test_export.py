@@ -22,16 +22,19 @@ from amzrec.answers.recommender import Recommender
 from amzrec.answers.scann import without_scann
 from amzrec.commands import export as export_module
 from amzrec.commands.export import export
-from amzrec.errors import AmzrecError
+from amzrec.errors import SILENT, AmzrecError
 from amzrec.exports import check
 from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from amzrec.store.strings import Strings
+from conftest import write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
 from voices import Voice
 
 needs_scann = pytest.mark.skipif(without_scann() is not None, reason=f"no ScaNN here: {without_scann()}")
-ODD_IDS = {1: "007", 2: "Zoë 🏔", 3: "a\rb", 4: "a\nb", 5: " u04", 6: "U04"}  # customers 0 to 5
+# customers 0 to 9
+ODD = ["007", "Zoë 🏔", "a\rb", "a\nb", " u04", "U04", "a\\nb", "\\e", "a\x00b", "\r\n"]
+ODD_IDS = dict(enumerate(ODD, start=1))
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +170,37 @@ def test_exclusions_of_any_width_are_exact(made: Any, width: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("signature", ["recommend", "recommend_by_rules"])
+def test_one_line_of_exclusions_is_for_all_customers_and_none_excludes_nothing(made: Any, signature: str) -> None:
+    import tensorflow as tf
+
+    customers = ["u00", "nobody", "u03"]
+    rules = {"diversify": 0.0, "at_most": [""], "at_most_count": [1], "only": [""], "never": [""]}
+    more = {name: tf.constant(value) for name, value in rules.items()} if signature == "recommend_by_rules" else {}
+    for folder in models(made[1]):
+        model = load(folder)
+
+        def ids(exclude: Any, width: int, lines: int, asked: Any = customers, model: Any = model) -> Any:
+            exclude = tf.reshape(tf.constant(exclude, tf.string), [lines, width])
+            asked = tf.constant(asked, tf.string)
+            found = model.signatures[signature](customer_id=asked, k=tf.constant(9), exclude=exclude, **more)
+            return found["product_id"].numpy().tolist()
+
+        everything = ids(["", "", ""], 1, 3)
+        best = [line[0].decode() for line in everything]
+        for nothing in ((["", ""], 2, 1), ([], 0, 1), ([], 0, 0), ([], 4, 0), ([], 0, 3)):
+            assert ids(*nothing) == everything
+        assert ids(best, 3, 1) == ids(best * 3, 3, 3) != everything
+        own = ids(best, 1, 3)
+        assert [line[0] for line in own] == [line[1] for line in everything]
+        assert ids(best[:1], 1, 1, customers[:1]) == own[:1]
+        if "scann" not in str(folder):
+            assert ids(["p00"], 1, 1, []) == []
+        with pytest.raises(tf.errors.InvalidArgumentError, match="one line, or one per customer"):
+            ids(["p00", "p01"], 1, 2)
+
+
+@pytest.mark.slow
 def test_k_0_is_refused_and_no_customers_get_no_answers(made: Any) -> None:
     import tensorflow as tf
 
@@ -243,6 +277,39 @@ def test_ids_of_any_spelling_are_found_again(checkerboard: Path, tmp_path: Path,
     for row in range(21):
         best = model.retrieve(vectors.retrieval_query[row][None], 1, [model.seen(row)[0]])[1][0, 0]
         assert found[row] == pytest.approx(best, rel=1e-5)
+
+
+def graphs_of(folder: Path, size: int) -> list[bytes]:
+    """The graphs that are saved for a run of `size` customers and products, most of which have ids of two lines."""
+    vectors = random_vectors(open_dataset(write_checkerboard(folder / "board")), np.random.default_rng(0))
+    names = Strings.of(["", *(f"{number}\n{'long' * 9}" if number % 10 else f"{number}" for number in range(size))])
+    many = {
+        name: np.resize(getattr(vectors, name), (size + 1, getattr(vectors, name).shape[1]))
+        for name in ("retrieval_query", "retrieval_candidate", "rating_query", "rating_candidate")
+    }
+    vectors = dataclasses.replace(
+        vectors,
+        **many,
+        seen_offsets=np.resize(vectors.seen_offsets, size + 2),
+        candidates=np.arange(1, size + 1, dtype=np.int32),
+        customer_ids=names,
+        product_ids=names,
+        titles=names,
+        features=Strings.of([f"f=\n{'long' * 9}{number}" for number in range(size)]),
+        feature_offsets=np.arange(size + 2).clip(max=size),
+        feature_items=np.arange(size, dtype=np.int32),
+    )
+    (folder / "out").mkdir()
+    export_module.save(vectors, folder / "out", SILENT)
+    return [(model / "saved_model.pb").read_bytes() for model in models(folder / "out")]
+
+
+@pytest.mark.slow
+def test_a_graph_does_not_grow_with_the_run(tmp_path: Path) -> None:
+    # a graph is limited to 2 GB; ids, titles, features and vectors lie beside it
+    for small, large in zip(*(graphs_of(tmp_path / str(size), size) for size in (1000, 20_000)), strict=True):
+        assert len(large) < 1.01 * len(small) < 1_000_000
+        assert b"longlong" not in large
 
 
 def test_a_run_without_stars_exports_retrieval_only(checkerboard: Path, tmp_path: Path, unchecked: Any) -> None:

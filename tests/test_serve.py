@@ -200,6 +200,11 @@ def test_a_client_of_tensorflow_serving_gets_columns_for_inputs_and_rows_for_ins
         ids = [entry["product_id"] for entry in document["recommendations"]]
         assert outputs["product_id"][row] == ids + [""] * (12 - len(ids))
         assert outputs["count"][row] == len(ids)
+    found = [
+        client.post(path, json={"inputs": inputs | {"exclude": exclude}}).json()["outputs"]["product_id"]
+        for exclude in ([["p00"]], [["p00"], ["p00"]], [[""]], [], [[""], [""]])
+    ]
+    assert found[0] == found[1] != found[2] == found[3] == found[4]
     typed_by_curl = {"Content-Type": "application/x-www-form-urlencoded"}
     same = client.post(path, content=json.dumps({"inputs": inputs}), headers=typed_by_curl)
     assert same.json()["outputs"] == outputs
@@ -210,6 +215,7 @@ def test_a_client_of_tensorflow_serving_gets_columns_for_inputs_and_rows_for_ins
         "predictions": [rate("u03", ["p01"], random)["ratings"][0]["stars"]]
     }
     assert "either" in refusal(client.post(path, json={}), 400)
+    assert "one per row" in refusal(client.post(path, json={"inputs": inputs | {"exclude": [[]] * 3}}), 400)
     uneven = {"customer_id": ["u03"], "at_most": ["colour"], "at_most_count": [1, 2]}
     by_rules = {"signature_name": "recommend_by_rules", "inputs": uneven}
     assert "as long" in refusal(client.post(path, json=by_rules), 400)

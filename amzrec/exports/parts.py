@@ -34,29 +34,33 @@ class Lines(tf.lookup.TextFileInitializer):  # type: ignore[misc]
         return self.shared
 
 
+def escaped(text: bytes) -> bytes:
+    """Write a string as a line that TensorFlow reads whole; "" becomes what no other string is written as."""
+    return text.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r") or b"\\e"
+
+
 class RowLookup(tf.Module):  # type: ignore[misc]
     """Find the row of a string, 0 for an unknown one (and for "", which is row 0): StringLookup as an asset.
 
-    The strings go into a file, since a graph is limited to 2 GB. TensorFlow reads it by lines, drops carriage returns
-    and refuses empty lines, so strings that need those go into the graph after all.
+    The strings go into a file, one a line, since a graph is limited to 2 GB. TensorFlow reads it by lines, drops
+    carriage returns and refuses empty lines, so these are escaped there, and in what is looked up.
     """
 
     def __init__(self, strings: Strings, file: Path) -> None:
         """`file` is written, and must stay until the module is saved."""
         super().__init__()
-        known = [strings.raw(row) for row in range(1, len(strings))]
-        if not known or not all(known) or np.isin(np.frombuffer(b"\n\r", np.uint8), strings.blob).any():
-            row_of = {b"": -1} | {name: row for row, name in enumerate(known)}  # a table may not be empty
-            keys, values = tf.constant(list(row_of), tf.string), tf.constant(list(row_of.values()), tf.int64)
-            source = tf.lookup.KeyValueTensorInitializer(keys, values)
-        else:
-            text = b"\n".join(known) + b"\n"
-            file.write_bytes(text)
-            source = Lines(file, f"{file.stem}-{len(text)}-{zlib.crc32(text)}")
-        self.table = tf.lookup.StaticHashTable(source, -1)
+        size = checksum = 0
+        with file.open("wb") as lines:
+            # a table may not be empty: without any string there is the line of "", which nothing is looked up as
+            for row in range(1, max(2, len(strings))):
+                line = escaped(strings.raw(row) if row < len(strings) else b"") + b"\n"
+                size, checksum = size + lines.write(line), zlib.crc32(line, checksum)
+        self.table = tf.lookup.StaticHashTable(Lines(file, f"{file.stem}-{size}-{checksum}"), -1)
 
     def lookup(self, strings: Tensor) -> Tensor:
         """Find the rows, int64, in the shape of the strings."""
+        for plain, written in ((r"\\", r"\\\\"), ("\n", r"\\n"), ("\r", r"\\r")):  # as `escaped`; \\ is one \ to RE2
+            strings = tf.strings.regex_replace(strings, plain, written)
         return self.table.lookup(strings) + 1
 
 

@@ -12,7 +12,7 @@ model = tf.saved_model.load("saved_model")
 answer = model.signatures["recommend"](
     customer_id=tf.constant(["A1", "somebody new"]),  # [B]; unknown customers get what is popular
     k=tf.constant(10),  # at most this many each
-    exclude=tf.constant([[""], [""]]),  # [B, any width] product ids to leave out, "" for none
+    exclude=tf.constant([[""]]),  # product ids to leave out, "" for none: [1, any width] for all, or [B, any width]
 )
 for n in range(int(answer["count"][0])):
     product_id, title = (answer[name][0, n].numpy().decode() for name in ("product_id", "title"))

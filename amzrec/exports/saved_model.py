@@ -53,6 +53,7 @@ class Served(tf.Module):  # type: ignore[misc]
     def recommend(self, customer_id: Tensor, k: Tensor, exclude: Tensor) -> dict[str, Tensor]:
         """Find the k best candidates [B, min(k, M)] for each customer, without what was reviewed or excluded.
 
+        `exclude` is [B, W], or [1, W] for all customers, or [0, W] for nothing; "" excludes nothing.
         Lines with fewer answers are padded: product_id and title "", score and stars 0; count [B] says how many are
         real. Unknown customers are answered by what row 0 learned, popularity.
         """
@@ -128,7 +129,7 @@ class Served(tf.Module):  # type: ignore[misc]
         """List the columns of the candidates [B, L] that are not answered, padded with -1."""
         begin, end = tf.gather(self.seen_offsets, customer), tf.gather(self.seen_offsets, customer + 1)
         reviewed = tf.gather(self.seen_product, tf.ragged.range(begin, end)).to_tensor(0)  # [B, longest]
-        rows = tf.concat([tf.cast(reviewed, tf.int64), self.products.lookup(exclude)], axis=1)
+        rows = tf.concat([tf.cast(reviewed, tf.int64), self.products.lookup(per_customer(exclude, customer))], axis=1)
         return tf.gather(self.column, rows)
 
     def scores(self, customer: Tensor, hidden: Tensor) -> Tensor:
@@ -175,6 +176,19 @@ class Served(tf.Module):  # type: ignore[misc]
         if self.stars:
             signatures["rate"] = tf.function(self.rate).get_concrete_function(customer_id=strings, product_id=strings)
         tf.saved_model.save(self, str(folder), signatures)
+
+
+def per_customer(exclude: Tensor, customer: Tensor) -> Tensor:
+    """Give each customer [B] a line of `exclude`: its own, the only one where there is one, "" where there is none."""
+    lines, count = tf.shape(exclude)[0], tf.size(customer)
+    fits = tf.debugging.Assert(
+        (lines == count) | (lines <= 1),
+        ["exclude must have one line, or one per customer; lines:", lines, "customers:", count],
+    )
+    with tf.control_dependencies([fits] if fits is not None else []):
+        blank = tf.fill([1, tf.shape(exclude)[1]], "")  # is read where there is no line
+        line = tf.where(lines == count, tf.range(count), tf.zeros([count], tf.int32))
+    return tf.gather(tf.concat([exclude, blank], axis=0), line)
 
 
 class ServedScann(Served):

@@ -76,9 +76,11 @@ def recommend(desk: Desk, runs: Runs, customers: list[str], inputs: Columns) -> 
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise Refused(400, "k must be one whole number from 1 for all rows")
     desk.need_k([k] * len(customers))
-    exclude = inputs.get("exclude", [[]] * len(customers))
+    exclude = inputs.get("exclude", [])
+    if isinstance(exclude, list) and len(exclude) <= 1:  # one list is for all rows
+        exclude = (exclude or [[]]) * len(customers)
     if not isinstance(exclude, list) or len(exclude) != len(customers):
-        raise Refused(400, "exclude must be one list of products per row")
+        raise Refused(400, "exclude must be one list of products, or one per row")
     documents = []
     for customer, left_out in zip(customers, exclude, strict=True):
         ids = [name for name in names({"exclude": left_out}, "exclude") if name]
