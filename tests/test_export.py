@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 import re
 import resource
 import shutil
@@ -441,6 +442,25 @@ def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 10 + 5
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_exported_readme_run_the_model_from_a_shell(made: Any) -> None:
+    text = (made[1] / "README.md").read_text().replace("\\\n", "")
+    show, run = re.findall(r"^    (saved_model_cli .*)$", text, re.MULTILINE)
+    clean = {name: value for name, value in os.environ.items() if name not in ("TF_USE_LEGACY_KERAS", "PYTHONPATH")}
+    clean |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    shown, answered = (
+        subprocess.run(command, shell=True, env=clean, cwd=made[1], capture_output=True, text=True, timeout=120)
+        for command in (show, run)
+    )
+    assert shown.returncode == answered.returncode == 0, shown.stderr + answered.stderr
+    names = re.findall(r"puts\['(\w+)'\]", shown.stdout)
+    assert names == ["customer_id", "exclude", "k", "count", "product_id", "score", "stars", "title"]
+    wanted = recommend(load(made[1] / "saved_model"), ["A1", "somebody new"], 10)
+    ids = re.findall(r"b'(p\d\d)'", answered.stdout)
+    assert ids == [product.decode() for product in wanted["product_id"].ravel()]
+    assert "output key count:\n[10 10]" in answered.stdout
 
 
 @pytest.mark.slow

@@ -43,6 +43,12 @@ for title in varied["title"][0, : int(varied["count"][0])]:
 The list is chosen from the 10 k best products, but at least 100, by an exact search, in `scann/` too. A feature or a
 name that no product has matches nothing: `only` it answers nothing, `never` and `at_most` leave everything.
 
+The same from a shell, with the program that comes with TensorFlow (no blank behind a semicolon):
+
+    saved_model_cli show --dir saved_model --tag_set serve --signature_def recommend
+    saved_model_cli run --dir saved_model --tag_set serve --signature_def recommend \\
+      --input_exprs 'customer_id=["A1","somebody new"];k=10;exclude=[[""]]'
+
 TensorFlow Serving finds versions as numbered folders, so place the model as version 1:
 
     mkdir -p models/amzrec && cp -r saved_model models/amzrec/1
