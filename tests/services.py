@@ -34,11 +34,11 @@ def served(run: Path, config: ServeConfig) -> Iterator[TestClient]:
         yield client
 
 
-def started(run: Path, *words: str) -> tuple[subprocess.Popen[str], str]:
-    """A process that serves a run, and its address, as soon as it listens."""
+def started(run: Path, *words: str, paths: str = str(ROOT)) -> tuple[subprocess.Popen[str], str]:
+    """A process that serves a run, and its address, as soon as it listens; it imports from `paths` first."""
     command = [sys.executable, "-m", "amzrec", "serve", str(run), "--port", "0", *words]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}
     )
     assert process.stderr is not None
     for line in process.stderr:
