@@ -284,7 +284,7 @@ def graphs_of(folder: Path, size: int) -> list[bytes]:
     """The graphs that are saved for a run of `size` customers and products, most of which have ids of two lines."""
     vectors = random_vectors(open_dataset(write_checkerboard(folder / "board")), np.random.default_rng(0))
     names = Strings.of(["", *(f"{number}\n{'long' * 9}" if number % 10 else f"{number}" for number in range(size))])
-    many = {
+    many: dict[str, Any] = {
         name: np.resize(getattr(vectors, name), (size + 1, getattr(vectors, name).shape[1]))
         for name in ("retrieval_query", "retrieval_candidate", "rating_query", "rating_candidate")
     }
