@@ -296,6 +296,9 @@ def export(
     run: RunArgument = None,
     *,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write.")] = Path("export"),
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also write the rating head and the query of a customer as ONNX.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a SavedModel and a ScaNN index.
@@ -305,7 +308,7 @@ def export(
     from amzrec.commands.export import export as verb
 
     with speaking() as voice:
-        path = verb(run, out, overwrite=overwrite, progress=voice)
+        path = verb(run, out, onnx=onnx, overwrite=overwrite, progress=voice)
     print(path)
 
 

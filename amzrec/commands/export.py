@@ -23,11 +23,14 @@ def export(
     run: Run | Path | str | None = None,
     out: Path | str = Path("export"),
     *,
+    onnx: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
     """Write `out/` with saved_model/, scann/ (where ScaNN can be used) and README.md, from the vectors of a run.
 
+    With `onnx` also onnx/: the rating head, and the query of a customer after more reviews; AmzrecError without the
+    package onnx.
     Ends by loading all of it in a clean process and comparing its answers with the vectors on a sample of customers;
     AmzrecError, and no folder, where they differ or cannot be written. `overwrite` replaces an earlier export only.
     """
@@ -37,11 +40,16 @@ def export(
         raise AmzrecError(
             f"run {run.path} has no products to recommend, so there is nothing to export: train on reviews"
         )
+    from amzrec.exports import onnx_graphs
     from amzrec.exports.check import check_export
     from amzrec.exports.readme import README
 
+    if onnx and (missing := onnx_graphs.without_onnx()):
+        raise AmzrecError(f"ONNX needs a package that is not installed here ({missing}): pip install 'amzrec[onnx]'")
     with whole_folder(out, EXPORT_FOLDER, overwrite, [run.path]) as partial:
         kind = save(vectors, partial, progress)
+        if onnx:
+            onnx_graphs.save(vectors, partial)
         progress.step("export", 2, 3, "checking in a clean process")
         checked = check_export(partial, vectors, kind is not None)
         facts = {
