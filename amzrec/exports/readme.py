@@ -62,8 +62,8 @@ read by `scann.scann_ops_pybind.load_searcher`, its answers are positions in `ro
 
 `onnx/`, where asked for with --onnx, holds arithmetic on rows of the arrays in `vectors/` of the run, without ids:
 `rating.onnx` predicts `stars` [B] from `query` and `product` [B, K + 2], rows of rating_query and rating_candidate;
-`fold_in.onnx` makes `retrieval` and `rating`, the query of a customer after N reviews, the oldest first, from `base` (the
-row of query_base, 0 for a new customer), `biases` (the last two of its rating_query), `bags`, `residuals`,
+`fold_in.onnx` makes `retrieval` and `rating`, the query of a customer after N reviews, the oldest first, from `base`
+(the row of query_base, 0 for a new customer), `biases` (the last two of its rating_query), `bags`, `residuals`,
 `product_bias` (rows of history_bag, history_residual, product_bias), `stars` (NaN for a click) and `weight` (1). What a
 memory votes is not in it.
 """
