@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
+from threadpoolctl import threadpool_info
 
 from amzrec.arrays import Lists
 from amzrec.commands.rate import rate
@@ -353,6 +355,25 @@ print("LOADED", *[name for name in heavy if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["LOADED"]
+
+
+def test_answers_on_several_threads_do_not_each_start_threads_of_their_own(
+    random: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list[int]()
+
+    async def answer(*_: object) -> None:
+        found.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+    monkeypatch.setattr("amzrec.commands.serve.answer", answer)
+    monkeypatch.setattr("amzrec.commands.serve.speak", lambda: None)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)
+    try:
+        serve(random.path, ServeConfig(events="none", port=0))
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(number, handler)
+    assert set(found) == {1}
 
 
 def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_headers() -> None:
