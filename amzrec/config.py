@@ -331,6 +331,9 @@ class Recipe(TrainConfig):
         return self.list_size if self.rating_loss != "squared" and self.rating_weight > 0 else 1
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")  # what a machine calls itself
+
+
 @dataclasses.dataclass(frozen=True)
 class ServeConfig(Config):
     """How a run is served."""
@@ -357,6 +360,11 @@ class ServeConfig(Config):
     """Most products that a request may ask for."""
     most_bytes: Annotated[int, SERVICE, at_least(1)] = 1 << 20
     """Largest body of a request, in bytes."""
+    most_waiting: Annotated[int, SERVICE, at_least(1)] = 1000
+    """Most questions that may wait for their answers; while there are more, requests are refused at once (503)."""
+    allow_host: Annotated[str | None, SERVICE] = None
+    """Other names, with commas between them, that requests may have in the header Host. A service of this machine alone
+    answers localhost, 127.0.0.1 and [::1] only, so that no page of another site can ask it by a name of its own."""
     timeout: Annotated[float, SERVICE, above(0)] = 10.0
     """Seconds in which a request must have come, and in which it must be answered."""
     access_log: Annotated[bool, SERVICE] = True
@@ -366,6 +374,17 @@ class ServeConfig(Config):
         super().__post_init__()
         require(bool(self.token is None or (self.token.strip() and self.token.isascii())), "token", "…", "ASCII text")
         self.weights()
+        self.hosts()
+
+    def hosts(self) -> frozenset[str] | None:
+        """Return the names that requests may have in the header Host, in small letters; None: any."""
+        names = [name.strip().lower() for name in (self.allow_host or "").split(",") if name.strip()]
+        require(self.allow_host is None or bool(names), "allow_host", self.allow_host, "NAME,…, such as shop.local")
+        for name in names:
+            allowed = "names without http:// and without port, such as shop.local"
+            require("/" not in name and (":" not in name.strip("[]")) == (name[0] != "["), "allow_host", name, allowed)
+        here = self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
+        return frozenset([*LOOPBACK, self.host.lower(), *names]) if here or names else None
 
     def weights(self) -> dict[str, float]:
         """Return what each kind of event counts."""

@@ -30,7 +30,7 @@ def served(run: Path, config: ServeConfig) -> Iterator[TestClient]:
     store = None if config.events == "none" else EventStore.open(config.events)
     guard = Guard(application(Service(shelf, store, config, telemetry)), config, telemetry)
     headers = {"Authorization": f"Bearer {config.token}"} if config.token else {}
-    with TestClient(guard, headers=headers) as client:
+    with TestClient(guard, "http://127.0.0.1", headers=headers) as client:
         yield client
 
 

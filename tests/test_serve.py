@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -379,6 +380,60 @@ def test_answers_on_several_threads_do_not_each_start_threads_of_their_own(
 def test_an_answer_does_not_wait_for_the_client_to_acknowledge_its_headers() -> None:
     with contextlib.closing(listening(ServeConfig(port=0))) as listener:
         assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.mark.parametrize(
+    ("config", "host", "status"),
+    [
+        (ServeConfig(), "127.0.0.1:8501", 200),
+        (ServeConfig(), "LOCALHOST", 200),
+        (ServeConfig(), "[::1]:8501", 200),
+        (ServeConfig(), "evil.example", 400),
+        (ServeConfig(), "evil.example:8501", 400),
+        (ServeConfig(), "127.0.0.1.evil.example", 400),
+        (ServeConfig(), "localhost:8501@evil.example", 400),
+        (ServeConfig(), "", 400),
+        (ServeConfig(host="::1"), "evil.example", 400),
+        (ServeConfig(host="127.0.0.2"), "127.0.0.2:80", 200),
+        (ServeConfig(allow_host="shop.local, other"), "shop.local:80", 200),
+        (ServeConfig(allow_host="shop.local, other"), "evil.example", 400),
+        (ServeConfig(host="0.0.0.0"), "anything.example", 200),
+        (ServeConfig(host="0.0.0.0", allow_host="shop.local"), "evil.example", 400),
+    ],
+)
+def test_a_service_of_this_machine_alone_answers_its_own_names_only(
+    random: Run, config: ServeConfig, host: str, status: int
+) -> None:
+    with served(random.path, config.replace(events="none")) as client:
+        response = client.get("/recommend/u03", headers={"Host": host})
+        assert response.status_code == status
+        assert status == 200 or "--allow-host" in refusal(response, 400)
+        assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_requests_beyond_those_that_may_wait_are_refused_at_once(random: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go, real = threading.Event(), threading.Event(), Desk.recommend
+
+    def slow(*words: Any) -> Any:
+        begun.set()
+        assert go.wait(60)
+        return real(*words)
+
+    monkeypatch.setattr(Desk, "recommend", slow)
+    with served(random.path, ServeConfig(events="none", most_waiting=2)) as client, ThreadPoolExecutor(1) as pool:
+        list_of_two = [{"customer_id": "u01"}, {"customer_id": "u02"}]
+        first = pool.submit(client.post, "/recommend", json=list_of_two)
+        assert begun.wait(60)
+        try:
+            refused = client.get("/recommend/u03")
+            assert "--most-waiting" in refusal(refused, 503)
+            assert refused.headers["retry-after"] == "1"
+            assert client.get("/healthz").status_code == 200
+        finally:
+            go.set()
+        assert len(first.result().json()) == 2
+        assert client.get("/recommend/u03").status_code == 200
+        assert "amzrec_waiting 0.0" in client.get("/metrics").text
 
 
 def test_a_page_of_another_site_cannot_send_events_as_browsers_let_it(random: Run, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def describe(app: FastAPI, config: ServeConfig) -> None:
 
 def problem(status: int, error: str) -> JSONResponse:
     """Answer with an error."""
-    return JSONResponse({"error": error}, status)
+    return JSONResponse({"error": error}, status, {"Retry-After": "1"} if status == 503 else None)
 
 
 def unanswered(request: Request, error: Exception) -> JSONResponse:

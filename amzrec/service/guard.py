@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import re
 import time
 from typing import Any
 
@@ -23,6 +24,7 @@ SECURITY = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
+PORT = re.compile(r":[0-9]*\Z")
 PREDICT = "/v1/models/amzrec:predict"  # whose clients may say any type of content, as TensorFlow Serving reads none
 JSON = (b"content-type", b"application/json")
 FAILED = "this could not be answered; the log of the service says why"
@@ -67,6 +69,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, config: ServeConfig, telemetry: Telemetry) -> None:
         self.app, self.config, self.telemetry = app, config, telemetry
+        self.hosts = config.hosts()
         self.bearer = None if config.token is None else f"Bearer {config.token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,6 +88,12 @@ class Guard:
     async def answer(self, exchange: Exchange, receive: Receive) -> None:
         """Let a request through, or refuse it."""
         scope = exchange.scope
+        if scope["path"] not in OPEN and not self.meant(scope):
+            await exchange.refuse(
+                400,
+                f"the header Host names another machine; allowed: {', '.join(sorted(self.hosts or ()))} (--allow-host)",
+            )
+            return
         if scope["path"] not in OPEN and not self.allowed(scope):
             await exchange.refuse(
                 401, "this needs the header Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
@@ -106,6 +115,16 @@ class Guard:
             LOG.exception("a request failed")
             if exchange.status == GONE:
                 await exchange.refuse(500, FAILED)
+
+    def meant(self, scope: Scope) -> bool:
+        """Tell whether a request names a host that it may, against names that lead other sites' pages here.
+
+        What names none comes from no browser.
+        """
+        if self.hosts is None:
+            return True
+        given = [value for name, value in scope["headers"] if name == b"host"]
+        return not given or (len(given) == 1 and PORT.sub("", given[0].decode("latin-1")).lower() in self.hosts)
 
     def allowed(self, scope: Scope) -> bool:
         """Tell whether a request bears the token, in a time that tells nothing about it."""

@@ -210,7 +210,7 @@ def operations(service: Service) -> APIRouter:
     async def readyz() -> JSONResponse:
         """Tell that questions are answered, and events can be read."""
         if service.store is not None:
-            await service.work(functools.partial(service.store.of, ""))
+            await service.work(functools.partial(service.store.of, ""), questions=0)
         return JSONResponse({"status": "ready"})
 
     @router.get("/metrics", response_class=Response, responses=PROBLEMS | {200: {"content": {"text/plain": {}}}})

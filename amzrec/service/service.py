@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -28,16 +29,30 @@ class Service:
         self.shelf, self.store, self.config, self.telemetry = shelf, store, config, telemetry
         self.desk = Desk(store, config.weights(), config.most_k)
         self.threads = ThreadPoolExecutor(thread_name_prefix="answers")
+        self.waiting, self.counting = 0, threading.Lock()  # questions whose answers are not made yet
         self.reloading = ThreadPoolExecutor(1, "reload")
         telemetry.show_runs(shelf.now)
 
-    async def work(self, answer: Callable[[], T]) -> T:
-        """Make an answer on a thread; Refused (504) where it takes too long."""
-        made = asyncio.get_running_loop().run_in_executor(self.threads, answer)
+    async def work(self, answer: Callable[[], T], questions: int = 1) -> T:
+        """Make the answer to some questions on a thread.
+
+        Raises Refused: 503 at once where too many wait already, 504 where it takes too long.
+        """
+        if questions and self.waiting >= self.config.most_waiting:
+            raise Refused(503, f"{self.waiting} questions wait already (--most-waiting): try again")
+        self.count(questions)
+        made = self.threads.submit(answer)
+        made.add_done_callback(lambda _: self.count(-questions))  # also where nobody waits for it any more
         try:
-            return await asyncio.wait_for(made, self.config.timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(made), self.config.timeout)
         except TimeoutError:
             raise Refused(504, f"this was not answered within {self.config.timeout:g} s (--timeout)") from None
+
+    def count(self, questions: int) -> None:
+        """Count questions that wait (or below 0: no longer)."""
+        with self.counting:
+            self.waiting += questions
+            self.telemetry.waiting.set(self.waiting)
 
     async def ask(
         self, answer: Callable[[Runs, Any], Document], asked: Any, counts: Sequence[int] = ()
@@ -57,7 +72,7 @@ class Service:
                     raise Refused(getattr(error, "status", 400), f"request {number}: {error}") from None
             return found
 
-        made = await self.work(documents)
+        made = await self.work(documents, 1 if single else len(asked))
         for document in made:
             self.telemetry.count_answer(document)
         return JSONResponse(made[0] if single else made)

@@ -34,6 +34,7 @@ class Telemetry:
             "amzrec_events", "Events that were stored, or known.", ["outcome"], registry=self.registry
         )
         self.reloads = Counter("amzrec_reloads", "Runs opened again.", ["outcome"], registry=self.registry)
+        self.waiting = Gauge("amzrec_waiting", "Questions whose answers are not made yet.", registry=self.registry)
         self.share = Gauge(
             "amzrec_run_share", "Share of the customers that a run answers.", ["run"], registry=self.registry
         )
