@@ -356,6 +356,12 @@ class ServeConfig(Config):
     """Share of the customers that --also answers, always the same ones."""
     watch: Annotated[bool, SERVICE, SHOWN] = False
     """Look every second whether RUN, such as a symbolic link, leads to another run, and serve that one."""
+    index: Annotated[Literal["auto", "exact", "scann"], SERVICE, SHOWN] = "auto"
+    """How the best products are found: exact compares all, scann finds nearly all of them in large catalogues and is
+    built once; auto is scann from 100,000 products on."""
+    recall: Annotated[float, SERVICE, at_least(0.5), below(1)] = 0.98
+    """Share of the best 10, and of the best 100 products that scann has to find; it is tuned to that on queries of the
+    run's customers."""
     most_k: Annotated[int, SERVICE, at_least(1)] = 1000
     """Most products that a request may ask for."""
     most_bytes: Annotated[int, SERVICE, at_least(1)] = 1 << 20

@@ -25,7 +25,8 @@ from conftest import ROOT
 @contextlib.contextmanager
 def served(run: Path, config: ServeConfig) -> Iterator[TestClient]:
     """A client of the service of a run, in this process."""
-    shelf = Shelf(run, None if config.also is None else Path(config.also), config.share)
+    also = None if config.also is None else Path(config.also)
+    shelf = Shelf(run, also, config.share, config.index, config.recall)
     telemetry = Telemetry()
     store = None if config.events == "none" else EventStore.open(config.events)
     guard = Guard(application(Service(shelf, store, config, telemetry)), config, telemetry)

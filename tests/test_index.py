@@ -13,8 +13,10 @@ import pytest
 from amzrec.answers import index as index_module
 from amzrec.answers import scann
 from amzrec.answers.index import ExactIndex, Index
-from amzrec.answers.scann import ScannIndex, without_scann
+from amzrec.answers.scann import WIDE, Effort, ScannIndex, without_scann
+from amzrec.arrays import Lists
 from amzrec.errors import AmzrecError
+from amzrec.store.memory import Votes
 from bounds import assert_no_near_ties, assert_within, product_bound
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,6 +86,66 @@ class Contract:
 
     def test_excluded_rows_that_are_no_candidates_or_repeat_do_no_harm(self) -> None:
         self.check(50, 5, lambda rows, i: [0, 10**6, *rows[:3], *rows[:3]])
+
+    @pytest.mark.parametrize("share", [0.01, 0.2, 0.6, 0.99, 1.0])
+    def test_candidates_that_are_not_kept_are_never_answered_and_all_others_are(self, share: float) -> None:
+        count, k = 3000, 10
+        candidates, rows, asked = vectors(count), np.arange(1, 2 * count, 2, dtype=np.int32), vectors(6, seed=4)
+        keep = np.random.default_rng(5).random(count) < share
+        twice = np.random.default_rng(6).random(count) < 0.9
+        gone = [rows[: i * 7] for i in range(6)]
+        index = self.make(candidates, rows)
+        for narrowed, left in (
+            (index.keeping(keep), keep),
+            (index.keeping(keep).keeping(twice), keep & twice),
+            (index.keeping(twice).keeping(keep), keep & twice),
+        ):
+            top, best = narrowed.search(asked, k, gone)
+            for i, query in enumerate(asked):
+                without = set(gone[i].tolist()) | set(rows[~left].tolist())
+                expected, scores = by_sorting(candidates, rows, query, k, without)
+                assert top[i].tolist() == expected
+                np.testing.assert_allclose(best[i], scores, rtol=1e-5, atol=1e-5)
+        assert index.search(asked, k)[0].tolist() == self.make(candidates, rows).search(asked, k)[0].tolist()
+
+    def test_where_nothing_is_kept_nothing_is_answered(self) -> None:
+        index = self.make(vectors(50), np.arange(1, 51, dtype=np.int32))
+        top, best = index.keeping(np.zeros(50, np.bool_)).search(vectors(2), 3)
+        assert top.tolist() == [[0] * 3] * 2
+        assert np.isneginf(best).all()
+
+    @pytest.mark.parametrize("share", [0.1, 0.9])
+    def test_what_is_added_to_all_scores_decides_and_keeps_with_what_is_kept(self, share: float) -> None:
+        candidates, rows, asked = vectors(400), np.arange(1, 401, dtype=np.int32), vectors(5, seed=4)
+        added = 3 * vectors(400, 1, seed=7)[:, 0]
+        keep = np.random.default_rng(5).random(400) < share
+        wide = np.column_stack([candidates, added])
+        index = self.make(candidates, rows)
+        for moved in (index.shifted(added).keeping(keep), index.keeping(keep).shifted(added)):
+            top, best = moved.search(asked, 9)
+            for i, query in enumerate(asked):
+                expected, scores = by_sorting(wide, rows, np.append(query, 1), 9, set(rows[~keep].tolist()))
+                assert top[i].tolist() == expected
+                np.testing.assert_allclose(best[i], scores, rtol=1e-5, atol=1e-5)
+
+    @pytest.mark.parametrize("count", [40, 3000])
+    def test_votes_count_in_full_also_for_products_that_score_least(self, count: int) -> None:
+        candidates, rows, asked = vectors(count), np.arange(1, count + 1, dtype=np.int32), vectors(4, seed=4)
+        voted = [
+            np.sort(np.argsort(query @ candidates.T)[: 3 + i]).astype(np.int32) + 1 for i, query in enumerate(asked)
+        ]
+        voted[1] = np.append(voted[1], np.int32(count + 5))  # a product that is no candidate
+        votes = Votes(Lists.join(voted), np.full(sum(map(len, voted)), 99, np.float32))
+        keep = np.arange(count) % 10 > 0
+        index = self.make(candidates, rows)
+        for narrowed, left in ((index, np.ones(count, np.bool_)), (index.keeping(keep), keep)):
+            top, best = narrowed.search(asked, 12, [rows[:2]] * 4, votes)
+            for i, query in enumerate(asked):
+                scored = np.column_stack([candidates, np.isin(rows, voted[i])])
+                gone = {1, 2} | set(rows[~left].tolist())
+                expected, scores = by_sorting(scored, rows, np.append(query, 99), 12, gone)
+                assert top[i].tolist() == expected
+                np.testing.assert_allclose(best[i], scores, rtol=1e-4, atol=1e-4)
 
     def test_a_row_listed_twice_is_refused(self) -> None:
         with pytest.raises(ValueError, match="unique"):
@@ -180,6 +242,44 @@ class TestScannIndex(Contract):
             best, np.take_along_axis(asked @ candidates.T, top - 1, axis=1), rtol=1e-4, atol=1e-4
         )
         assert (best <= score + 1e-4).all()
+
+
+@pytest.fixture(scope="module")
+def tree() -> ScannIndex:
+    """An index of 21,000 products with a tree of 145 leaves, which ScaNN's authors would not advise for so few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scann, "TREE_FROM", 0)
+        return ScannIndex.build(vectors(21_000, 16), np.arange(1, 21_001, dtype=np.int32))
+
+
+@needs_scann
+def test_where_scann_pads_with_column_0_the_answer_is_exact(tree: ScannIndex) -> None:
+    asked, hasty = vectors(5, 16, seed=5), tree.trying(Effort(leaves=1))
+    columns, values = hasty._neighbours(asked, 500)
+    assert np.isnan(values).any(), "a leaf has about 145 products, and ScaNN says nothing"
+    assert (columns[np.isnan(values)] == 0).all()
+    found = hasty.search(asked, 500)
+    for one, other in zip(found, tree.whole.search(asked, 500), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@needs_scann
+@pytest.mark.parametrize("excluded", [WIDE + 1, 1000, 20_995])
+def test_with_many_exclusions_answers_are_exact(tree: ScannIndex, excluded: int) -> None:
+    asked, rows = vectors(3, 16, seed=5), tree.whole.rows
+    gone = [np.random.default_rng(i).permutation(rows)[:excluded] for i in range(3)]
+    hasty = tree.trying(Effort(leaves=1, least=1, times=1))
+    for one, other in zip(hasty.search(asked, 10, gone), tree.whole.search(asked, 10, gone), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@needs_scann
+def test_candidates_that_are_kept_are_found_among_those_that_are_not(tree: ScannIndex) -> None:
+    asked, keep = vectors(50, 16, seed=5), np.arange(21_000) % 3 > 0
+    top, _ = tree.keeping(keep).search(asked, 10)
+    exact, _ = tree.whole.keeping(keep).search(asked, 10)
+    assert keep[top - 1].all()
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(top, exact, strict=True)]) >= 0.8
 
 
 def test_without_avx2_scann_is_not_imported_and_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 from collections.abc import Sequence
 from functools import cached_property
@@ -19,6 +20,7 @@ Exclude = Sequence[Rows]
 
 BLOCK_BYTES = 64 << 20  # of scores held at once by the exact search; smaller blocks starve the matrix product
 PART = 1 << 17  # candidates that one query looks at together
+FEW = 4  # candidates per one that is kept from which the kept ones are copied instead of hiding the others
 
 
 class Index(Protocol):
@@ -35,6 +37,14 @@ class Index(Protocol):
         """
         ...
 
+    def keeping(self, keep: Bools) -> Index:
+        """Return an index of the candidates that `keep` [M] says, without copying the others; may be narrowed again."""
+        ...
+
+    def shifted(self, added: Floats) -> Index:
+        """Return an index with `added` [M] on the scores of all queries; its search is exact."""
+        ...
+
 
 class ExactIndex:
     """Brute force over blocks of queries: exact, deterministic, fast enough up to about 100,000 candidates."""
@@ -44,6 +54,10 @@ class ExactIndex:
         check_candidates(candidates, rows)
         self.candidates = candidates
         self.rows = rows
+        self.added: Floats | None = None  # [M] on the scores of all queries
+        self.hidden: Ints | None = None  # columns that are never answered
+        self.whole: ExactIndex | None = None  # what it was narrowed from …
+        self.keep: Bools | None = None  # … and to which candidates of that
 
     def search(
         self, queries: Floats, k: int, exclude: Exclude | None = None, votes: Votes | None = None
@@ -58,8 +72,12 @@ class ExactIndex:
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
             scores = self._scores(queries[part], memory[: len(queries[part])])
+            if self.added is not None:
+                scores += self.added
             if votes is not None:
-                votes.take(np.arange(len(queries))[part]).add(scores, self.columns)
+                self._vote(scores, votes.take(np.arange(len(queries))[part]))
+            if self.hidden is not None:
+                scores[:, self.hidden] = -np.inf
             if exclude is not None:
                 self._exclude(scores, exclude[part])
             columns = best(scores, k)
@@ -68,6 +86,26 @@ class ExactIndex:
             top_scores[part] = np.where(answered, np.take_along_axis(scores, columns, axis=1), -np.inf)
         return top, top_scores
 
+    def keeping(self, keep: Bools) -> ExactIndex:
+        """See Index.keeping."""
+        whole, keep = self.whole or self, keep if self.keep is None else self.keep & keep
+        narrowed = copy.copy(whole)
+        narrowed.whole, narrowed.keep = whole, keep
+        if keep.sum() > len(keep) / FEW:
+            narrowed.hidden = np.flatnonzero(~keep)
+            return narrowed
+        columns = np.flatnonzero(keep)
+        narrowed.candidates, narrowed.rows = whole.candidates[columns], whole.rows[columns]
+        narrowed.added = None if whole.added is None else whole.added[columns]
+        narrowed.__dict__.pop("columns", None)
+        return narrowed
+
+    def shifted(self, added: Floats) -> ExactIndex:
+        """See Index.shifted."""
+        moved = copy.copy(self.whole or self)
+        moved.added = added if moved.added is None else moved.added + added
+        return moved if self.keep is None else moved.keeping(self.keep)
+
     @cached_property
     def columns(self) -> Ints:
         """Where each product row up to the last candidate stands among the candidates; -1 for one that is none."""
@@ -75,6 +113,15 @@ class ExactIndex:
         columns = np.full(size, -1, np.int64)
         columns[self.rows] = np.arange(len(self.rows))
         return columns
+
+    def _vote(self, scores: Floats, votes: Votes) -> None:
+        """Add the votes of queries to their scores [b, M]; few are looked up without a table of all products."""
+        if len(votes.products.items) > len(self.rows) / FEW or "columns" in self.__dict__:
+            votes.add(scores, self.columns)
+            return
+        line, product = votes.products.pairs()
+        columns, there = find(self.rows, product)
+        scores[line[there], columns[there]] += votes.weights[there]
 
     def _scores(self, queries: Floats, out: Floats) -> Floats:
         """Compute [b, M] inner products; one query goes over a large catalogue in parts, to keep little in memory."""
@@ -114,6 +161,8 @@ def check_candidates(candidates: Floats, rows: Rows) -> None:
 
 def find(rows: Rows, wanted: Rows) -> tuple[Columns, Bools]:
     """Tell where each of the `wanted` rows [n] would stand in the ascending `rows`, and whether it is there."""
+    if not len(rows):
+        return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), np.bool_)
     columns: Columns = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
     return columns, np.equal(rows[columns], wanted)
 

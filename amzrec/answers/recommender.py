@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from amzrec.answers.given import spellings, text_of
-from amzrec.answers.index import ExactIndex, Index
+from amzrec.answers.index import ExactIndex, Index, columns_of, find
 from amzrec.answers.names import nearest, nearest_products
 from amzrec.answers.ranks import best
 from amzrec.arrays import Array, Bools, Doubles, Floats, Lists, Rows
@@ -113,12 +114,20 @@ class Recommender:
         rows_of_name: dict[str, list[int]] = {}
         for feature in wanted:
             rows_of_name.setdefault(feature.partition("=")[0], []).append(self.feature(feature))
-        have = np.ones(len(self.vectors.product_ids), np.bool_)
-        product, feature_of = self.vectors.features_of_products.pairs()
+        have = np.ones(len(self.candidates), np.bool_)
         for rows in rows_of_name.values():
-            have &= np.bincount(product[np.isin(feature_of, rows)], minlength=len(have)) > 0
-        candidates: Bools = have[self.candidates]
-        return candidates
+            with_one = np.zeros(len(have), np.bool_)
+            for row in rows:
+                with_one[self.candidates_by_feature[row]] = True
+            have &= with_one
+        return have
+
+    @cached_property
+    def candidates_by_feature(self) -> Lists:
+        """The positions among the candidates of those that have each feature row; made at the first question."""
+        product, feature = self.vectors.features_of_products.pairs()
+        place, there = find(self.candidates, product)
+        return Lists.of(feature[there], place[there], len(self.vectors.features or ()))
 
     def feature(self, feature: str) -> int:
         """Find the row of a feature "name=value"; AmzrecError with the nearest ones for an unknown one."""
@@ -141,14 +150,27 @@ class Recommender:
     def only(self, wanted: Sequence[str], unwanted: Sequence[str] = ()) -> Recommender:
         """Return a recommender of the candidates that have the features `wanted` and none of the `unwanted` ones.
 
-        Its search is exact.
+        Nothing of it is copied.
         """
         if not wanted and not unwanted:
             return self
         have = self.having(wanted)
         for feature in unwanted:
             have &= ~self.having([feature])
-        return Recommender(self.vectors, ExactIndex(self.candidate_vectors[have], self.candidates[have]))
+        return self.searching(self.index.keeping(have))
+
+    def among(self, products: Rows) -> Recommender:
+        """Return a recommender of those candidates that are among these product rows [n]."""
+        have = np.zeros(len(self.candidates), np.bool_)
+        have[columns_of(self.candidates, products)] = True
+        return self.searching(self.index.keeping(have))
+
+    def searching(self, index: Index) -> Recommender:
+        """Return a recommender of the same vectors that searches with another index."""
+        other = copy.copy(self)
+        other._index = index
+        other.__dict__.pop("index", None)
+        return other
 
     def seen(self, customer: int, parts: Sequence[int] | None = None) -> tuple[Rows, Floats]:
         """Return the products and stars (NaN for none) that a customer reviewed.

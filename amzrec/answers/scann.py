@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import importlib
 import json
 import sys
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of, find
-from amzrec.arrays import Array, Floats, Rows
+from amzrec.arrays import Array, Bools, Floats, Rows
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Votes
 
@@ -67,30 +69,73 @@ def scann_ops() -> Any:
             del sys.modules[loaded]
 
 
+def leaves_of(count: int) -> int:
+    """Return how many leaves the tree of an index of `count` candidates has; 0: no tree."""
+    return round(count**0.5) if count >= TREE_FROM else 0
+
+
 def configure(builder: Builder, count: int) -> Builder:
     """Choose how ScaNN searches `count` candidates; `builder` is the one of the numpy or of the TensorFlow ops."""
     if count < BRUTE_UNTIL:
         return builder.score_brute_force()
     if count >= TREE_FROM:
-        leaves = round(count**0.5)
+        leaves = leaves_of(count)
         builder = builder.tree(
             num_leaves=leaves, num_leaves_to_search=max(1, leaves // 5), training_sample_size=250_000
         )
     return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(REORDER_LEAST)
 
 
-def reorder(wanted: int) -> int:
-    """Return how many approximate hits to rescore for `wanted` answers."""
-    return max(REORDER_LEAST, REORDER * wanted)
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much of an index ScaNN looks at: what its recall, and its time, depend on."""
+
+    leaves: int | None = None  # of the tree that are searched; None: as many as it was built with
+    least: int = REORDER_LEAST  # approximate hits that are rescored exactly, at least …
+    times: int = REORDER  # … and so many for each answer that is wanted
+
+    def reorder(self, wanted: int) -> int:
+        """Return how many approximate hits to rescore for `wanted` answers."""
+        return max(self.least, self.times * wanted)
 
 
 class ScannIndex:
     """An Index that is approximate above 20,000 candidates, with exact scores for what it finds."""
 
-    def __init__(self, searcher: Searcher, candidates: Floats, rows: Rows) -> None:
+    def __init__(self, searcher: Searcher, candidates: Floats, rows: Rows, effort: Effort | None = None) -> None:
         """Use `build` or `load`."""
         self.searcher = searcher
-        self.exact = ExactIndex(candidates, rows)
+        self.whole = ExactIndex(candidates, rows)
+        self.effort = effort or Effort()
+        self.keep: Bools | None = None  # [M] which candidates may be answered; None: all
+
+    @cached_property
+    def exact(self) -> ExactIndex:
+        """The exact index of the candidates that may be answered."""
+        return self.whole if self.keep is None else self.whole.keeping(self.keep)
+
+    def keeping(self, keep: Bools) -> ScannIndex:
+        """See Index.keeping."""
+        narrowed = copy.copy(self)
+        narrowed.__dict__.pop("exact", None)
+        narrowed.keep = keep if self.keep is None else self.keep & keep
+        return narrowed
+
+    def shifted(self, added: Floats) -> ExactIndex:
+        """See Index.shifted."""
+        moved = self.whole.shifted(added)
+        return moved if self.keep is None else moved.keeping(self.keep)
+
+    @property
+    def leaves(self) -> int | None:
+        """How many leaves its tree has; None where it has no tree."""
+        return leaves_of(len(self.whole.rows)) or None
+
+    def trying(self, effort: Effort) -> ScannIndex:
+        """Return the same index, searched with another effort."""
+        other = copy.copy(self)
+        other.effort = effort
+        return other
 
     @classmethod
     def build(cls, candidates: Floats, rows: Rows) -> Self:
@@ -107,10 +152,10 @@ class ScannIndex:
     def save(self, folder: Path) -> None:
         """Write into an empty folder what `load`, and `load_searcher` of the scann package, read; it may be moved."""
         self.searcher.serialize(str(folder), True)
-        np.save(folder / "dataset.npy", self.exact.candidates, allow_pickle=False)
-        np.save(folder / ROWS, self.exact.rows, allow_pickle=False)
+        np.save(folder / "dataset.npy", self.whole.candidates, allow_pickle=False)
+        np.save(folder / ROWS, self.whole.rows, allow_pickle=False)
         (folder / FACTS).write_text(
-            json.dumps({"candidates": len(self.exact.rows), "width": self.exact.candidates.shape[1]})
+            json.dumps({"candidates": len(self.whole.rows), "width": self.whole.candidates.shape[1]})
         )
 
     @classmethod
@@ -135,39 +180,45 @@ class ScannIndex:
 
         Products with votes are scored whether ScaNN finds them or not, so that votes count in full.
         """
-        rows = self.exact.rows
+        rows = self.whole.rows
         hidden = (
             [columns_of(rows, e) for e in exclude] if exclude is not None else [np.zeros(0, np.intp)] * len(queries)
         )
         top = np.zeros((len(queries), k), np.int32)
         scores = np.full((len(queries), k), -np.inf, np.float32)
-        exactly = np.array([len(columns) > WIDE or k + len(columns) > DEEP for columns in hidden], bool)
+        left = len(rows) if self.keep is None else int(self.keep.sum())
+        spread = 1 if left == len(rows) else 2 * len(rows) / max(left, 1)  # to ask for, for each that may be answered
+        exactly = np.array([len(columns) > WIDE or spread * (k + len(columns)) > DEEP for columns in hidden], bool)
         near = np.flatnonzero(~exactly)
         if len(near) and k:
-            wanted = min(k + max(len(hidden[i]) for i in near), len(rows))
+            wanted = min(int(spread * (k + max(len(hidden[i]) for i in near))), len(rows))
             for i, columns, values in zip(near, *self._neighbours(queries[near], wanted), strict=True):
                 if votes is not None:
                     columns, values = self._voted(queries[i], columns, values, votes.take(np.array([i])))
                 kept = ~np.isnan(values) & ~np.isin(columns, hidden[i])
+                mine = np.unique(hidden[i])
+                if self.keep is not None:
+                    kept[kept] = self.keep[columns[kept]]
+                    mine = mine[self.keep[mine]]
                 columns, values = columns[kept], values[kept]
                 order = np.lexsort((columns, -values))[:k]
-                exactly[i] = len(order) < min(k, len(rows) - len(np.unique(hidden[i])))
+                exactly[i] = len(order) < min(k, left - len(mine))
                 if not exactly[i]:
                     top[i, : len(order)], scores[i, : len(order)] = rows[columns[order]], values[order]
         if exactly.any():
             rest = np.flatnonzero(exactly)
             excluded = [exclude[int(i)] for i in rest] if exclude else None
-            mine = None if votes is None else votes.take(rest)
-            top[rest], scores[rest] = self.exact.search(queries[rest], k, excluded, mine)
+            voted = None if votes is None else votes.take(rest)
+            top[rest], scores[rest] = self.exact.search(queries[rest], k, excluded, voted)
         return top, scores
 
     def _voted(self, query: Floats, columns: Array, values: Floats, votes: Votes) -> tuple[Array, Floats]:
         """Add to what ScaNN found for a query all candidates with votes, and the votes to their scores."""
-        place, there = find(self.exact.rows, votes.products.items)
+        place, there = find(self.whole.rows, votes.products.items)
         voted = place[there]
         found = columns[~np.isnan(values)]
         every = np.union1d(found, voted)
-        scores = np.asarray(self.exact.candidates[every] @ query, np.float32)
+        scores = np.asarray(self.whole.candidates[every] @ query, np.float32)
         scores[np.searchsorted(every, voted)] += votes.weights[there]
         return every, scores
 
@@ -176,6 +227,7 @@ class ScannIndex:
         columns, values = self.searcher.search_batched(
             np.ascontiguousarray(queries, np.float32),
             final_num_neighbors=wanted,
-            pre_reorder_num_neighbors=min(reorder(wanted), len(self.exact.rows)),
+            pre_reorder_num_neighbors=min(self.effort.reorder(wanted), len(self.whole.rows)),
+            leaves_to_search=self.effort.leaves,
         )
         return columns.astype(np.intp), values

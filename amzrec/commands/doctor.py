@@ -204,7 +204,7 @@ def sample() -> Iterator[Check]:
 
 def folders() -> Iterator[Check]:
     """Check the places where runs and prepared datasets go."""
-    from amzrec.reviews.cache import cache_folder
+    from amzrec.store.folders import cache_folder
 
     yield writable("runs folder", RUNS, "change to a folder where you may write, or use --run elsewhere")
     yield writable("cache folder", cache_folder(), "set AMZREC_CACHE to a folder where you may write")

@@ -49,14 +49,15 @@ def serve(
     where = run.path if isinstance(run, Run) else None if run is None else Path(run)
     early = threading.Event()
     signal.signal(signal.SIGHUP, lambda *_: early.set())
-    shelf = Shelf(where, None if config.also is None else Path(config.also), config.share)
+    speak()
+    also = None if config.also is None else Path(config.also)
+    shelf = Shelf(where, also, config.share, config.index, config.recall)
     telemetry = Telemetry()
     # requests are answered on threads, and threads that each start BLAS threads stand in each other's way: measured,
     # on two cores, 28 answers a second instead of 200
     with threadpool_limits(1, user_api="blas"), contextlib.closing(listening(config)) as listener:
         store = None if config.events == "none" else EventStore.open(config.events)
         service = Service(shelf, store, config, telemetry)
-        speak()
         progress.say(f"serving {', '.join(served.name for served, _ in shelf.now.all())} at {address(listener)}")
         settings = uvicorn.Config(
             Guard(application(service), config, telemetry),

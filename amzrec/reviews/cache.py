@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset
-from amzrec.store.folders import whole_folder
+from amzrec.store.folders import cache_folder, whole_folder
 from amzrec.store.ownership import DATASET_FOLDER, check_folder
 
 if TYPE_CHECKING:
@@ -133,9 +132,3 @@ def sources_of(source: Any, config: PrepareConfig | None) -> list[str | Path]:
     )
     paths += [config.test_source, config.titles] if config else []
     return [path for path in paths if isinstance(path, str | Path)]
-
-
-def cache_folder() -> Path:
-    """Return where `train SOURCE` keeps prepared datasets: AMZREC_CACHE, or amzrec in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("AMZREC_CACHE") or Path(base) / "amzrec")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 
 
@@ -113,6 +115,7 @@ class Served(BaseModel):
     share: float
     products: int
     customers: int
+    index: dict[str, Any]  # exact, or what ScaNN was tuned to and what it is worth
 
 
 class Runs(BaseModel):

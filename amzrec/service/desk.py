@@ -222,6 +222,7 @@ def facts(served: Served, share: float) -> Document:
     return {
         "run": served.name,
         "share": share,
+        "index": served.index,
         "products": len(vectors.candidates),
         "customers": len(vectors.customer_ids) - 1,
     }

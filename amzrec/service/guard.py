@@ -12,7 +12,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from amzrec.config import ServeConfig
-from amzrec.service.telemetry import LOG, Telemetry, log_access
+from amzrec.service.runs import LOG
+from amzrec.service.telemetry import Telemetry, log_access
 
 OPEN = frozenset({"/healthz", "/readyz"})  # what load balancers ask, without a token
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import threading
 import zlib
@@ -11,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from amzrec.answers.listing import Document
 from amzrec.answers.lists import Wanted, best_products
 from amzrec.answers.recommender import Recommender
+from amzrec.answers.tuning import choose
 from amzrec.errors import AmzrecError
+from amzrec.store.folders import cache_folder
 from amzrec.store.run import RUN, open_run
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import STRINGS, Vectors, read_vectors
+
+LOG = logging.getLogger("amzrec.service")
 
 Stamp = tuple[str, int, int]
 
@@ -27,13 +33,15 @@ class Served:
 
     name: str
     recommender: Recommender
+    index: Document = dataclasses.field(default_factory=lambda: {"kind": "exact"})  # how it searches
 
     @classmethod
-    def open(cls, path: Path | None) -> Served:
+    def open(cls, path: Path | None, index: str = "exact", recall: float = 0.98) -> Served:
         """Open a run (None: the latest), compare all checksums, and let it answer once; AmzrecError where it cannot."""
         run = open_run(path)
         vectors = plain(read_vectors(run.path, verify=True))
-        served = cls(run.path.resolve().name, Recommender(vectors))
+        chosen = choose(Recommender(vectors), run.path, index, recall, cache_folder(), LOG.info)
+        served = cls(run.path.resolve().name, chosen.recommender, chosen.document())
         if not len(vectors.candidates):
             raise AmzrecError(f"run {run.path} has no products to recommend: train on reviews")
         best_products(served.recommender, vectors.customer_ids[len(vectors.customer_ids) - 1], Wanted(k=1))
@@ -75,18 +83,26 @@ class Runs:
 class Shelf:
     """Where requests take the runs from: `now` is replaced as a whole, so that no answer mixes two."""
 
-    def __init__(self, path: Path | None, also: Path | None = None, share: float = 0.0) -> None:
-        """Open the runs; AmzrecError where one cannot be served."""
+    def __init__(
+        self,
+        path: Path | None,
+        also: Path | None = None,
+        share: float = 0.0,
+        index: str = "exact",
+        recall: float = 0.98,
+    ) -> None:
+        """Open the runs; AmzrecError where one cannot be served. See `choose` for `index` and `recall`."""
         self.path, self.also, self.share = path, also, share
+        self.search = index, recall
         self.loading = threading.Lock()
         self.stamp = self.look()
         self.now = self._open()
 
     def _open(self) -> Runs:
-        main = Served.open(self.path)
+        main = Served.open(self.path, *self.search)
         if self.also is None:
             return Runs(main)
-        also = Served.open(self.also)
+        also = Served.open(self.also, *self.search)
         if also.name == main.name:
             raise AmzrecError(
                 f"--also {self.also} and the run itself are both called {main.name}, and answers could not be told "

@@ -16,8 +16,8 @@ from amzrec.config import ServeConfig
 from amzrec.errors import AmzrecError
 from amzrec.service.desk import Desk, Refused
 from amzrec.service.events import EventStore
-from amzrec.service.runs import Runs, Shelf
-from amzrec.service.telemetry import LOG, Telemetry
+from amzrec.service.runs import LOG, Runs, Shelf
+from amzrec.service.telemetry import Telemetry
 
 T = TypeVar("T")
 

@@ -12,7 +12,6 @@ from amzrec.answers.listing import Document
 from amzrec.service.runs import Runs
 
 ACCESS = logging.getLogger("amzrec.access")
-LOG = logging.getLogger("amzrec.service")
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 

@@ -16,6 +16,12 @@ from amzrec.store.ownership import Kind, check_folder
 NOTHING_LEFT = "nothing was left there"
 
 
+def cache_folder() -> Path:
+    """Return where `train SOURCE` keeps datasets and `serve` indexes: AMZREC_CACHE, or amzrec in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("AMZREC_CACHE") or Path(base) / "amzrec")
+
+
 def cannot_write(what: str, place: Path | str, error: OSError, left: str = NOTHING_LEFT) -> AmzrecError:
     """Make the error for a full disk or a forbidden place: what could not be written, where, why, and what is left."""
     return AmzrecError(
