@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,16 @@ def described(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     """The description of a service with a token and events."""
     folder = tmp_path_factory.mktemp("described")
     dataset = open_dataset(checkerboard)
-    run = write_run(folder / "run", dataset, random_vectors(dataset, np.random.default_rng(2)))
-    config = ServeConfig(events=str(folder / "events.db"), token="t", access_log=False, timeout=60.0)
+    vectors = random_vectors(dataset, np.random.default_rng(2))
+    dated = dataclasses.replace(
+        vectors,
+        context=np.zeros((2, len(vectors.product_ids)), np.float32),
+        context_edges=np.array([1_000_000_000]),
+        rating_context=np.array([-0.5, 0], np.float32),
+    )
+    run = write_run(folder / "run", dataset, dated)
+    events = str(folder / "events.db")
+    config = ServeConfig(events=events, token="t", allow_host="testserver", access_log=False, timeout=60.0)
     with served(run.path, config) as client:
         schema = schemathesis.openapi.from_asgi("/openapi.json", client.app, headers={"Authorization": "Bearer t"})
         yield schema

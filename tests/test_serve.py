@@ -93,6 +93,74 @@ def test_recommendations_are_those_of_python(
     assert answer(client.get(f"/recommend/{customer}", params=options)) == wanted
 
 
+@pytest.mark.parametrize("customer", ["u03", "nobody"])
+def test_only_allowed_products_are_listed_as_they_stand_in_the_list_of_all(client: TestClient, customer: str) -> None:
+    everything = client.get(f"/recommend/{customer}?k=20").json()["recommendations"]
+    allowed = [entry["product_id"] for entry in everything[1::2]]
+    body = {"customer_id": customer, "k": 20, "allow": [*reversed(allowed), "no such product", "Product 3"]}
+    found = client.post("/recommend", json=body).json()
+    kept = [entry for entry in everything if entry["product_id"] in {*allowed, "p03"}]
+    assert found["recommendations"] == [entry | {"rank": n} for n, entry in enumerate(kept, 1)]
+    assert found["unknown_allowed"] == ["no such product"]
+    assert client.get(f"/recommend/{customer}", params=body | {"customer_id": None}).status_code == 422
+    del body["customer_id"]
+    assert client.get(f"/recommend/{customer}", params=body).json() == found
+    red = client.post("/recommend", json={"customer_id": customer, **body, "only": ["colour=red"]}).json()
+    assert [entry["product_id"] for entry in red["recommendations"]] == [
+        entry["product_id"] for entry in kept if entry["product_id"] < "p10"
+    ]
+
+
+def test_where_nothing_is_allowed_nothing_is_listed(client: TestClient) -> None:
+    for allow in ([], ["no such product"]):
+        found = client.post("/recommend", json={"customer_id": "u03", "allow": allow}).json()
+        assert found["recommendations"] == []
+
+
+def test_a_question_as_of_a_date_is_answered_with_what_was_popular_and_liked_then(
+    checkerboard: Path, tmp_path: Path
+) -> None:
+    dataset = open_dataset(checkerboard)
+    vectors = random_vectors(dataset, np.random.default_rng(2))
+    context = np.zeros((3, len(vectors.product_ids)), np.float32)
+    context[0, 5], context[1, 7] = 100, 100  # product 5 before day 100, product 7 until day 250
+    dated = dataclasses.replace(
+        vectors,
+        context=context,
+        context_edges=np.array([100, 250]) * 86_400,
+        rating_context=np.array([-0.5, 0.25, 0], np.float32),
+    )
+    run = write_run(tmp_path / "run", dataset, dated)
+    with served(run.path, ServeConfig(events="none")) as client:
+        options = {"k": 20, "include_seen": True}
+        now = client.post("/recommend", json={"customer_id": "u03", **options}).json()["recommendations"]
+        raw = {entry["product_id"]: entry for entry in now}
+        row_of = {vectors.product_ids[row]: row for row in (5, 7)}
+        times = ((0, 0, 5), ("1970-01-02T00:00:00Z", 0, 5), (200 * 86_400, 1, 7), (300 * 86_400, 2, 0))
+        for at, period, row in times:
+            body = {"customer_id": "u03", "at": at, **options}
+            found = client.post("/recommend", json=body).json()["recommendations"]
+            expected = sorted(
+                raw.values(),
+                key=lambda entry: -entry["score"] - (100 if row_of.get(entry["product_id"]) == row else 0),
+            )
+            assert [entry["product_id"] for entry in found] == [entry["product_id"] for entry in expected]
+            assert found == client.get("/recommend/u03", params={"at": at, **options}).json()["recommendations"]
+            inside = [entry for entry in found if 1 < entry["stars"] < 5 and 1 < raw[entry["product_id"]]["stars"] < 5]
+            assert inside
+            for entry in inside:
+                moved = float(dated.rating_context[period])
+                assert entry["stars"] == pytest.approx(raw[entry["product_id"]]["stars"] + moved, abs=1e-5)
+            one = {"customer_id": "u03", "products": [found[0]["product_id"]], "at": at}
+            stars = client.post("/rate", json=one).json()["ratings"][0]["stars"]
+            assert stars == pytest.approx(found[0]["stars"], abs=1e-5)
+
+
+def test_a_run_without_dates_does_not_answer_as_of_a_date(client: TestClient) -> None:
+    assert "no dates" in refusal(client.get("/recommend/u03?at=1700000000"), 400)
+    assert "no dates" in refusal(client.get("/rate/u03?product=p01&at=1700000000"), 400)
+
+
 @pytest.mark.parametrize(("written", "customer"), [("u03%0A", "u03\n"), ("%0A", "\n"), ("a/b%2Fc", "a/b/c")])
 def test_an_address_holds_any_id_whole(client: TestClient, written: str, customer: str) -> None:
     found = client.get(f"/recommend/{written}").json()

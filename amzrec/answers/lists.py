@@ -34,12 +34,14 @@ class Wanted:
 
     k: int = 10
     exclude: Sequence[str] = ()
+    allow: Sequence[str] | None = None  # the only products that may be listed; None: all
     only: Sequence[str] = ()
     never: Sequence[str] = ()
     include_seen: bool = False
     sort: str = "retrieval"
     diversify: float = 0.0
     at_most: Sequence[str] = ()
+    at: float | None = None  # unix seconds; None: as of the last reviews
 
 
 def asked(model: Recommender, customer: int, likes: Likes = NOTHING) -> Query:
@@ -62,7 +64,12 @@ def best_products(
     `hidden` are product rows that are not answered, such as those of `likes`. Raises AmzrecError as `recommend` does.
     """
     need_positive(wanted.k)
-    model = model.only(wanted.only, wanted.never)
+    model, unknown_allowed = model.only(wanted.only, wanted.never), list[str]()
+    if wanted.allow is not None:
+        allowed, unknown_allowed = known_products(model, wanted.allow)
+        model = model.among(allowed)
+    if wanted.at is not None:
+        model = model.at(wanted.at)
     rules = Rules.of(model, wanted.sort, wanted.diversify, wanted.at_most)
     customer = model.customer(customer_id)
     left_out, unknown = known_products(model, wanted.exclude)
@@ -70,6 +77,8 @@ def best_products(
     if not wanted.include_seen:
         leave.append(model.seen(customer)[0])
     query = asked(model, customer, likes)
+    if wanted.at is not None:
+        query = model.dated(query, customer, wanted.at)
     depth = rules.depth(wanted.k, len(model.candidates))
     rows, scores = model.retrieve(query.retrieval[None, :], depth, [np.concatenate(leave)], [query.history])
     rows, scores = rows[0][rows[0] > 0], scores[0][rows[0] > 0]
@@ -80,16 +89,25 @@ def best_products(
         "answered_from": answered_from(model, customer, likes),
         "recommendations": listed(model, rows[order], scores[order], None if stars is None else stars[order]),
         **({"unknown_excluded": unknown} if unknown else {}),
+        **({"unknown_allowed": unknown_allowed} if unknown_allowed else {}),
     }
 
 
-def rated(model: Recommender, customer_id: str, products: Sequence[str], likes: Likes = NOTHING) -> Document:
-    """Predict the stars of these products for one customer, the best first; AmzrecError where the run has no stars."""
+def rated(
+    model: Recommender, customer_id: str, products: Sequence[str], likes: Likes = NOTHING, at: float | None = None
+) -> Document:
+    """Predict the stars of these products for one customer, the best first; `at` is in unix seconds.
+
+    Raises AmzrecError where the run has no stars, or, for `at`, no dates.
+    """
     if not model.has_stars:
         raise AmzrecError("this run was trained on clicks alone and knows no stars: train on a source with stars")
     customer = model.customer(customer_id)
     rows = np.array(list(dict.fromkeys(model.product(name) for name in products)), np.int32)
-    stars = stars_of(model, asked(model, customer, likes), rows)
+    query = asked(model, customer, likes)
+    if at is not None:
+        query = model.at(at).dated(query, customer, at)
+    stars = stars_of(model, query, rows)
     assert stars is not None
     order = np.argsort(-stars, kind="stable")
     ratings = listed(model, rows[order], None, stars[order])

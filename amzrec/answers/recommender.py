@@ -126,7 +126,7 @@ class Recommender:
     def candidates_by_feature(self) -> Lists:
         """The positions among the candidates of those that have each feature row; made at the first question."""
         product, feature = self.vectors.features_of_products.pairs()
-        place, there = find(self.candidates, product)
+        place, there = find(self.candidates, np.asarray(product, np.int32))
         return Lists.of(feature[there], place[there], len(self.vectors.features or ()))
 
     def feature(self, feature: str) -> int:
@@ -164,6 +164,31 @@ class Recommender:
         have = np.zeros(len(self.candidates), np.bool_)
         have[columns_of(self.candidates, products)] = True
         return self.searching(self.index.keeping(have))
+
+    def at(self, time: float) -> Recommender:
+        """Return a recommender that adds to its scores what was popular at a time, in unix seconds.
+
+        Its search is exact. Raises AmzrecError where the run has no dates.
+        """
+        v = self.vectors
+        if v.context is None and v.rating_context is None and v.head.moment is None:
+            raise AmzrecError(
+                "this run does not know what was when, for its reviews had no dates: ask without at, or train on "
+                "reviews with dates"
+            )
+        if v.context is None or v.context_edges is None:
+            return self
+        period = int(period_of(v.context_edges, np.array([time]))[0])
+        return self.searching(self.index.shifted(np.asarray(v.context[period])[self.candidates]))
+
+    def dated(self, query: Query, customer: int, time: float) -> Query:
+        """Return the query of a customer row as of a time, in unix seconds: with the trend of stars and the moment."""
+        v, rating = self.vectors, query.rating.copy()
+        times = np.array([time])
+        if v.rating_context is not None and v.context_edges is not None:
+            rating[-1] += v.rating_context[int(period_of(v.context_edges, times)[0])]
+        rating[-1] += self.moved(np.array([customer], np.int32), times)[0]
+        return dataclasses.replace(query, rating=rating)
 
     def searching(self, index: Index) -> Recommender:
         """Return a recommender of the same vectors that searches with another index."""

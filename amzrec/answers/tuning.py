@@ -191,7 +191,7 @@ def shares(leaves: int | None) -> list[int | None]:
     """List how many leaves of a tree are tried, few ones first; [None] where there is no tree."""
     if leaves is None:
         return [None]
-    return sorted({max(1, round(share * leaves)) for share in LEAVES} | {leaves})
+    return [*sorted({max(1, round(share * leaves)) for share in LEAVES} | {leaves})]
 
 
 def recall_of(index: ScannIndex, queries: Floats, exact: Rows, k: int) -> float:

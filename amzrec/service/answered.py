@@ -35,6 +35,7 @@ class Recommendations(BaseModel):
     answered_from: str
     recommendations: list[Listed]
     unknown_excluded: list[str] | None = None
+    unknown_allowed: list[str] | None = None
     run: str
 
 

@@ -71,7 +71,7 @@ class Desk:
         for name in asked.products:
             product_of(served.recommender, name)
         likes = self.acts(served.recommender, asked.customer_id, asked.liked).likes
-        return rated(served.recommender, asked.customer_id, asked.products, likes) | {"run": served.name}
+        return rated(served.recommender, asked.customer_id, asked.products, likes, asked.at) | {"run": served.name}
 
     def similar(self, runs: Runs, asked: questions.Similar) -> Document:
         """Find what is like a product; always from the main run, for no customer asks."""

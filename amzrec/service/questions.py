@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 LONGEST = 1000  # characters of an id
 MANY = 1000  # requests, products or events in one body
 NOW = "seconds since 1970 or a date with time, such as 2026-01-31T12:00:00Z; without it, now"
+AS_OF = "as of when, in seconds since 1970 or a date with time; without it, as of the last reviews of the run"
 FIRST, LAST = 0, 4_102_444_800  # 1970 and 2100, in seconds
 
 
@@ -42,12 +43,23 @@ def seconds(value: Any) -> Any:
 AN_ID = {
     "anyOf": [{"type": "string", "minLength": 1, "maxLength": LONGEST, "pattern": "^[^\\x00]+$"}, {"type": "integer"}]
 }
+
+
+def number(value: Any) -> Any:
+    """Read seconds in an address, where all is text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
 A_DATE = r"^(19[89]\d|20\d\d)-(0[1-9]|1[0-2])-([01][1-9]|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(Z|[+-]0\d:[0-5]\d)$"
 A_TIME = {"anyOf": [{"type": "number", "minimum": FIRST, "maximum": LAST}, {"type": "string", "pattern": A_DATE}]}
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST), BeforeValidator(an_id), WithJsonSchema(AN_ID)]
 Seconds = Annotated[
     float, Field(ge=FIRST, le=LAST, allow_inf_nan=False), BeforeValidator(seconds), WithJsonSchema(A_TIME)
 ]
+SecondsOfAddress = Annotated[Seconds, BeforeValidator(number)]
 Stars = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 Ids = Annotated[list[Id], Field(max_length=MANY)]
 Features = Annotated[list[str], Field(max_length=100)]
@@ -77,12 +89,14 @@ class Options(Question):
 
     k: Count = 10
     exclude: Annotated[Ids, Field(description="Products that are not listed.")] = []
+    allow: Annotated[Ids | None, Field(description="The only products that are listed; without it, all may be.")] = None
     only: Annotated[Features, Field(description="Features that products must have: category=Toys.")] = []
     never: Annotated[Features, Field(description="Features that products must not have.")] = []
     include_seen: Annotated[bool, Field(description="Also list what the customer reviewed.")] = False
     sort: Literal["retrieval", "stars", "blend"] = "retrieval"
     diversify: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
     at_most: Annotated[Limits, Field(description="Most products with one value of a feature: category=2.")] = []
+    at: Annotated[Seconds | None, Field(description=AS_OF)] = None
 
 
 class AddressOptions(Options):
@@ -90,6 +104,7 @@ class AddressOptions(Options):
 
     model_config = ConfigDict(strict=False)
     liked: Annotated[Ids, Field(description="Products that the customer likes, the latest last.")] = []
+    at: Annotated[SecondsOfAddress | None, Field(description=AS_OF)] = None
 
 
 class Address(Question):
@@ -102,6 +117,7 @@ class AddressProducts(Address):
     """Which products a customer would rate."""
 
     product: Annotated[Ids, Field(min_length=1, description="May be repeated.")]
+    at: Annotated[SecondsOfAddress | None, Field(description=AS_OF)] = None
 
 
 class AddressCount(Address):
@@ -130,6 +146,7 @@ class Recommend(Options):
             "examples": [
                 {"customer_id": "A1", "k": 3},
                 {"customer_id": "new", "liked": [{"product_id": "B1", "stars": 5, "time": 1767225600}, "B2"]},
+                {"customer_id": "A1", "allow": ["B1", "B2", "B3"], "at": "2026-01-31T12:00:00Z"},
                 {"customer_id": "A1", "exclude": ["B3"], "only": ["category=Toys"], "at_most": ["brand=2"]},
             ]
         }
@@ -144,6 +161,7 @@ class Rate(Question):
     model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "A1", "products": ["B1", "B2"]}]})
     customer_id: Id
     products: Annotated[list[Id], Field(min_length=1, max_length=MANY)]
+    at: Annotated[Seconds | None, Field(description=AS_OF)] = None
     liked: Likes = []
 
 

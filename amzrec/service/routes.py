@@ -113,7 +113,8 @@ def questions_of(service: Service) -> APIRouter:
     @router.get("/rate/{customer_id:id}", responses=documented(answered.Ratings))
     async def rate_one(customer_id: Customer, wanted: Annotated[AddressProducts, Query()]) -> JSONResponse:
         """Predict the stars that one customer would give to products, the best first."""
-        return await service.ask(desk.rate, questions.Rate(customer_id=customer_id, products=wanted.product))
+        asked = questions.Rate(customer_id=customer_id, products=wanted.product, at=wanted.at)
+        return await service.ask(desk.rate, asked)
 
     @router.post("/similar", responses=documented(answered.Alike, True))
     async def similar_many(asked: Similars) -> JSONResponse:
