@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,3 +94,14 @@ def ranges(begin: Ints, end: Ints) -> Ints:
     length = end - begin
     start = np.cumsum(length) - length
     return np.repeat(begin - start, length) + np.arange(length.sum())
+
+
+def give_back(part: Array) -> None:
+    """Let go of the memory of an array that is mapped from a file, or a part of one; it is read again when needed."""
+    mapped = getattr(part, "_mmap", None)
+    if mapped is None or not hasattr(mmap, "MADV_DONTNEED") or not part.flags.c_contiguous:
+        return
+    first = part.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    begin, end = first + -first % mmap.PAGESIZE, (first + part.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if end > begin:
+        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)

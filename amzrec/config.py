@@ -362,6 +362,8 @@ class ServeConfig(Config):
     recall: Annotated[float, SERVICE, at_least(0.5), below(1)] = 0.98
     """Share of the best 10, and of the best 100 products that scann has to find; it is tuned to that on queries of the
     run's customers."""
+    workers: Annotated[int, SERVICE, SHOWN, at_least(1), at_most(64)] = 1
+    """Processes that answer, of which each keeps one core busy; they share the port, the run's files and the events."""
     most_k: Annotated[int, SERVICE, at_least(1)] = 1000
     """Most products that a request may ask for."""
     most_bytes: Annotated[int, SERVICE, at_least(1)] = 1 << 20

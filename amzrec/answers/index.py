@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import mmap
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from amzrec.answers.ranks import best
-from amzrec.arrays import Bools, Floats, Ints, Rows
+from amzrec.arrays import Bools, Floats, Ints, Rows, give_back
 from amzrec.store.memory import Votes
 
 Columns = npt.NDArray[np.intp]
@@ -138,17 +137,6 @@ class ExactIndex:
         line = np.repeat(np.arange(len(exclude)), [len(rows) for rows in exclude])
         columns, are_candidates = find(self.rows, np.concatenate([*exclude, np.zeros(0, np.int32)]))
         scores[line[are_candidates], columns[are_candidates]] = -np.inf
-
-
-def give_back(part: Floats) -> None:
-    """Let go of the memory of vectors that are mapped from a file; they are read again when they are needed again."""
-    mapped = getattr(part, "_mmap", None)
-    if mapped is None or not hasattr(mmap, "MADV_DONTNEED") or not part.flags.c_contiguous:
-        return
-    first = part.__array_interface__["data"][0] - np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
-    begin, end = first + -first % mmap.PAGESIZE, (first + part.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    if end > begin:
-        mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def check_candidates(candidates: Floats, rows: Rows) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from amzrec.config import ServeConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.service.workers import Ready, Workers, shared_figures
 from amzrec.store.run import Run
 
 if TYPE_CHECKING:
@@ -33,46 +36,68 @@ def serve(
     """
     config = config or ServeConfig()
     try:
-        import uvicorn
-        from threadpoolctl import threadpool_limits
+        with shared_figures() if config.workers > 1 else contextlib.nullcontext():
+            from threadpoolctl import threadpool_limits
 
-        from amzrec.service.application import application
-        from amzrec.service.events import EventStore
-        from amzrec.service.guard import Guard
-        from amzrec.service.runs import Shelf
-        from amzrec.service.service import Service
-        from amzrec.service.telemetry import Telemetry
+            importlib.import_module("amzrec.service.application")  # with all that may be missing
+            where = run.path if isinstance(run, Run) else None if run is None else Path(run)
+            speak()
+            # requests are answered on threads, and threads that each start BLAS threads stand in each other's way:
+            # measured, on two cores, 28 answers a second instead of 200
+            with threadpool_limits(1, user_api="blas"), contextlib.closing(listening(config)) as listener:
+
+                def ready(names: str) -> None:
+                    progress.say(f"serving {names} at {address(listener)}")
+
+                if config.workers == 1:
+                    alone(where, config, listener, ready)
+                else:
+                    Workers(lambda tell, alive: alone(where, config, listener, tell, alive)).run(config.workers, ready)
     except ModuleNotFoundError as error:
         raise AmzrecError(
             f"serving needs a package that is not installed here ({error}): pip install 'amzrec[serve]'"
         ) from error
-    where = run.path if isinstance(run, Run) else None if run is None else Path(run)
+
+
+def alone(
+    where: Path | None, config: ServeConfig, listener: socket.socket, ready: Ready, alive: int | None = None
+) -> None:
+    """Answer in this process until it is told to stop; `alive` ends when the process that made this one is gone."""
+    import uvicorn
+
+    from amzrec.service.application import application
+    from amzrec.service.events import EventStore
+    from amzrec.service.guard import Guard
+    from amzrec.service.runs import Shelf
+    from amzrec.service.service import Service
+    from amzrec.service.telemetry import Telemetry
+
     early = threading.Event()
     signal.signal(signal.SIGHUP, lambda *_: early.set())
-    speak()
     also = None if config.also is None else Path(config.also)
     shelf = Shelf(where, also, config.share, config.index, config.recall)
+    store = None if config.events == "none" else EventStore.open(config.events)
     telemetry = Telemetry()
-    # requests are answered on threads, and threads that each start BLAS threads stand in each other's way: measured,
-    # on two cores, 28 answers a second instead of 200
-    with threadpool_limits(1, user_api="blas"), contextlib.closing(listening(config)) as listener:
-        store = None if config.events == "none" else EventStore.open(config.events)
-        service = Service(shelf, store, config, telemetry)
-        progress.say(f"serving {', '.join(served.name for served, _ in shelf.now.all())} at {address(listener)}")
-        settings = uvicorn.Config(
-            Guard(application(service), config, telemetry),
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP,
-            ws="none",
-            h11_max_incomplete_event_size=max(LINE, config.most_bytes),
-        )
-        signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is answered
-        asyncio.run(answer(uvicorn.Server(settings), service, listener, early))
+    service = Service(shelf, store, config, telemetry)
+    if alive is not None:
+        service.others = lambda: os.kill(os.getppid(), signal.SIGHUP)
+    ready(", ".join(served.name for served, _ in shelf.now.all()))
+    settings = uvicorn.Config(
+        Guard(application(service), config, telemetry),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP,
+        ws="none",
+        h11_max_incomplete_event_size=max(LINE, config.most_bytes),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is answered
+    asyncio.run(answer(uvicorn.Server(settings), service, listener, early, alive))
 
 
-async def answer(server: object, service: Service, listener: socket.socket, early: threading.Event) -> None:
+async def answer(
+    server: object, service: Service, listener: socket.socket, early: threading.Event, alive: int | None = None
+) -> None:
     """Answer requests until the process is told to stop; SIGHUP reloads, also where it came `early`."""
     import uvicorn
 
@@ -88,7 +113,14 @@ async def answer(server: object, service: Service, listener: socket.socket, earl
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hear)
+    def orphaned() -> None:
+        asyncio.get_running_loop().remove_reader(alive or 0)
+        signal.raise_signal(signal.SIGTERM)
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hear)
+    if alive is not None:
+        loop.add_reader(alive, orphaned)
     if early.is_set():
         hear()
     await server.serve([listener])

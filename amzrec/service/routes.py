@@ -225,6 +225,7 @@ def operations(service: Service) -> APIRouter:
         if service.config.token is None:
             raise Refused(403, "reloading by request needs a token: start the service with --token, or send it SIGHUP")
         runs = await service.reload()
+        service.others()
         return JSONResponse({"runs": [facts(served, share) for served, share in runs.all()]})
 
     return router

@@ -31,6 +31,7 @@ class Service:
         self.threads = ThreadPoolExecutor(thread_name_prefix="answers")
         self.waiting, self.counting = 0, threading.Lock()  # questions whose answers are not made yet
         self.reloading = ThreadPoolExecutor(1, "reload")
+        self.others: Callable[[], None] = lambda: None  # lets other workers of this service open the runs again, too
         telemetry.show_runs(shelf.now)
 
     async def work(self, answer: Callable[[], T], questions: int = 1) -> T:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from amzrec.answers.listing import Document
 from amzrec.service.runs import Runs
+from amzrec.service.workers import METRICS
 
 ACCESS = logging.getLogger("amzrec.access")
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -20,7 +23,9 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.shared = METRICS in os.environ  # with other processes, see workers
+        if not self.shared:
+            ProcessCollector(registry=self.registry)
         by_route = ["route", "method", "status"]
         self.requests = Counter("amzrec_requests", "Requests by route.", by_route, registry=self.registry)
         self.seconds = Histogram(
@@ -33,10 +38,21 @@ class Telemetry:
             "amzrec_events", "Events that were stored, or known.", ["outcome"], registry=self.registry
         )
         self.reloads = Counter("amzrec_reloads", "Runs opened again.", ["outcome"], registry=self.registry)
-        self.waiting = Gauge("amzrec_waiting", "Questions whose answers are not made yet.", registry=self.registry)
-        self.share = Gauge(
-            "amzrec_run_share", "Share of the customers that a run answers.", ["run"], registry=self.registry
+        self.waiting = Gauge(
+            "amzrec_waiting",
+            "Questions whose answers are not made yet.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
+        self.share = Gauge(
+            "amzrec_run_share",
+            "Share of the customers that a run answers.",
+            ["run"],
+            registry=self.registry,
+            multiprocess_mode="max",
+        )
+
+        self.named = set[str]()  # the runs that were ever served
 
     def count_answer(self, document: Document) -> None:
         """Count an answer to a customer."""
@@ -45,13 +61,22 @@ class Telemetry:
 
     def show_runs(self, runs: Runs) -> None:
         """Tell which runs answer."""
-        self.share.clear()
+        if self.shared:  # where a series cannot be taken away
+            for name in self.named:
+                self.share.labels(name).set(0)
+        else:
+            self.share.clear()
+        self.named |= {served.name for served, _ in runs.all()}
         for served, share in runs.all():
             self.share.labels(served.name).set(share)
 
     def text(self) -> bytes:
         """Return all figures in the format of Prometheus."""
-        return generate_latest(self.registry)
+        if not self.shared:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request; routes and methods are among a few, so that nobody can make up new series."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
-from amzrec.arrays import Array, Floats, Ints, Lists, Rows
+from amzrec.arrays import Array, Floats, Ints, Lists, Rows, give_back
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
 from amzrec.store.memory import Memory
@@ -230,6 +230,8 @@ def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
     array: Array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
     if array.shape != fact.shape or str(array.dtype) != fact.dtype:
         raise ValueError(f"{file.name} holds {array.dtype}{list(array.shape)}, not {fact.dtype}{list(fact.shape)}")
-    if verify and zlib.crc32(np.ascontiguousarray(array).data) != fact.crc32:
-        raise ValueError(f"{file.name} does not have the checksum that it was written with")
+    if verify:
+        if zlib.crc32(np.ascontiguousarray(array).data) != fact.crc32:
+            raise ValueError(f"{file.name} does not have the checksum that it was written with")
+        give_back(array)
     return array

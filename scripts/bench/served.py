@@ -29,16 +29,24 @@ class Service:
     seconds: float  # from the start of the process until /readyz answered
     log: Path
 
+    def processes(self) -> list[int]:
+        """Itself and its workers."""
+        pid = self.process.pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
     def busy(self) -> float:
         """Seconds of CPU that it took so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        stats = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.processes()]
+        return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
 
-    def memory(self) -> dict[str, float]:
-        """Its memory in MB: of its own (`anonymous`), and of files that are mapped, which the system may drop."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = dict(re.findall(r"(Rss\w+|VmHWM|VmRSS):\s+(\d+) kB", status))
-        return {name: int(value) / 1e3 for name, value in found.items()}
+    def memory(self) -> tuple[float, float, float]:
+        """Its memory in MB: now, of that its own, and at most; the rest are files that are mapped and shared."""
+        found = [0.0, 0.0, 0.0]
+        for pid in self.processes():
+            status = Path(f"/proc/{pid}/status").read_text()
+            for place, name in enumerate(("VmRSS", "RssAnon", "VmHWM")):
+                found[place] += int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) / 1e3
+        return found[0], found[1], found[2]
 
 
 @contextlib.contextmanager
