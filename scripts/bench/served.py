@@ -103,7 +103,7 @@ def load(
         raise SystemExit("wrk is not installed: apt-get install wrk")
     connections = connections or max(16, min(900, round(rate / 2)))
     words = [kind, str(rate), str(connections), str(customers), str(products), str(int(time.time()))]
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "10s", "-s", str(ASKS)]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(ASKS)]
     before = service.busy()
     done = subprocess.run([*command, service.address, "--", *words], capture_output=True, text=True, check=False)
     found = re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE)

@@ -13,7 +13,7 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def section(file: Path | None, heading: str, text: str) -> None:
+def section(file: Path | None, heading: str, text: str, title: str = "Speed") -> None:
     """Print a section, and put it in the place of the one of that heading in a Markdown file.
 
     It ends with the day and with how busy the machine was.
@@ -25,7 +25,7 @@ def section(file: Path | None, heading: str, text: str) -> None:
         old = (
             file.read_text()
             if file.exists()
-            else "# Speed\n\nThe machine was shared: trust the ratios, and of those the ones of CPU time.\n"
+            else f"# {title}\n\nThe machine was shared: trust the ratios, and of those the ones of CPU time.\n"
         )
         parts = [part for part in old.split("\n## ") if not part.startswith(f"{heading}\n")]
         file.write_text("\n## ".join([*(part.rstrip() + "\n" for part in parts), f"{heading}\n\n{text}\n"]))

@@ -1,0 +1,190 @@
+"""How fast the service answers, how many at once, and what its index finds.
+
+    python scripts/bench/serve.py --out benchmarks/serve.md
+    python scripts/bench/serve.py --products 20000 --customers 20000 --seconds 5      # a look, in a minute
+
+A generated run (shop.py): products and customers with vectors of 64 dimensions whose spectrum falls off as that of
+learned ones does, 3 reviews per customer, 10 votes per product, a category. `amzrec serve` is one process, with its
+index, its log of requests and its events in SQLite; wrk (apt-get install wrk) is another, on the same cores. With a
+rate, requests come at random moments, as independent people send them, each for a customer drawn at random. Times are
+those that wrk saw; the CPU time is that of the service alone, and says what a machine of one's own would do.
+  start      from the start of the process until /readyz answers, with the index that an earlier start has kept; memory
+  single     one recommendation at 200 requests per second, the same with only=category=N at 20; events, each in a
+             request of its own and 100 in a request, all durable before they are answered
+  most       the highest rate that is kept up with 99 of 100 answers within 50 ms, by one process and by two
+  recall     the share of the exact 100 best that the index finds, votes included, for 100 customers, where the best E
+             are excluded
+  saved      the same recommendation by the SavedModel of amzrec export in TensorFlow, without HTTP
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from amzrec.answers.index import ExactIndex
+from amzrec.answers.recommender import Recommender
+from amzrec.answers.tuning import choose
+from amzrec.store.folders import cache_folder
+from amzrec.store.run import Run, open_run
+from served import Load, Service, load, serving
+from shop import shop
+from tables import described_by, markdown, section
+
+P99 = 50.0  # ms within which 99 of 100 answers must come
+
+
+class Bench:
+    """A run, and how long it is asked."""
+
+    def __init__(self, run: Run, folder: Path, seconds: float, customers: int, products: int) -> None:
+        self.run, self.folder, self.seconds = run, folder, seconds
+        self.customers, self.products = customers, products
+
+    def ask(self, service: Service, kind: str, rate: float, seconds: float, connections: int = 0) -> Load:
+        """Ask the service."""
+        return load(service, kind, rate, seconds, self.customers, self.products, connections)
+
+    def serving(self, *words: str) -> contextlib.AbstractContextManager[Service]:
+        """Start the service."""
+        return serving(self.run.path, self.folder / "log", "--events", str(self.folder / "events.db"), *words)
+
+    def row(self, what: str, service: Service, kind: str, rate: float, seconds: float, each: int = 1) -> list[str]:
+        """Ask, and lay out what came."""
+        found = self.ask(service, kind, rate, seconds)
+        errors = found.refused + found.broken
+        rates = [f"{rate * each:,.0f}", f"{found.rate * each:,.0f}"]
+        return [what, *rates, f"{found.p50:.1f}", f"{found.p99:.1f}", f"{errors}", f"{found.busy:.2f}"]
+
+    def start(self) -> list[str]:
+        """Start twice, for the index is built by the first one."""
+        with self.serving():
+            pass
+        with self.serving() as service:
+            ready = service.seconds
+            self.ask(service, "recommend", 200, 5)
+            now, own, most = service.memory()
+        files = sum(file.stat().st_size for file in (self.run.path / "vectors").iterdir())
+        return [
+            f"Ready after {ready:.1f} s. Memory after 1,000 answers {now:,.0f} MB, of that {own:,.0f} MB its own and "
+            f"the rest mapped files, which the system may drop; at most {most:,.0f} MB. The run has "
+            f"{files / 1e6:,.0f} MB."
+        ]
+
+    def single(self) -> list[str]:
+        """Single questions, and events."""
+        with self.serving() as service:
+            rows = [
+                self.row("GET /recommend", service, "recommend", 200, self.seconds),
+                self.row("GET /recommend?only=category=N", service, "only", 20, self.seconds / 4),
+                self.row("POST /events, one each", service, "events", 1000, self.seconds / 2),
+                self.row("POST /events, 100 each", service, "batch", 200, self.seconds / 2, 100),
+            ]
+        head = ["", "wanted /s", "came /s", "p50 ms", "p99 ms", "errors", "CPU ms per request"]
+        return [markdown(head, rows)]
+
+    def most(self) -> list[str]:
+        """The highest rate that is kept up."""
+        rows = []
+        for workers in ("1", "2"):
+            with self.serving("--workers", workers) as service:
+                rate, best = 100.0, None
+                while True:
+                    found = self.ask(service, "recommend", rate, max(4, self.seconds / 6))
+                    kept = found.p99 <= P99 and found.rate >= 0.95 * rate and not found.refused + found.broken
+                    if not kept:
+                        break
+                    rate, best = rate * 1.25, found
+                full = self.ask(service, "recommend", 0, max(4, self.seconds / 6), 16)
+            kept_up = ["–"] * 3 if best is None else [f"{best.rate:,.0f}", f"{best.p50:.1f}", f"{best.p99:.1f}"]
+            rows.append([f"--workers {workers}", *kept_up, f"{full.rate:,.0f}", f"{full.p99:.1f}", f"{full.busy:.2f}"])
+        head = [
+            "",
+            "kept up /s",
+            "p50 ms",
+            "p99 ms",
+            "16 connections without a pause /s",
+            "p99 ms",
+            "CPU ms per request",
+        ]
+        return [markdown(head, rows)]
+
+    def recall(self) -> list[str]:
+        """The share of the exact answer that the index finds."""
+        said: list[str] = []
+        with threadpool_limits(1, user_api="blas"):
+            chosen = choose(Recommender(self.run.vectors), self.run.path, "auto", 0.98, cache_folder(), said.append)
+            model = chosen.recommender
+            exact = model.searching(ExactIndex(model.candidate_vectors, model.candidates))
+            customers = np.random.default_rng(9).integers(1, self.customers + 1, 100)
+            rows = []
+            for excluded in (0, 100, 1000):
+                shares, seconds, slow = list[float](), list[float](), list[float]()
+                for customer in customers:
+                    query = model.vectors.retrieval_query[customer][None]
+                    history = [model.history(int(customer))]
+                    best = exact.retrieve(query, excluded, None, history)[0][0] if excluded else np.zeros(0, np.int32)
+                    begun = time.perf_counter()
+                    wanted = exact.retrieve(query, 100, [best], history)[0][0]
+                    between = time.perf_counter()
+                    found = model.retrieve(query, 100, [best], history)[0][0]
+                    seconds.append(time.perf_counter() - between)
+                    slow.append(between - begun)
+                    assert not np.isin(found, best).any()
+                    assert (found > 0).all()
+                    shares.append(len(np.intersect1d(found, wanted)) / 100)
+                times = [f"{1e3 * statistics.median(each):.2f}" for each in (seconds, slow)]
+                rows.append([f"{excluded:,}", f"{np.mean(shares):.3f}", *times])
+        return [markdown(["excluded", "recall@100", "index ms", "exact ms"], rows), *said[-1:]]
+
+    def saved(self) -> list[str]:
+        """The same by the SavedModel."""
+        from amzrec.commands.export import export
+        from amzrec.model.keras2 import import_tensorflow
+
+        tf = import_tensorflow()
+        export(self.run, self.folder / "export")
+        model = tf.saved_model.load(str(self.folder / "export" / "saved_model")).signatures["recommend"]
+        seconds = []
+        for number in range(60):
+            name = self.run.vectors.customer_ids[1 + number * 7919 % self.customers]
+            begun = time.perf_counter()
+            model(customer_id=tf.constant([name]), k=tf.constant(10), exclude=tf.constant([[""]]))
+            seconds.append(1e3 * (time.perf_counter() - begun))
+        middle, late = statistics.median(seconds[10:]), np.percentile(seconds[10:], 99)
+        return [
+            f"SavedModel in TensorFlow, in the process, one after the other: p50 {middle:.1f} ms, p99 {late:.1f} ms."
+        ]
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--products", type=int, default=1_000_000)
+    parser.add_argument("--customers", type=int, default=1_000_000)
+    parser.add_argument("--dims", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60, help="of the longest load")
+    parser.add_argument("--parts", default="start,single,most,recall", help="which of the above; saved is one more")
+    parser.add_argument("--folder", type=Path, help="where the run is kept between calls; default: nowhere")
+    parser.add_argument("--out", type=Path, help="Markdown file whose section is replaced; default: print")
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = (a.folder or Path(name)) / f"run-{a.products}-{a.customers}-{a.dims}"
+        run = open_run(place) if place.exists() else shop(place, a.customers, a.products, a.dims)
+        os.environ.setdefault("AMZREC_CACHE", str((a.folder or Path(name)) / "cache"))
+        bench = Bench(run, Path(name), a.seconds, a.customers, a.products)
+        parts = [part for each in a.parts.split(",") for part in getattr(bench, each)()]
+    heading = f"{a.products:,} products, {a.customers:,} customers"
+    section(a.out, heading, "\n\n".join([described_by(__doc__), *parts]), "The service")
+
+
+if __name__ == "__main__":
+    main()
