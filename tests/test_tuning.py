@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from amzrec.answers import scann, tuning
 from amzrec.answers.recommender import Recommender
 from amzrec.answers.scann import ScannIndex, without_scann
 from amzrec.answers.tuning import Chosen, choose, tune
+from amzrec.cli.app import app
+from amzrec.commands.recommend_all import recommend_all
 from amzrec.config import ServeConfig
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
@@ -125,3 +129,28 @@ def test_the_service_tells_which_index_answers(run: Run, tmp_path: Path, monkeyp
     assert with_scann[0]["recall_at_10"] == 1.0
     assert with_scann[0]["curve"]
     assert with_scann[1] == exact[1]
+
+
+@needs_scann
+def test_everyone_is_recommended_to_by_scann_as_exactly(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "cache"))
+    exact, approximate = (
+        pq.read_table(recommend_all(run, tmp_path / f"{index}.parquet", k=4, index=index)).to_pylist()
+        for index in ("exact", "scann")
+    )
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(exact) == 80
+    for one, other in zip(exact, approximate, strict=True):
+        assert one["product_id"] == other["product_id"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
+def test_an_index_that_there_is_not_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(AmzrecError, match=r"index.*auto \| exact \| scann"):
+        recommend_all(run, tmp_path / "all.parquet", index="best")
+    assert not (tmp_path / "all.parquet").exists()
+    done = CliRunner().invoke(app, ["recommend", "u03", "--run", str(run.path), "--index", "scann"])
+    assert done.exit_code == 1
+    assert "--index goes with --all" in done.stderr

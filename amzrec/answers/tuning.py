@@ -25,6 +25,7 @@ from amzrec.store.vectors import INDEX, VECTORS
 EXACT_UNTIL = (
     TREE_FROM  # candidates: below, one query costs at most about 1 ms, as the rest of an answer does (measured)
 )
+INDEXES = ("auto", "exact", "scann")
 SAMPLE = 400  # queries of customers: every other one to choose by, the rest to tell what was chosen
 SHORT, LONG = 10, 100  # products of the lists whose recall is looked at
 LEAVES = (0.02, 0.05, 0.1, 0.2, 0.4)  # shares of the tree; then all of it

@@ -15,6 +15,7 @@ import typer
 
 from amzrec.cli.flags import with_settings
 from amzrec.cli.options import (
+    AllIndex,
     AskedCustomer,
     AtMost,
     Count,
@@ -233,6 +234,7 @@ def recommend(
     at_most: AtMost = None,
     all: ForAll = False,
     out: ForAllOut = None,
+    index: AllIndex = "exact",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -249,10 +251,12 @@ def recommend(
         if liked or exclude or json:
             raise AmzrecError("--liked, --exclude and --json are for one customer: leave them out with --all")
         with speaking() as voice:
-            recommend_all(run, out, overwrite=overwrite, progress=voice, **choices)
+            recommend_all(run, out, index=index, overwrite=overwrite, progress=voice, **choices)
         return
     if out is not None:
         raise AmzrecError("--out goes with --all: amzrec recommend --all --out recs.parquet")
+    if index != "exact":
+        raise AmzrecError("--index goes with --all: one customer is answered exactly")
     if customer_id is None:
         raise AmzrecError("whom to recommend to? amzrec recommend CUSTOMER_ID, or --all --out FILE")
     document = verb(customer_id, run, liked=tuple(liked or ()), exclude=tuple(exclude or ()), **choices)

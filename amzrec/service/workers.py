@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ from amzrec.errors import AmzrecError
 
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # the variable that makes prometheus_client keep figures of several processes
 READY, FAILED = b"+", b"-"  # how what a worker says begins
+
+LOG = logging.getLogger("amzrec.service")
 
 Ready = Callable[[str], None]
 
@@ -72,7 +75,7 @@ class Workers:
                 self.start()
                 return
             except AmzrecError as error:
-                print(f"amzrec: a worker died and cannot be replaced yet: {error}", file=sys.stderr, flush=True)
+                LOG.error("a worker died and cannot be replaced yet: %s", error)
                 time.sleep(1)
 
     def start(self) -> str:

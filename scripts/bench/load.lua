@@ -1,7 +1,8 @@
 -- What wrk sends to amzrec serve. Words after --: recommend | events | batch | only, connections per second wanted
 -- (0: as fast as it goes), connections, customers, products, seed.
 -- With a rate, each connection waits for a random time (exponential) before each request, so that all of them together
--- come like independent people: at the rate wanted, at random moments.
+-- come like independent people: at the rate wanted, at random moments. At most 4 s, for the service closes connections
+-- that are idle for 5, which wrk would count as an error.
 local kind, rate, connections, customers, products, number
 
 function init(args)
@@ -13,7 +14,7 @@ function init(args)
 end
 
 function delay()
-  return -math.log(1 - math.random()) * 1000 * connections / rate + 0.5
+  return math.min(-math.log(1 - math.random()) * 1000 * connections / rate + 0.5, 4000)
 end
 
 local function event()

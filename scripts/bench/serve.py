@@ -1,13 +1,14 @@
 """How fast the service answers, how many at once, and what its index finds.
 
-    python scripts/bench/serve.py --out benchmarks/serve.md
+    python scripts/bench/serve.py --first --out benchmarks/serve.md
     python scripts/bench/serve.py --products 20000 --customers 20000 --seconds 5      # a look, in a minute
 
 A generated run (shop.py): products and customers with vectors of 64 dimensions whose spectrum falls off as that of
 learned ones does, 3 reviews per customer, 10 votes per product, a category. `amzrec serve` is one process, with its
 index, its log of requests and its events in SQLite; wrk (apt-get install wrk) is another, on the same cores. With a
 rate, requests come at random moments, as independent people send them, each for a customer drawn at random. Times are
-those that wrk saw; the CPU time is that of the service alone, and says what a machine of one's own would do.
+those that wrk saw; the CPU time is that of the service alone. The machine was busy with other work (see the load below,
+for 2 cores), before which these processes came first where --first is given (real-time scheduling, as root).
   start      from the start of the process until /readyz answers, with the index that an earlier start has kept; memory
   single     one recommendation at 200 requests per second, the same with only=category=N at 20; events, each in a
              request of its own and 100 in a request, all durable before they are answered
@@ -96,13 +97,13 @@ class Bench:
         rows = []
         for workers in ("1", "2"):
             with self.serving("--workers", workers) as service:
-                rate, best = 100.0, None
+                rate, best = 200.0, None
                 while True:
                     found = self.ask(service, "recommend", rate, max(4, self.seconds / 6))
                     kept = found.p99 <= P99 and found.rate >= 0.95 * rate and not found.refused + found.broken
                     if not kept:
                         break
-                    rate, best = rate * 1.25, found
+                    rate, best = rate * 1.3, found
                 full = self.ask(service, "recommend", 0, max(4, self.seconds / 6), 16)
             kept_up = ["–"] * 3 if best is None else [f"{best.rate:,.0f}", f"{best.p50:.1f}", f"{best.p99:.1f}"]
             rows.append([f"--workers {workers}", *kept_up, f"{full.rate:,.0f}", f"{full.p99:.1f}", f"{full.busy:.2f}"])
@@ -175,15 +176,19 @@ def main() -> None:
     parser.add_argument("--parts", default="start,single,most,recall", help="which of the above; saved is one more")
     parser.add_argument("--folder", type=Path, help="where the run is kept between calls; default: nowhere")
     parser.add_argument("--out", type=Path, help="Markdown file whose section is replaced; default: print")
+    parser.add_argument("--first", action="store_true", help="before all other work of the machine; needs root")
     a = parser.parse_args()
+    if a.first:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     with tempfile.TemporaryDirectory() as name:
         place = (a.folder or Path(name)) / f"run-{a.products}-{a.customers}-{a.dims}"
         run = open_run(place) if place.exists() else shop(place, a.customers, a.products, a.dims)
         os.environ.setdefault("AMZREC_CACHE", str((a.folder or Path(name)) / "cache"))
         bench = Bench(run, Path(name), a.seconds, a.customers, a.products)
-        parts = [part for each in a.parts.split(",") for part in getattr(bench, each)()]
-    heading = f"{a.products:,} products, {a.customers:,} customers"
-    section(a.out, heading, "\n\n".join([described_by(__doc__), *parts]), "The service")
+        section(a.out, "What is measured", described_by(__doc__), "The service")
+        for part in a.parts.split(","):
+            text = "\n\n".join(getattr(bench, part)())
+            section(a.out, f"{a.products:,} products, {a.customers:,} customers: {part}", text, "The service")
 
 
 if __name__ == "__main__":
