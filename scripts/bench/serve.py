@@ -100,7 +100,7 @@ class Bench:
                 rate, best = 200.0, None
                 while True:
                     found = self.ask(service, "recommend", rate, max(4, self.seconds / 6))
-                    kept = found.p99 <= P99 and found.rate >= 0.95 * rate and not found.refused + found.broken
+                    kept = found.p99 <= P99 and found.rate >= 0.9 * rate and not found.refused + found.broken
                     if not kept:
                         break
                     rate, best = rate * 1.3, found
