@@ -264,6 +264,16 @@ def test_where_scann_pads_with_column_0_the_answer_is_exact(tree: ScannIndex) ->
 
 
 @needs_scann
+def test_votes_do_not_hide_that_scann_found_too_few(tree: ScannIndex) -> None:
+    asked = vectors(3, 16, seed=5)
+    worst = [np.sort(np.argsort(query @ tree.whole.candidates.T)[:450]).astype(np.int32) + 1 for query in asked]
+    votes = Votes(Lists.join(worst), np.full(3 * 450, 0.01, np.float32))
+    found = tree.trying(Effort(leaves=1)).search(asked, 500, None, votes)
+    for one, other in zip(found, tree.whole.search(asked, 500, None, votes), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@needs_scann
 @pytest.mark.parametrize("excluded", [WIDE + 1, 1000, 20_995])
 def test_with_many_exclusions_answers_are_exact(tree: ScannIndex, excluded: int) -> None:
     asked, rows = vectors(3, 16, seed=5), tree.whole.rows

@@ -193,18 +193,17 @@ class ScannIndex:
         if len(near) and k:
             wanted = min(int(spread * (k + max(len(hidden[i]) for i in near))), len(rows))
             for i, columns, values in zip(near, *self._neighbours(queries[near], wanted), strict=True):
+                shown = ~np.isnan(values)
+                shown[shown] = self._shown(columns[shown], hidden[i])
+                gone = np.unique(hidden[i] if self.keep is None else hidden[i][self.keep[hidden[i]]])
+                exactly[i] = shown.sum() < min(k, left - len(gone))  # whatever votes would add
+                if exactly[i]:
+                    continue
+                columns, values = columns[shown], values[shown]
                 if votes is not None:
-                    columns, values = self._voted(queries[i], columns, values, votes.take(np.array([i])))
-                kept = ~np.isnan(values) & ~np.isin(columns, hidden[i])
-                mine = np.unique(hidden[i])
-                if self.keep is not None:
-                    kept[kept] = self.keep[columns[kept]]
-                    mine = mine[self.keep[mine]]
-                columns, values = columns[kept], values[kept]
+                    columns, values = self._voted(queries[i], columns, votes.take(np.array([i])), hidden[i])
                 order = np.lexsort((columns, -values))[:k]
-                exactly[i] = len(order) < min(k, left - len(mine))
-                if not exactly[i]:
-                    top[i, : len(order)], scores[i, : len(order)] = rows[columns[order]], values[order]
+                top[i, : len(order)], scores[i, : len(order)] = rows[columns[order]], values[order]
         if exactly.any():
             rest = np.flatnonzero(exactly)
             excluded = [exclude[int(i)] for i in rest] if exclude else None
@@ -212,11 +211,16 @@ class ScannIndex:
             top[rest], scores[rest] = self.exact.search(queries[rest], k, excluded, voted)
         return top, scores
 
-    def _voted(self, query: Floats, columns: Array, values: Floats, votes: Votes) -> tuple[Array, Floats]:
-        """Add to what ScaNN found for a query all candidates with votes, and the votes to their scores."""
+    def _shown(self, columns: Array, hidden: Array) -> Bools:
+        """Tell which columns [n] may be answered: those that are kept, and not among the `hidden` ones."""
+        shown: Bools = ~np.isin(columns, hidden)
+        return shown if self.keep is None else shown & self.keep[columns]
+
+    def _voted(self, query: Floats, found: Array, votes: Votes, hidden: Array) -> tuple[Array, Floats]:
+        """Add to the columns that ScaNN found for a query all others with votes; return them with full scores."""
         place, there = find(self.whole.rows, votes.products.items)
+        there[there] = self._shown(place[there], hidden)
         voted = place[there]
-        found = columns[~np.isnan(values)]
         every = np.union1d(found, voted)
         scores = np.asarray(self.whole.candidates[every] @ query, np.float32)
         scores[np.searchsorted(every, voted)] += votes.weights[there]
