@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
@@ -35,7 +37,7 @@ from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from conftest import ROOT, add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
-from services import served
+from services import served, started
 
 HOSTILE = ["<script>alert(1)</script>", "../../etc/passwd", "a/b", "100 %", "a" * 999, "’; drop table events", "\u202e"]
 
@@ -550,6 +552,35 @@ async def ask(messages: list[Any], config: ServeConfig) -> list[Any]:
     scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": []}
     await Guard(app, config, Telemetry())(scope, receive, send)
     return sent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "blank",
+    [b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ", b"GET /?", b"GET / HTTP/1.1\r\n"],
+    ids=["value", "address", "count"],
+)
+def test_a_head_without_end_is_refused_before_it_fills_the_memory(random: Run, blank: bytes) -> None:
+    process, address = started(random.path, "--events", "none", "--most-bytes", "1000")
+    try:
+        host, port = urlsplit(address).netloc.split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            answered, line = b"", b"X: " + b"y" * 997 + b"\r\n" if blank.endswith(b"\r\n") else b"y" * 1000
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(blank)
+                for _ in range(1000):  # a thousand thousand bytes, of which 65,536 are allowed
+                    connection.sendall(line)
+            with contextlib.suppress(ConnectionError):
+                while part := connection.recv(10_000):
+                    answered += part
+        assert answered[:12] in (b"HTTP/1.1 400", b""), "refused, or closed before that was read"
+        assert b"200" not in answered
+        with httpx.Client(base_url=address) as client:
+            assert client.get("/healthz?" + "y" * 60_000).status_code == 200
+            assert client.get("/healthz", headers={"x": "y" * 60_000}).status_code == 200
+    finally:
+        process.terminate()
+        process.communicate()
 
 
 def test_a_body_of_unknown_length_is_refused_as_soon_as_it_is_too_large() -> None:
