@@ -71,19 +71,22 @@ def kills(run: Run, folder: Path, rounds: int) -> list[str]:
     """Kill the service while it stores events."""
     senders, begun = [Sender(f"c{number}") for number in range(4)], time.perf_counter()
     events = folder / "events.db"
-    for life in range(rounds):
-        service, address = started(run.path, "--events", str(events), "--no-access-log")
-        before = sum(len(sender.acknowledged) for sender in senders)
+    try:
+        for life in range(rounds):
+            service, address = started(run.path, "--events", str(events), "--no-access-log")
+            before = sum(len(sender.acknowledged) for sender in senders)
+            for sender in senders:
+                sender.address = address
+                if not life:
+                    sender.thread.start()
+            while sum(len(sender.acknowledged) for sender in senders) < before + 20:
+                time.sleep(0.002)
+            service.kill()
+            service.communicate()
+    finally:
         for sender in senders:
-            sender.address = address
-            if not life:
-                sender.thread.start()
-        while sum(len(sender.acknowledged) for sender in senders) < before + 20:
-            time.sleep(0.002)
-        service.kill()
-        service.communicate()
+            sender.stop.set()
     for sender in senders:
-        sender.stop.set()
         sender.thread.join()
     with contextlib.closing(sqlite3.connect(events)) as connection:
         stored = Counter(key for (key,) in connection.execute("SELECT key FROM events"))
@@ -172,10 +175,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         runs = two_runs(folder)
-        rows = [swaps(runs, folder, a.swaps, a.requests)] if a.swaps else []
-        rows += [kills(runs[0], folder, a.kills)] if a.kills else []
-        rows += [memory(runs[0], folder, a.asked)] if a.asked else []
-    section(a.out, "Volumes", f"{described_by(__doc__)}\n\n{markdown(['', 'what came', 's'], rows)}", "The service")
+        section(a.out, "Volumes", described_by(__doc__), "The service")
+        for name, rows in (
+            ("kills", [kills(runs[0], folder, a.kills)] if a.kills else []),
+            ("swaps", [swaps(runs, folder, a.swaps, a.requests)] if a.swaps else []),
+            ("memory", [memory(runs[0], folder, a.asked)] if a.asked else []),
+        ):
+            if rows:
+                section(a.out, f"Volumes: {name}", markdown(["", "what came", "s"], rows), "The service")
 
 
 if __name__ == "__main__":
