@@ -1,7 +1,8 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
 Every command is a function of the same name: amzrec.prepare, describe, train, evaluate, compare, recommend,
-recommend_all, rate, similar, export, serve, doctor; amzrec.load opens a trained run and answers with pandas DataFrames.
+recommend_all, rate, similar, export, report, serve, doctor; amzrec.load opens a trained run and answers with pandas
+DataFrames.
 Importing is light: what stands behind a name is imported when the name is first used.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from amzrec.commands.rate import rate as rate
     from amzrec.commands.recommend import recommend as recommend
     from amzrec.commands.recommend_all import recommend_all as recommend_all
+    from amzrec.commands.report import report as report
     from amzrec.commands.serve import serve as serve
     from amzrec.commands.similar import similar as similar
     from amzrec.commands.train import train as train
@@ -45,6 +47,7 @@ MEMBERS = {  # name → the module that has it
     "load": "commands.load",
     "Model": "commands.load",
     "export": "commands.export",
+    "report": "commands.report",
     "serve": "commands.serve",
     "doctor": "commands.doctor",
     "AmzrecError": "errors",

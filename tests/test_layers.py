@@ -18,8 +18,9 @@ LAYERS = [  # rooms in the order in which data flows: a file imports from its ow
     "store",
     "reviews",
     "answers",
-    "service",
     "evaluation",
+    "page",
+    "service",
     "features",
     # TensorFlow, imported inside the verbs only
     "model",

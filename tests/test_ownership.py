@@ -69,6 +69,7 @@ OUTPUTS = {  # every parameter of a command that says where to write → the com
     ("export", "--out"): ["export", "{home}/run", "--overwrite", "--out"],
     ("recommend", "--out"): ["recommend", "--all", "--run", "{home}/run", "--overwrite", "--out"],
     ("describe", "--out"): ["describe", SOURCE, "--out"],
+    ("report", "--out"): ["report", "{home}/run", "--overwrite", "--out"],
     ("evaluate", "run"): ["evaluate"],  # writes its figures into the run
 }
 INPUTS = {  # those that are only read
@@ -76,6 +77,7 @@ INPUTS = {  # those that are only read
     *((command, "--run") for command in ("recommend", "rate", "similar")),
     ("evaluate", "--dataset"),
     ("export", "run"),
+    ("report", "run"),
     ("serve", "run"),
 }
 FOLDERS = ["{home}/data", "{home}", ".", "..", "{home}/work", "{home}/link", "{home}/link/joint", "{home}/thesis"]

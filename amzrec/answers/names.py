@@ -34,15 +34,22 @@ def nearest_products(name: str, vectors: Vectors, n: int = 3) -> list[str]:
 def beginning_with(text: str, vectors: Vectors, k: int) -> list[int]:
     """List k product rows whose title begins with `text`, in these, small or large letters, or whose id is `text`.
 
-    The most reviewed come first, which are the first rows.
+    The most reviewed come first, which are the first rows. Where no product has a title, its id stands for it.
     """
-    titles, rows = vectors.titles, set[int]()
+    titles, rows = vectors.titles if len(vectors.titles.blob) else vectors.product_ids, set[int]()
     for spelled in {text, text.lower(), text.upper(), text.capitalize(), text.title()}:
         begin, end = titles.place(spelled), titles.place(spelled + LAST)
         found = titles.order[begin:end]
         rows.update(np.sort(found)[: k + 1].tolist())
     same = vectors.product_ids.find(text)
     return [*([same] if same else []), *sorted(rows - {0, same or 0})][:k]
+
+
+def ids_beginning_with(text: str, ids: Strings, k: int) -> list[int]:
+    """List the first k rows, in the order of their ids, whose id begins with `text`; row 0 is nobody's."""
+    begin, key = ids.place(text), text.encode()
+    rows = [int(row) for row in ids.order[begin : begin + k + 1]]
+    return [row for row in rows if row and ids.raw(row).startswith(key)][:k]
 
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:

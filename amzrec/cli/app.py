@@ -313,6 +313,22 @@ def export(
 
 
 @app.command(cls=Command)
+def report(
+    run: RunArgument = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Page to write, an HTML file.")] = Path("report.html"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a run as one page to send to somebody.
+
+    Model beside baselines, training curves, slices, and what is recommended beside what is bought.
+    """
+    from amzrec.commands.report import report as verb
+
+    print(verb(run, out, overwrite=overwrite))
+
+
+@app.command(cls=Command)
 @with_settings(config=ServeConfig, recipes=False)
 def serve(run: RunArgument = None, *, config: ServeConfig | None) -> None:
     """Answer over HTTP, with live events.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 
 
@@ -92,6 +94,39 @@ class Customer(BaseModel):
     run: str
 
 
+class Found(BaseModel):
+    """A customer of the run, and the reviews of theirs that it was fitted on."""
+
+    customer_id: str
+    reviews: int
+
+
+class Customers(BaseModel):
+    """Customers that were looked for, in the order of their ids."""
+
+    customers: list[Found]
+    run: str
+
+
+class Model(BaseModel):
+    """What a run is worth, as its page shows it; what is not there is null or empty."""
+
+    run: str
+    version: str
+    finished: float
+    seconds: float
+    source: str | None
+    settings: dict[str, Any]
+    best_epochs: dict[str, int]
+    untrained: list[str]
+    counts: dict[str, int]
+    stars: list[float] | None
+    figures: dict[str, Any] | None
+    missing: str | None
+    curves: list[dict[str, Any]]
+    shares: dict[str, Any] | None
+
+
 class Products(BaseModel):
     """Products that were searched for, the most reviewed first."""
 
@@ -113,6 +148,7 @@ class Served(BaseModel):
     share: float
     products: int
     customers: int
+    stars: list[float] | None
 
 
 class Runs(BaseModel):

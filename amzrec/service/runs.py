@@ -6,6 +6,7 @@ import dataclasses
 import os
 import threading
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 from amzrec.answers.lists import Wanted, best_products
 from amzrec.answers.recommender import Recommender
 from amzrec.errors import AmzrecError
-from amzrec.store.run import RUN, open_run
+from amzrec.page.summary import computed
+from amzrec.store.run import RUN, Run, open_run
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import STRINGS, Vectors, read_vectors
 
@@ -27,17 +29,24 @@ class Served:
 
     name: str
     recommender: Recommender
+    run: Run
 
     @classmethod
     def open(cls, path: Path | None) -> Served:
         """Open a run (None: the latest), compare all checksums, and let it answer once; AmzrecError where it cannot."""
         run = open_run(path)
         vectors = plain(read_vectors(run.path, verify=True))
-        served = cls(run.path.resolve().name, Recommender(vectors))
+        real = dataclasses.replace(run, path=run.path.resolve())
+        served = cls(real.path.name, Recommender(vectors), real)
         if not len(vectors.candidates):
             raise AmzrecError(f"run {run.path} has no products to recommend: train on reviews")
         best_products(served.recommender, vectors.customer_ids[len(vectors.customer_ids) - 1], Wanted(k=1))
         return served
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """What the page shows of the vectors; it takes a moment, once."""
+        return computed(self.recommender)
 
 
 def plain(vectors: Vectors) -> Vectors:

@@ -149,6 +149,13 @@ def is_picture(file: Path) -> bool:
     return start.startswith(b"\x89PNG") and f"Software\0{SOFTWARE}".encode() in start
 
 
+def is_report(file: Path) -> bool:
+    """Tell whether this is a page that `amzrec report` wrote."""
+    with file.open("rb") as stream:
+        start = stream.read(4096)
+    return start.startswith(b"<!doctype html>") and f'name="generator" content="{SOFTWARE} report"'.encode() in start
+
+
 def is_recommendations(file: Path) -> bool:
     """Tell whether this is a file of `amzrec recommend --all`, by its columns."""
     columns: list[str] = []
