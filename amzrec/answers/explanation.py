@@ -17,8 +17,9 @@ def explained(model: Recommender, customer_id: str, product: str, k: int, likes:
 
     Each product of the history has what it says through the vectors, and its vote in the memory of pairs; the k that
     say most are listed, and `others` is the sum of the rest. `customer` is what belongs to no product of the history:
-    the customer's own vector, and all that the vectors say in a run whose histories cannot be taken apart. Raises
-    AmzrecError for a product that the run does not have.
+    the customer's own vector, and all that the vectors say in a run whose histories cannot be taken apart.
+    `average_popularity` is that of the mean candidate, to compare with. Raises AmzrecError for a product that the run
+    does not have.
     """
     customer, row = model.customer(customer_id), model.product(product)
     query = asked(model, customer, likes)
@@ -35,6 +36,7 @@ def explained(model: Recommender, customer_id: str, product: str, k: int, likes:
         "answered_from": answered_from(model, customer, likes),
         "score": retrieved + float(votes.sum()),
         "popularity": popularity,
+        "average_popularity": model.average_popularity,
         "customer": retrieved - popularity - float(vector.sum()),
         "history": [history_term(model, past, place, float(vector[place]), float(votes[place])) for place in order[:k]],
         "others": float(terms[order[k:]].sum()),

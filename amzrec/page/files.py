@@ -46,6 +46,7 @@ def report_page(document: dict[str, Any]) -> str:
     script = "\n".join(content(name).decode() for name in REPORT)
     policy = POLICY.format(f"script-src '{hash_of(script)}'; style-src '{hash_of(style)}'; img-src data:")
     data = json.dumps(document, allow_nan=False).replace("<", "\\u003c")
+    icon = f"data:image/svg+xml;base64,{base64.b64encode(content('icon.svg')).decode()}"
     title = html.escape(f"{document['run']} · amzrec report")
     return f"""<!doctype html>
 <html lang="en">
@@ -56,12 +57,12 @@ def report_page(document: dict[str, Any]) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
-<link rel="icon" href="data:,">
+<link rel="icon" href="{icon}">
 <style>{style}</style>
 </head>
 <body class="report">
-<header class="top"><p class="brand">amzrec<span class="visually-hidden"> report</span></p></header>
-<main id="main"><noscript><p class="empty">This report draws its figures with JavaScript, which is off.</p></noscript></main>
+<header class="top"><p class="brand"><img src="{icon}" alt="" width="28" height="28"> amzrec report</p></header>
+<main id="main"><noscript><p class="empty">This report draws with JavaScript, which is off.</p></noscript></main>
 <script type="application/json" id="document">{data}</script>
 <script>{script}</script>
 </body>

@@ -14,7 +14,6 @@ from amzrec.answers.recommender import Recommender
 from amzrec.errors import AmzrecError
 from amzrec.evaluation.metrics import without_untrained
 from amzrec.page.shares import shares
-from amzrec.store.documents import plain
 from amzrec.store.recipe import how_to_measure
 from amzrec.store.run import HISTORY, METRICS, Run
 
@@ -49,8 +48,8 @@ def described(run: Run, there: bool = True) -> Document:
         "finished": info.finished,
         "seconds": info.seconds,
         "source": source_of(run),
-        "settings": plain(info.recipe),
-        "best_epochs": plain(info.best_epochs),
+        "settings": dict(info.recipe),
+        "best_epochs": dict(info.best_epochs),
         "untrained": info.untrained,
         "figures": figures,
         "missing": None if figures else missing(run),

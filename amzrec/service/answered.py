@@ -70,6 +70,7 @@ class Explanation(Product):
     answered_from: str
     score: float
     popularity: float
+    average_popularity: float
     customer: float
     history: list[Term]
     others: float
@@ -95,7 +96,7 @@ class Customer(BaseModel):
 
 
 class Found(BaseModel):
-    """A customer of the run, and the reviews of theirs that it was fitted on."""
+    """A customer of the run, and how many reviews there are."""
 
     customer_id: str
     reviews: int

@@ -43,7 +43,7 @@ def looked_at(service: Service) -> APIRouter:
 
     @router.get("/customers", responses=documented(answered.Customers))
     async def customers(wanted: Annotated[questions.AddressCustomers, Query()]) -> JSONResponse:
-        """List customers of the run whose id begins with q, in the order of their ids, with their fitted reviews."""
+        """List customers of the run whose id begins with q, in the order of their ids, each with its reviews."""
         return await service.ask(found_customers, wanted, [wanted.k])
 
     @router.post("/customers", responses=documented(answered.Customer))
@@ -62,8 +62,9 @@ def looked_at(service: Service) -> APIRouter:
 def found_customers(runs: Runs, asked: questions.AddressCustomers) -> Document:
     """Find customers by the beginning of their id, in the main run."""
     vectors = runs.main.recommender.vectors
+    begins = vectors.seen_offsets
     rows = ids_beginning_with(asked.q, vectors.customer_ids, asked.k)
-    found = [{"customer_id": vectors.customer_ids[row], "reviews": int(vectors.customer_counts[row])} for row in rows]
+    found = [{"customer_id": vectors.customer_ids[row], "reviews": int(begins[row + 1] - begins[row])} for row in rows]
     return {"customers": found, "run": runs.main.name}
 
 

@@ -1,7 +1,7 @@
 "use strict";
 // Charts as SVG, each with a title that says what it shows; the table below it has the numbers.
 
-const WIDTH = 420;  // units of a chart; it is scaled to the width that it gets
+const WIDTH = 340;  // units of a chart; it is scaled to the width that it gets, which is about as many pixels
 
 function frame(height, label, ...content) {
   return svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": label, class: "chart" }, ...content);
@@ -22,30 +22,30 @@ function ticks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
   const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(i * step || 0);  // no -0
   return { values: found, digits: Math.max(0, Math.min(6, (String(+step.toPrecision(3)).split(".")[1] || "").length)) };
 }
 
 /** Draw a bar per system, the model in colour; `low` and `high` are the ends of its interval where there is one. */
 function bars(label, systems, digits, format) {
-  const row = 34, left = 138, right = 56, height = systems.length * row + 6;
+  const row = 40, right = 58, height = systems.length * row;
   const most = Math.max(...systems.map((s) => Math.max(s.value, s.high || 0))) || 1;
-  const x = (value) => left + (Math.max(0, value) / most) * (WIDTH - left - right);
+  const x = (value) => (Math.max(0, value) / most) * (WIDTH - right);
   return frame(height, label, systems.map((s, i) => {
-    const y = i * row + 6;
-    const interval = s.low === undefined ? null : svg("path", { class: "interval", d: `M${x(s.low)} ${y + 11}H${x(s.high)}M${x(s.low)} ${y + 7}v8M${x(s.high)} ${y + 7}v8` });
+    const y = i * row + 18;
+    const interval = s.low === undefined ? null : svg("path", { class: "interval", d: `M${x(s.low)} ${y + 6}H${x(s.high)}M${x(s.low)} ${y + 2}v8M${x(s.high)} ${y + 2}v8` });
     const end = Math.max(x(s.value), s.high === undefined ? 0 : x(s.high));
     return svg("g", { class: s.kind },
-      words(left - 10, y + 15, cut(s.name, 22), { "text-anchor": "end", class: "name" }),
-      svg("rect", { x: left, y, width: Math.max(1, x(s.value) - left), height: 22, rx: 3 }),
+      words(0, y - 5, cut(s.name, 48), { class: "of" }),
+      svg("rect", { x: 0, y, width: Math.max(1, x(s.value)), height: 12, rx: 2 }),
       interval,
-      words(end + 6, y + 15, format ? format(s.value) : number(s.value, digits), { class: "figure" }));
+      words(end + 6, y + 10.5, format ? format(s.value) : number(s.value, digits), { class: "figure" }));
   }));
 }
 
 /** Draw curves over epochs: [{name, kind, points: [[x, y]], dashed}]; `best` marks an epoch of the first one. */
 function lines(label, curves, best) {
-  const left = 46, right = 14, top = 12, bottom = 28, height = 210;
+  const left = 40, right = 12, top = 12, bottom = 26, height = 190;
   const points = curves.flatMap((c) => c.points);
   const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
   let [low, high] = [Math.min(...ys), Math.max(...ys)];
@@ -66,7 +66,7 @@ function lines(label, curves, best) {
 
 /** Draw two bars per part, beside each other: [{name, first, second}] as shares. */
 function pairs(label, parts) {
-  const left = 40, right = 6, top = 10, bottom = 26, height = 230;
+  const left = 42, right = 4, top = 10, bottom = 26, height = 210;
   const most = Math.max(...parts.flatMap((p) => [p.first, p.second])) || 1;
   const level = ticks(0, most, 4);
   const y = (v) => top + (1 - v / (most * 1.02)) * (height - top - bottom);

@@ -143,7 +143,7 @@ function slices(figures) {
       const found = s[metric];
       if (!found) return "\u2013";
       const better = found.baseline && (less ? found.model < found.reached : found.model > found.reached);
-      return [el("strong", null, write(found.model)), found.baseline ? el("span", { class: "under" }, `${better ? "best baseline" : "behind"} ${write(found.reached)}`) : null];
+      return [el("strong", null, write(found.model)), found.baseline ? el("span", { class: better ? "under" : "under bad" }, `${better ? "best baseline" : "behind"} ${write(found.reached)}`) : null];
     }),
   ]);
   return section("By kind of customer and product", "Parts of the test reviews; below each figure that of the baseline that is best there.",

@@ -235,8 +235,7 @@ function product_line(entry, why) {
   } }, "Similar", hidden(" to "), el("span", { class: "visually-hidden" }, title_of(entry)));
   return el("li", null,
     el("span", { class: "rank" }, hidden("Rank "), String(entry.rank)),
-    el("div", null, el("p", { class: "name" }, title_of(entry)), entry.stars === undefined ? null : stars(entry.stars, scale, 1), why),
-    button, below);
+    el("p", { class: "name" }, title_of(entry)), entry.stars === undefined ? null : stars(entry.stars, scale, 1), why, button, below);
 }
 
 function sorter(changed) {
@@ -248,7 +247,7 @@ function sorter(changed) {
 
 function customer_finder() {
   return finder({
-    id: "customer", label: "Find a customer", hint: "Type the beginning of an id, and choose; or a whole id, and Enter.",
+    id: "customer", label: "Find a customer", hint: "The beginning of an id; Enter takes it as it is typed.",
     find: async (q, signal) => (await ask(found_by("/customers", { q, k: 8 }), null, signal)).customers,
     line: (entry) => [name_of(entry.customer_id), el("span", { class: "quiet" }, few(entry.reviews, "review"))],
     choose: (entry) => go("customer", entry.customer_id),
@@ -276,8 +275,7 @@ function show_customer(id) {
     return listing(answer, question());
   });
   main.replaceChildren(
-    customer_finder(),
-    el("h1", { tabindex: "-1" }, "Customer ", name_of(id)), about,
+    el("div", { class: "person" }, el("div", null, el("h1", { tabindex: "-1" }, "Customer ", name_of(id)), about), customer_finder()),
     el("div", { class: "columns" },
       el("section", { class: "card", "aria-labelledby": "recommended" }, el("div", { class: "head" }, el("h2", { id: "recommended" }, "Recommended"), sorter(recommend)), recommended),
       el("section", { class: "card", "aria-labelledby": "past" }, el("h2", { id: "past" }, "History"), past)));
@@ -374,11 +372,10 @@ function show_new() {
   main.replaceChildren(
     el("h1", { tabindex: "-1" }, "A new customer"),
     el("p", { class: "quiet" }, "Somebody nobody knows: what they like is all that the answers are made from. Nothing is stored."),
-    el("div", { class: "columns" },
-      el("section", { class: "card", "aria-labelledby": "recommended" }, el("div", { class: "head" }, el("h2", { id: "recommended" }, "Recommended"), sorter(() => answer())), answers),
-      el("section", { class: "card first", "aria-labelledby": "likes" }, el("h2", { id: "likes" }, "Likes"),
+    el("div", { class: "columns asked" },
+      el("section", { class: "card", "aria-labelledby": "likes" }, el("h2", { id: "likes" }, "Likes"),
         finder({
-          id: "product", label: "Add a product", hint: "Type the beginning of a title, or an id.",
+          id: "product", label: "Add a product", hint: "The beginning of a title, or an id.",
           find: async (q, signal) => (await ask(found_by("/products", { q, k: 8 }), null, signal)).products,
           line: (entry) => [title_of(entry)],
           choose: pick,
@@ -391,7 +388,8 @@ function show_new() {
               say(error.message);
             }
           },
-        }), chosen)));
+        }), chosen),
+      el("section", { class: "card", "aria-labelledby": "recommended" }, el("div", { class: "head" }, el("h2", { id: "recommended" }, "Recommended"), sorter(() => answer())), answers)));
   changed();
   return "A new customer";
 }
