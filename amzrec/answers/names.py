@@ -13,6 +13,7 @@ from amzrec.store.vectors import Vectors
 SHORTLIST = 2000  # names that are compared letter by letter
 WORDS = 3  # longest words of the wanted name that are looked for
 LAST = "\U0010ffff"  # behind every other character in the order of bytes
+LOOKED_THROUGH = 1 << 26  # bytes of names that are looked through for a text, in some 50 ms
 AROUND = 100  # names before and after the place where the wanted one would stand in order
 
 
@@ -34,7 +35,8 @@ def nearest_products(name: str, vectors: Vectors, n: int = 3) -> list[str]:
 def beginning_with(text: str, vectors: Vectors, k: int) -> list[int]:
     """List k product rows whose title begins with `text`, in these, small or large letters, or whose id is `text`.
 
-    The most reviewed come first, which are the first rows. Where no product has a title, its id stands for it.
+    Where they are fewer, titles that hold it elsewhere come after them. The most reviewed come first, which are the
+    first rows. Where no product has a title, its id stands for it.
     """
     titles, rows = vectors.titles if len(vectors.titles.blob) else vectors.product_ids, set[int]()
     for spelled in {text, text.lower(), text.upper(), text.capitalize(), text.title()}:
@@ -42,7 +44,30 @@ def beginning_with(text: str, vectors: Vectors, k: int) -> list[int]:
         found = titles.order[begin:end]
         rows.update(np.sort(found)[: k + 1].tolist())
     same = vectors.product_ids.find(text)
-    return [*([same] if same else []), *sorted(rows - {0, same or 0})][:k]
+    begin = [*([same] if same else []), *sorted(rows - {0, same or 0})]
+    if len(begin) < k:
+        begin += [row for row in containing(text, titles, k + len(begin)) if row not in begin]
+    return begin[:k]
+
+
+def containing(text: str, names: Strings, k: int) -> list[int]:
+    """List the first k rows whose name holds `text`, letters of ASCII being equal in either case.
+
+    No row where names are so many that looking through them would take long.
+    """
+    key, rows = text.encode().lower(), list[int]()
+    if not key or len(names.blob) > LOOKED_THROUGH:
+        return rows
+    whole = names.blob.tobytes().lower()
+    byte = whole.find(key)
+    while byte >= 0 and len(rows) < k:
+        row = int(np.searchsorted(names.offsets, byte, side="right")) - 1
+        end = int(names.offsets[row + 1])
+        inside = byte + len(key) <= end  # else it goes over into the next name
+        if inside:
+            rows.append(row)
+        byte = whole.find(key, end if inside else byte + 1)
+    return rows
 
 
 def ids_beginning_with(text: str, ids: Strings, k: int) -> list[int]:

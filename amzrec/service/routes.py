@@ -145,7 +145,7 @@ def explanations_of(service: Service) -> APIRouter:
 
     @router.get("/products", responses=documented(answered.Products))
     async def products(wanted: Annotated[AddressSearch, Query()]) -> JSONResponse:
-        """List products whose title begins with q, or whose id it is, the most reviewed first."""
+        """List products whose title begins with q, or whose id it is, then those whose title holds it elsewhere."""
         return await service.ask(desk.products, wanted, [wanted.k])
 
     @router.get("/customers/{customer_id:id}", responses=documented(answered.Customer))
