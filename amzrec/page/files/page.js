@@ -113,14 +113,14 @@ function finder({ id, label, hint, find, line, choose, typed }) {
     id, type: "text", role: "combobox", autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 1000, "aria-autocomplete": "list",
     "aria-expanded": "false", "aria-controls": `${id}-list`, "aria-describedby": `${id}-hint`,
     input: () => { clearTimeout(timer); timer = setTimeout(look, WAIT); },
-    focus: () => look(), click: () => { if (list.hidden) look(); },
+    click: () => { if (list.hidden) look(); },
     blur: () => { clearTimeout(timer); if (request) request.abort(); close(); },
     keydown: (event) => {
       if (event.isComposing) return;
       if (event.key === "ArrowDown" || event.key === "ArrowUp") {
         event.preventDefault();
         if (list.hidden) look();
-        else mark(active + (event.key === "ArrowDown" ? 1 : -1));
+        else mark(event.key === "ArrowDown" ? active + 1 : Math.max(active, 0) - 1);
       } else if (event.key === "Escape") {
         if (list.hidden) input.value = "";
         close();
