@@ -75,7 +75,7 @@ def test_the_sample_loads_with_a_plain_load_because_it_is_saved_uncompressed() -
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_the_sample_and_finds_it(tmp_path: Path) -> None:
+def test_the_wheel_carries_the_page_and_the_sample_and_finds_it(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
     done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,6 +92,8 @@ def test_the_wheel_carries_the_sample_and_finds_it(tmp_path: Path) -> None:
     module, folder = (Path(line) for line in found.stdout.splitlines())
     assert module == tmp_path / "site" / "amzrec" / "__init__.py", found.stderr
     assert folder == tmp_path / "site" / "amzrec" / "data" / "sample"
+    for file in (ROOT / "amzrec" / "page" / "files").iterdir():
+        assert (tmp_path / "site" / "amzrec" / "page" / "files" / file.name).read_bytes() == file.read_bytes()
     kept = ROOT / "data" / "sample"
     for file in (path for path in kept.rglob("*") if path.is_file()):
         assert (folder / file.relative_to(kept)).read_bytes() == file.read_bytes()

@@ -17,12 +17,13 @@ import pytest
 
 import amzrec
 from amzrec.answers.names import beginning_with, ids_beginning_with
+from amzrec.answers.recommender import Recommender
 from amzrec.commands.evaluate import evaluate
 from amzrec.commands.recommend import recommend
 from amzrec.commands.similar import similar
 from amzrec.config import ServeConfig
 from amzrec.page.files import PARTS
-from amzrec.service import runs as served_runs
+from amzrec.page.summary import computed
 from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run, open_run
 from amzrec.store.strings import Strings
@@ -135,17 +136,21 @@ def test_the_files_of_the_page_are_open_and_may_load_themselves_alone(run: Run) 
 def test_figures_that_come_while_a_run_is_served_are_shown_and_those_of_another_run_are_not(
     checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dataset, counted = open_dataset(checkerboard), list[int]()
+    dataset, counted = open_dataset(checkerboard), list[object]()
     made = write_run(tmp_path / "run", dataset, random_vectors(dataset, np.random.default_rng(3)))
-    compute = served_runs.computed
-    monkeypatch.setattr(served_runs, "computed", lambda model: counted.append(1) or compute(model))
+
+    def counting(model: Recommender) -> dict[str, Any]:
+        counted.append(model)
+        return computed(model)
+
+    monkeypatch.setattr("amzrec.service.runs.computed", counting)
     with served(made.path, ServeConfig(events="none")) as client:
         assert "amzrec evaluate" in client.get("/model").json()["missing"]
         evaluate(made)
         found = client.get("/model").json()
         assert found["figures"]["systems"][0]["name"] == "model"
         assert found["shares"]["products"] == 20
-        assert counted == [1]
+        assert len(counted) == 1
         assert "served: run" in client.get("/model", params={"run": "other"}).json()["error"]
         document = json.loads((made.path / "run.json").read_text())
         (made.path / "run.json").write_text(json.dumps(document | {"finished": 2.0}))

@@ -133,9 +133,11 @@ def test_a_run_without_figures_says_what_to_type(run: Run) -> None:
     assert found["figures"] is None
     assert found["missing"].endswith(f"amzrec evaluate {run.path}")
     assert found["curves"] == []
-    info = dataclasses.replace(run.info, protocol=dataclasses.replace(run.info.protocol, test=0.0, split="random"))
-    if info.untested:
-        assert "--test 0.2" in described(dataclasses.replace(run, info=info))["missing"]
+    assert run.info.protocol
+    protocol = dataclasses.replace(run.info.protocol, test=0.0, split="random")
+    untested = dataclasses.replace(run, info=dataclasses.replace(run.info, protocol=protocol))
+    assert untested.info.untested
+    assert "--test 0.2" in described(untested)["missing"]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"model": {}}', "\ufeff"])

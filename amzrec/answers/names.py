@@ -44,10 +44,10 @@ def beginning_with(text: str, vectors: Vectors, k: int) -> list[int]:
         found = titles.order[begin:end]
         rows.update(np.sort(found)[: k + 1].tolist())
     same = vectors.product_ids.find(text)
-    begin = [*([same] if same else []), *sorted(rows - {0, same or 0})]
-    if len(begin) < k:
-        begin += [row for row in containing(text, titles, k + len(begin)) if row not in begin]
-    return begin[:k]
+    listed = [*([same] if same else []), *sorted(rows - {0, same or 0})]
+    if len(listed) < k:
+        listed += [row for row in containing(text, titles, k + len(listed)) if row not in listed]
+    return listed[:k]
 
 
 def containing(text: str, names: Strings, k: int) -> list[int]:

@@ -112,7 +112,12 @@ function finder({ id, label, hint, find, line, choose, typed }) {
   const input = el("input", {
     id, type: "text", role: "combobox", autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 1000, "aria-autocomplete": "list",
     "aria-expanded": "false", "aria-controls": `${id}-list`, "aria-describedby": `${id}-hint`,
-    input: () => { clearTimeout(timer); timer = setTimeout(look, WAIT); },
+    input: () => {
+      clearTimeout(timer);
+      timer = setTimeout(look, WAIT);
+      entries = [];  // what is listed is for what was typed before
+      mark(-1);
+    },
     click: () => { if (list.hidden) look(); },
     blur: () => { clearTimeout(timer); if (request) request.abort(); close(); },
     keydown: (event) => {
@@ -163,9 +168,12 @@ function finder({ id, label, hint, find, line, choose, typed }) {
     input.removeAttribute("aria-activedescendant");
   }
   function mark(next) {
-    if (!entries.length) return;
-    active = (next + entries.length) % entries.length;
+    active = entries.length ? (next + entries.length) % entries.length : -1;
     [...list.children].forEach((child, i) => child.setAttribute("aria-selected", String(i === active)));
+    if (active < 0) {
+      input.removeAttribute("aria-activedescendant");
+      return;
+    }
     input.setAttribute("aria-activedescendant", `${id}-${active}`);
     list.children[active].scrollIntoView({ block: "nearest" });
   }
