@@ -413,6 +413,60 @@ def test_titles_are_texts_wherever_they_stand(page: Any, hostile_address: str, h
 
 
 @pytest.mark.slow
+def test_each_of_two_runs_is_shown_and_one_of_clicks_has_no_stars(
+    page: Any, run: Run, checkerboard: Path, tmp_path: Path
+) -> None:
+    dataset = open_dataset(checkerboard)
+    vectors = random_vectors(dataset, np.random.default_rng(4))
+    nan = np.full(len(vectors.seen_stars), np.nan, np.float32)
+    clicks = dataclasses.replace(vectors, head=dataclasses.replace(vectors.head, mean=None), seen_stars=nan)
+    made = write_run(tmp_path / "clicks", dataset, clicks)
+    for address in serving(made, "--also", str(run.path), "--share", "0"):
+        page.goto(f"{address}/#/customer/u03")
+        assert names(page) == [entry["title"] for entry in recommend("u03", made, k=10)["recommendations"]]
+        page.wait_for_selector(".past li")
+        assert page.locator(".stars").count() == 0
+        page.goto(f"{address}/#/new")
+        page.get_by_role("button", name="Product 2", exact=True).click()
+        names(page)
+        assert page.locator(".picks select").count() == 0
+        page.goto(f"{address}/#/model")
+        page.wait_for_selector(".most")
+        assert page.locator(".tiles").count() == 0
+        page.get_by_label("Run").select_option("board")
+        page.wait_for_selector(".tiles")
+        assert page.locator("h1").inner_text() == "Model board"
+
+
+@pytest.mark.slow
+def test_events_are_shown_and_stars_of_other_scales_are_written(page: Any, checkerboard: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(checkerboard)
+    vectors = random_vectors(dataset, np.random.default_rng(4))
+    tens = dataclasses.replace(vectors, head=dataclasses.replace(vectors.head, low=0.5, high=10.0))
+    made = write_run(tmp_path / "tens", dataset, tens)
+    process, address = started(made.path, "--events", str(tmp_path / "events.db"), "--no-access-log")
+    try:
+        event = {"customer_id": "fresh", "product_id": "p03", "kind": "purchase"}
+        ask = urllib.request.Request(
+            f"{address}/events", json.dumps(event).encode(), {"Content-Type": "application/json"}
+        )
+        assert json.load(urllib.request.urlopen(ask))["stored"] == 1
+        page.goto(f"{address}/#/customer/fresh")
+        page.wait_for_selector(".past li")
+        assert texts(page, ".past li") == ["Product 3\npurchase"]
+        assert page.locator(".badge").inner_text() == "answered from events"
+        names(page)
+        assert all(text.endswith("of 10") for text in texts(page, ".products .stars [aria-hidden]:not(.star)"))
+        page.goto(f"{address}/#/new")
+        page.get_by_role("button", name="Product 2", exact=True).click()
+        page.wait_for_selector(".picks select")
+        assert texts(page, ".picks option")[1:] == [f"★ {n}" for n in range(10, 0, -1)]
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.slow
 def test_unknown_customers_are_told_and_get_what_is_popular(page: Any, address: str) -> None:
     page.goto(f"{address}/#/customer/nobody")
     names(page)

@@ -13,7 +13,7 @@ from amzrec.store.vectors import Vectors
 SHORTLIST = 2000  # names that are compared letter by letter
 WORDS = 3  # longest words of the wanted name that are looked for
 LAST = "\U0010ffff"  # behind every other character in the order of bytes
-LOOKED_THROUGH = 1 << 26  # bytes of names that are looked through for a text, in some 50 ms
+LOOKED_THROUGH = 1 << 23  # most bytes of names that are looked through for a text, in some 30 ms
 AROUND = 100  # names before and after the place where the wanted one would stand in order
 
 
