@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
 import shutil
 import time
 import urllib.request
@@ -56,6 +58,7 @@ TITLES = [
     "</title><svg onload=window.owned=1>",
     "",
     "  ",
+    "long" * 200,
 ]
 
 
@@ -175,30 +178,32 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+@contextlib.contextmanager
+def serving(run: Run, *words: str, events: str = "none") -> Iterator[str]:
+    """A process that serves a run, by its address."""
+    process, address = started(run.path, "--events", events, "--no-access-log", *words)
+    try:
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
 @pytest.fixture(scope="module")
 def address(run: Run) -> Iterator[str]:
-    yield from serving(run)
+    with serving(run) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def hostile_address(hostile: Run) -> Iterator[str]:
-    yield from serving(hostile)
+    with serving(hostile) as address:
+        yield address
 
 
-def serving(run: Run, *words: str) -> Iterator[str]:
-    process, address = started(run.path, "--events", "none", "--no-access-log", *words)
-    yield address
-    process.terminate()
-    process.wait(20)
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page of its own; at the end nothing may have gone wrong in it, nor anything been asked of another host."""
-    yield from opened(browser)
-
-
+@contextlib.contextmanager
 def opened(browser: Any, **options: Any) -> Iterator[Any]:
+    """A page of its own; at the end nothing may have gone wrong in it, nor anything been asked of another host."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page, wrong, hosts = context.new_page(), list[str](), set[str]()
     page.set_default_timeout(15_000)
@@ -206,11 +211,19 @@ def opened(browser: Any, **options: Any) -> Iterator[Any]:
     page.on("console", lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None)
     page.on("dialog", lambda dialog: wrong.append(dialog.message))
     page.on("request", lambda request: hosts.add(request.url.partition("//")[2].partition("/")[0]))
-    yield page
-    assert page.evaluate("window.owned") is None
-    assert [line for line in wrong if "Failed to load resource" not in line] == []
-    assert all(host.startswith("127.0.0.1:") or not host for host in hosts), hosts
-    context.close()
+    try:
+        yield page
+        assert page.evaluate("window.owned") is None
+        assert [line for line in wrong if "Failed to load resource" not in line] == []
+        assert all(host.startswith("127.0.0.1:") or not host for host in hosts), hosts
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    with opened(browser) as page:
+        yield page
 
 
 def texts(page: Any, selector: str) -> list[str]:
@@ -387,11 +400,14 @@ def test_any_id_has_an_address_and_is_shown_as_text(page: Any, hostile_address: 
 
 @pytest.mark.slow
 def test_titles_are_texts_wherever_they_stand(page: Any, hostile_address: str, hostile: Run, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
     page.goto(f"{hostile_address}/#/customer/a")
     names(page)
     until(page, "[...document.querySelectorAll('.why')].every((why) => why.textContent)")
     for button in page.locator(".products > li > button").all():
         button.click()
+    until(page, "document.querySelectorAll('.similar li').length >= 40")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
     shown = page.inner_text("main")
     assert "<script>window.owned = 1</script>" in shown
     page.goto(f"{hostile_address}/#/new")
@@ -405,6 +421,8 @@ def test_titles_are_texts_wherever_they_stand(page: Any, hostile_address: str, h
     page.goto(f"{hostile_address}/#/model")
     page.wait_for_selector(".most")
     assert "amzrec evaluate" in page.inner_text(".empty")
+    page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true;")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
     assert page.locator("main script, main img, main svg[onload]").count() == 0
     report = amzrec.report(hostile, tmp_path / "report.html")
     page.goto(report.as_uri())
@@ -421,7 +439,7 @@ def test_each_of_two_runs_is_shown_and_one_of_clicks_has_no_stars(
     nan = np.full(len(vectors.seen_stars), np.nan, np.float32)
     clicks = dataclasses.replace(vectors, head=dataclasses.replace(vectors.head, mean=None), seen_stars=nan)
     made = write_run(tmp_path / "clicks", dataset, clicks)
-    for address in serving(made, "--also", str(run.path), "--share", "0"):
+    with serving(made, "--also", str(run.path), "--share", "0") as address:
         page.goto(f"{address}/#/customer/u03")
         assert names(page) == [entry["title"] for entry in recommend("u03", made, k=10)["recommendations"]]
         page.wait_for_selector(".past li")
@@ -444,8 +462,7 @@ def test_events_are_shown_and_stars_of_other_scales_are_written(page: Any, check
     vectors = random_vectors(dataset, np.random.default_rng(4))
     tens = dataclasses.replace(vectors, head=dataclasses.replace(vectors.head, low=0.5, high=10.0))
     made = write_run(tmp_path / "tens", dataset, tens)
-    process, address = started(made.path, "--events", str(tmp_path / "events.db"), "--no-access-log")
-    try:
+    with serving(made, events=str(tmp_path / "events.db")) as address:
         event = {"customer_id": "fresh", "product_id": "p03", "kind": "purchase"}
         ask = urllib.request.Request(
             f"{address}/events", json.dumps(event).encode(), {"Content-Type": "application/json"}
@@ -461,9 +478,6 @@ def test_events_are_shown_and_stars_of_other_scales_are_written(page: Any, check
         page.get_by_role("button", name="Product 2", exact=True).click()
         page.wait_for_selector(".picks select")
         assert texts(page, ".picks option")[1:] == [f"★ {n}" for n in range(10, 0, -1)]
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @pytest.mark.slow
@@ -478,7 +492,7 @@ def test_unknown_customers_are_told_and_get_what_is_popular(page: Any, address: 
 
 @pytest.mark.slow
 def test_a_token_is_asked_for_and_kept_for_the_tab_alone(page: Any, run: Run) -> None:
-    for address in serving(run, "--token", "s3cret"):
+    with serving(run, "--token", "s3cret") as address:
         page.goto(f"{address}/#/customer/u03")
         page.get_by_label("Token").fill("wrong")
         page.keyboard.press("Enter")
@@ -508,7 +522,7 @@ def test_a_service_that_does_not_answer_is_told_and_asked_again(page: Any, addre
 def test_a_report_shows_the_same_without_a_server_and_without_a_network(browser: Any, run: Run, tmp_path: Path) -> None:
     report = amzrec.report(run, tmp_path / "report.html")
     measured = json.loads((run.path / "metrics.json").read_text())
-    for page in opened(browser, offline=True):
+    with opened(browser, offline=True) as page:
         page.goto(report.as_uri())
         page.wait_for_selector(".tiles")
         shows_figures(page, measured)
@@ -538,6 +552,16 @@ def views(page: Any, address: str, report: Path) -> Iterator[str]:
     page.get_by_role("button", name="Product 2", exact=True).click()
     names(page)
     yield "new customer with a product"
+    page.route("**/recommend", lambda route: route.abort())
+    page.goto(f"{address}/#/customer/u05")
+    page.wait_for_selector("[role=alert]")
+    page.unroute("**/recommend")
+    yield "problem"
+    page.route("**/recommend", lambda route: route.fulfill(status=401, json={}))
+    page.goto(f"{address}/#/customer/u04")
+    page.wait_for_selector("#token")
+    page.unroute("**/recommend")
+    yield "token"
     for place in (f"{address}/#/model", report.as_uri()):
         page.goto(place)
         page.wait_for_selector(".tiles")
@@ -553,7 +577,9 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe comes with amzrec[dev]").Axe()
     report = amzrec.report(run, tmp_path / "report.html")
-    for page in opened(browser, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"):
+    with opened(
+        browser, color_scheme=scheme, viewport={"width": width, "height": 800}, reduced_motion="reduce"
+    ) as page:
         for view in views(page, address, report):
             found = axe.run(page)
             assert found.violations_count == 0, f"{view}: {found.generate_report()}"
@@ -563,13 +589,9 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(
         assert axe.run(page).violations_count == 1  # it does look
 
 
-def test_the_page_needs_no_build_and_nothing_from_elsewhere(run: Run) -> None:
-    process, address = started(run.path, "--events", "none", "--no-access-log")
-    try:
-        for name in ("", *(f"page/{name}" for name in PARTS)):
-            with urllib.request.urlopen(f"{address}/{name}") as response:
-                text = response.read().decode()
-            assert "http" not in text.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
-    finally:
-        process.terminate()
-        process.wait(20)
+def test_the_page_needs_nothing_from_elsewhere(run: Run) -> None:
+    with served(run.path, ServeConfig(events="none")) as client:
+        for path in ("/", *(f"/page/{name}" for name in PARTS)):
+            text = client.get(path).text.replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+            assert "http" not in text
+            assert not re.search(r"""(src|href)="(?!/|#)""", text)

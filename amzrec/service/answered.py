@@ -71,6 +71,7 @@ class Explanation(Product):
     score: float
     popularity: float
     average_popularity: float
+    in_order: bool
     customer: float
     history: list[Term]
     others: float
@@ -153,9 +154,10 @@ class Served(BaseModel):
 
 
 class Runs(BaseModel):
-    """The runs that are served."""
+    """The runs that are served, and how many products one request may ask for."""
 
     runs: list[Served]
+    most_k: int
 
 
 class State(BaseModel):

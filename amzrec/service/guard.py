@@ -17,6 +17,7 @@ from amzrec.service.telemetry import LOG, Telemetry, log_access
 OPEN = frozenset({"/healthz", "/readyz"})  # what load balancers ask, without a token
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"})
 PAGE = frozenset({"/", *(f"/page/{name}" for name in PARTS)})  # files without data, which ask for the token themselves
+FREE = OPEN | PAGE
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -90,7 +91,7 @@ class Guard:
     async def answer(self, exchange: Exchange, receive: Receive) -> None:
         """Let a request through, or refuse it."""
         scope = exchange.scope
-        if scope["path"] not in OPEN | PAGE and not self.allowed(scope):
+        if scope["path"] not in FREE and not self.allowed(scope):
             await exchange.refuse(
                 401, "this needs the header Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
             )

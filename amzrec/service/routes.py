@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Discriminator, Field, Tag
 from starlette.convertors import Convertor, register_url_convertor
 
+from amzrec.answers.listing import Document
 from amzrec.service import answered, questions
 from amzrec.service.desk import Refused, facts
 from amzrec.service.guard import PREDICT
@@ -24,6 +25,7 @@ from amzrec.service.questions import (
     AddressSearch,
     Id,
 )
+from amzrec.service.runs import Runs
 from amzrec.service.service import Service
 
 REFUSALS = (400, 401, 404, 408, 413, 422, 503, 504)
@@ -196,10 +198,13 @@ def operations(service: Service) -> APIRouter:
     """Make the routes that operators and their tools ask."""
     router = APIRouter(tags=["operations"])
 
+    def runs_of(runs: Runs) -> Document:
+        return {"runs": [facts(served, share) for served, share in runs.all()], "most_k": service.config.most_k}
+
     @router.get("/run", responses=documented(answered.Runs))
     async def run() -> JSONResponse:
         """Tell which runs answer."""
-        return JSONResponse({"runs": [facts(served, share) for served, share in service.shelf.now.all()]})
+        return JSONResponse(runs_of(service.shelf.now))
 
     @router.get("/healthz", responses=documented(answered.State))
     async def healthz() -> JSONResponse:
@@ -224,6 +229,6 @@ def operations(service: Service) -> APIRouter:
         if service.config.token is None:
             raise Refused(403, "reloading by request needs a token: start the service with --token, or send it SIGHUP")
         runs = await service.reload()
-        return JSONResponse({"runs": [facts(served, share) for served, share in runs.all()]})
+        return JSONResponse(runs_of(runs))
 
     return router

@@ -5,7 +5,8 @@ const main = document.getElementById("main");
 const said = document.getElementById("said");
 const NOBODY = `page-${Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(36)).join("")}`;  // an id that nobody has
 const SORTS = [["retrieval", "best match"], ["stars", "predicted stars"], ["blend", "both"]];
-const K = 10, FIRST = 20, WAIT = 150;
+const FIRST = 20, WAIT = 150;  // reviews that are shown at first; milliseconds after a key
+let most = 10;  // products in a list
 let scale = null;  // ends of the scale of stars
 let shown = 0;  // number of the view that is shown: what arrives for an earlier one is thrown away
 let picks = [];  // products of the new customer: {product_id, title, stars}
@@ -201,7 +202,7 @@ function reason(explained) {
   if (!terms.length) return [lift > personal ? "Popular" : explained.customer > 0 ? "Fits this customer\u2019s taste" : "Popular"];
   const voted = terms.filter((term) => term.vote > term.vector), meant = voted.length ? voted : terms;
   const titles = meant.flatMap((term, i) => [i ? " and " : "", title_of(term)]);
-  const because = voted.length ? ["often chosen with ", ...titles] : ["because of ", ...titles];
+  const because = voted.length ? [explained.in_order ? "often follows " : "often chosen with ", ...titles] : ["because of ", ...titles];
   const said_first = lift > personal && lift > 0 ? ["popular, and ", ...because] : because;
   return [heading(said_first[0]), ...said_first.slice(1)];
 }
@@ -219,7 +220,7 @@ function listing(answer, question) {
 }
 
 async function explain(answer, question, whys) {
-  const asked = answer.recommendations.map((entry) => ({ customer_id: question.customer_id, product: entry.product_id, k: 5, liked: question.liked || [] }));
+  const asked = answer.recommendations.map((entry) => ({ customer_id: question.customer_id, product: entry.product_id, k: Math.min(5, most), liked: question.liked || [] }));
   try {
     for (const found of await ask("/explain", asked)) whys.get(found.product_id).replaceChildren(...reason(found));
   } catch {
@@ -236,7 +237,7 @@ function product_line(entry, why) {
     below.hidden = !open;
     button.setAttribute("aria-expanded", String(open));
     if (open && !below.childElementCount) fill(below, async () => {
-      const found = await ask("/similar", { product: entry.product_id, k: 5 });
+      const found = await ask("/similar", { product: entry.product_id, k: Math.min(5, most) });
       if (!found.similar.length) return empty("Nothing is like it");
       return [el("p", { class: "label" }, "Most like it"), el("ol", null, found.similar.map((each) => el("li", null, title_of(each))))];
     });
@@ -256,7 +257,7 @@ function sorter(changed) {
 function customer_finder() {
   return finder({
     id: "customer", label: "Find a customer", hint: "The beginning of an id; Enter takes it as it is typed.",
-    find: async (q, signal) => (await ask(found_by("/customers", { q, k: 8 }), null, signal)).customers,
+    find: async (q, signal) => (await ask(found_by("/customers", { q, k: Math.min(8, most) }), null, signal)).customers,
     line: (entry) => [name_of(entry.customer_id), el("span", { class: "quiet" }, few(entry.reviews, "review"))],
     choose: (entry) => go("customer", entry.customer_id),
     typed: (text, done) => { done(); go("customer", text); },
@@ -268,7 +269,7 @@ function show_customer(id) {
     const some = el("div");
     main.replaceChildren(el("h1", { tabindex: "-1" }, "Whom is it for?"), customer_finder(), some);
     fill(some, async () => {
-      const found = (await ask(found_by("/customers", { q: "", k: 8 }))).customers;
+      const found = (await ask(found_by("/customers", { q: "", k: Math.min(8, most) }))).customers;
       const box = empty("Choose a customer to see what they like, and what comes next", found.length ? "Some customers of this run:" : "This run knows no customers: try a new customer.");
       box.append(el("p", { class: "chips" }, found.map((entry) => el("button", { type: "button", click: () => go("customer", entry.customer_id) }, name_of(entry.customer_id)))));
       return box;
@@ -276,7 +277,7 @@ function show_customer(id) {
     return "Customer";
   }
   const about = el("p", { class: "quiet" }), recommended = el("div"), past = el("div");
-  const question = () => ({ customer_id: id, k: K, sort });
+  const question = () => ({ customer_id: id, k: most, sort });
   const recommend = () => fill(recommended, async () => {
     const answer = await ask("/recommend", question());
     say(few(answer.recommendations.length, "recommendation"));
@@ -354,14 +355,14 @@ function show_new() {
     const mine = ++turn;
     if (!picks.length) {
       fill(answers, async () => {
-        const some = (await ask(found_by("/products", { q: "", k: 6 }))).products;
+        const some = (await ask(found_by("/products", { q: "", k: Math.min(6, most) }))).products;
         const box = empty("Pick what the customer likes", some.length ? "Answers come with the first product. Reviewed most:" : "This run has no products.");
         box.append(el("p", { class: "chips" }, some.map((product) => el("button", { type: "button", click: () => pick(product) }, title_of(product)))));
         return mine === turn ? box : answers.firstChild;
       });
       return;
     }
-    const question = { customer_id: NOBODY, k: K, sort, liked: picks.map((p) => (p.stars === null ? { product_id: p.product_id } : { product_id: p.product_id, stars: p.stars })) };
+    const question = { customer_id: NOBODY, k: most, sort, liked: picks.map((p) => (p.stars === null ? { product_id: p.product_id } : { product_id: p.product_id, stars: p.stars })) };
     const view = shown;
     answers.setAttribute("aria-busy", "true");
     if (!answers.querySelector(".products")) answers.replaceChildren(waiting());
@@ -384,7 +385,7 @@ function show_new() {
       el("section", { class: "card", "aria-labelledby": "likes" }, el("h2", { id: "likes" }, "Likes"),
         finder({
           id: "product", label: "Add a product", hint: "The beginning of a title, or an id.",
-          find: async (q, signal) => (await ask(found_by("/products", { q, k: 8 }), null, signal)).products,
+          find: async (q, signal) => (await ask(found_by("/products", { q, k: Math.min(8, most) }), null, signal)).products,
           line: (entry) => [title_of(entry)],
           choose: pick,
           typed: async (text, done) => {
@@ -454,9 +455,10 @@ async function show(event) {
 /** Ask which runs answer, once per view: the scale of stars may be another after a reload of the run. */
 async function greet(mine) {
   try {
-    const runs = (await ask("/run")).runs;
+    const found = await ask("/run"), runs = found.runs;
     if (mine !== shown) return false;
     scale = runs[0].stars;
+    most = Math.min(10, found.most_k);
     document.getElementById("served").replaceChildren("Run ", el("strong", null, name_of(runs.map((each) => each.run).join(", "))));
     return true;
   } catch (error) {
