@@ -214,6 +214,7 @@ def opened(browser: Any, **options: Any) -> Iterator[Any]:
     try:
         yield page
         assert page.evaluate("window.owned") is None
+        assert not re.search(r"\b(null|undefined|NaN|Infinity)\b|\[object", page.inner_text("body"))
         assert [line for line in wrong if "Failed to load resource" not in line] == []
         assert all(host.startswith("127.0.0.1:") or not host for host in hosts), hosts
     finally:
@@ -421,6 +422,7 @@ def test_titles_are_texts_wherever_they_stand(page: Any, hostile_address: str, h
     page.goto(f"{hostile_address}/#/model")
     page.wait_for_selector(".most")
     assert "amzrec evaluate" in page.inner_text(".empty")
+    assert "null" not in page.inner_text("main")
     page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true;")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     assert page.locator("main script, main img, main svg[onload]").count() == 0

@@ -28,7 +28,7 @@ function heading(text) {
 
 /** Draw the summary of a run into an element. */
 function draw_model(into, found) {
-  into.replaceChildren(
+  into.replaceChildren(...[
     el("h1", { tabindex: "-1" }, "Model ", name_of(found.run)),
     el("p", { class: "quiet" }, facts(found)),
     found.figures ? tiles(found) : empty("No figures yet", name_of(found.missing)),
@@ -36,7 +36,8 @@ function draw_model(into, found) {
     spread(found.shares),
     found.figures && found.figures.slices.length ? slices(found.figures) : null,
     training(found),
-    settings(found));
+    settings(found),
+  ].filter(Boolean));
 }
 
 function facts(found) {
