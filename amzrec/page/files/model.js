@@ -181,9 +181,17 @@ function training(found) {
     folded(`All ${few(rows.length, "epoch")} as a table`, table("Epochs of the training", shown.map((c) => heading(plain(c))), rows.map((r) => shown.map((c) => (r[c] === null ? "\u2013" : typeof r[c] === "number" ? String(+r[c].toPrecision(5)) : String(r[c])))))));
 }
 
+/** Write a value of a setting as people say it. */
+function worded(value) {
+  if (value === null || value === "") return "\u2013";
+  if (Array.isArray(value)) return value.length ? value.map(worded).flatMap((each, i) => (i ? [", ", each] : [each])) : "none";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return name_of(typeof value === "object" ? JSON.stringify(value) : value);
+}
+
 function settings(found) {
-  const rows = Object.entries(found.settings).map(([name, value]) => [`--${name.replaceAll("_", "-")}`, name_of(typeof value === "string" ? value : JSON.stringify(value))]);
-  const protocol = found.figures ? Object.entries(found.figures.protocol).map(([name, value]) => [heading(plain(name)), name_of(typeof value === "string" ? value : JSON.stringify(value))]) : [];
+  const rows = Object.entries(found.settings).map(([name, value]) => [`--${name.replaceAll("_", "-")}`, worded(value)]);
+  const protocol = found.figures ? Object.entries(found.figures.protocol).map(([name, value]) => [heading(plain(name)), worded(value)]) : [];
   return section("Settings", null,
     rows.length ? folded("How it was trained", table("Settings of the training", ["Setting", "Value"], rows)) : null,
     protocol.length ? folded("What it was measured on", table("Protocol of the figures", ["", "Value"].map((t) => t || "Fact"), protocol)) : null,
