@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
+from pydantic import Discriminator, Field, Tag
 
 from amzrec.answers.listing import Document
 from amzrec.answers.names import ids_beginning_with
@@ -15,10 +16,17 @@ from amzrec.page.files import INDEX, PARTS, content, type_of
 from amzrec.page.summary import described
 from amzrec.service import answered, questions
 from amzrec.service.desk import Refused
-from amzrec.service.routes import documented
+from amzrec.service.questions import MANY
+from amzrec.service.routes import batch, documented
 from amzrec.service.runs import Runs, Served
 from amzrec.service.service import Service
 from amzrec.store.run import open_run
+
+Asked = Annotated[
+    Annotated[questions.Who, Tag("one")]
+    | Annotated[list[questions.Who], Field(min_length=1, max_length=MANY), Tag("list")],
+    Discriminator(batch),
+]
 
 
 def page_of(service: Service) -> APIRouter:
@@ -46,10 +54,10 @@ def looked_at(service: Service) -> APIRouter:
         """List customers of the run whose id begins with q, in the order of their ids, each with its reviews."""
         return await service.ask(found_customers, wanted, [wanted.k])
 
-    @router.post("/customers", responses=documented(answered.Customer))
-    async def customer(asked: questions.Who) -> JSONResponse:
-        """Tell what a customer reviewed, and did since; for ids that no address holds, such as `..`."""
-        return await service.ask(desk.customer, asked.customer_id)
+    @router.post("/customers", responses=documented(answered.Customer, True))
+    async def customer(asked: Asked) -> JSONResponse:
+        """Tell what one customer or many reviewed, and did since; for ids that no address holds, such as `..`."""
+        return await service.ask(lambda runs, who: desk.customer(runs, who.customer_id), asked)
 
     @router.get("/model", responses=documented(answered.Model))
     async def model(wanted: Annotated[questions.AddressRun, Query()]) -> JSONResponse:

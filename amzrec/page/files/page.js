@@ -31,7 +31,8 @@ async function ask(route, body, signal) {
   if (body) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(route, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
+    // beside the page, also behind a proxy that gives it a folder
+    response = await fetch(`.${route}`, { method: body ? "POST" : "GET", headers, body: body && JSON.stringify(body), signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Refused(0, "The service does not answer. Is it still running?");
@@ -109,6 +110,7 @@ function ask_token() {
 
 function finder({ id, label, hint, find, line, choose, typed }) {
   let entries = [], active = -1, timer = 0, request = null;
+  const below = el("p", { class: "hint", id: `${id}-hint` }, hint);
   const list = el("ul", { class: "options", role: "listbox", id: `${id}-list`, "aria-label": label, hidden: true });
   const input = el("input", {
     id, type: "text", role: "combobox", autocomplete: "off", autocapitalize: "off", spellcheck: "false", maxlength: 1000, "aria-autocomplete": "list",
@@ -116,6 +118,8 @@ function finder({ id, label, hint, find, line, choose, typed }) {
     input: () => {
       clearTimeout(timer);
       timer = setTimeout(look, WAIT);
+      below.textContent = hint;
+      below.classList.remove("bad");
       entries = [];  // what is listed is for what was typed before
       mark(-1);
     },
@@ -134,7 +138,16 @@ function finder({ id, label, hint, find, line, choose, typed }) {
         event.preventDefault();
         clearTimeout(timer);
         if (!list.hidden && active >= 0) pick(entries[active]);
-        else if (input.value && typed) typed(input.value, () => done());
+        else if (input.value) {
+          const text = input.value;
+          done();
+          typed(text, (message) => {
+            below.textContent = seen(message);
+            below.classList.add("bad");
+            say(seen(message));
+            if (!input.value) input.value = text;
+          });
+        }
       }
     },
   });
@@ -188,7 +201,7 @@ function finder({ id, label, hint, find, line, choose, typed }) {
     done();
     choose(entry);
   }
-  return el("div", { class: "field" }, el("label", { for: id }, label), input, list, el("p", { class: "hint", id: `${id}-hint` }, hint));
+  return el("div", { class: "field" }, el("label", { for: id }, label), input, list, below);
 }
 
 // --- a list of recommendations
@@ -260,7 +273,7 @@ function customer_finder() {
     find: async (q, signal) => (await ask(found_by("/customers", { q, k: Math.min(8, most) }), null, signal)).customers,
     line: (entry) => [name_of(entry.customer_id), el("span", { class: "quiet" }, few(entry.reviews, "review"))],
     choose: (entry) => go("customer", entry.customer_id),
-    typed: (text, done) => { done(); go("customer", text); },
+    typed: (text) => go("customer", text),
   });
 }
 
@@ -388,13 +401,13 @@ function show_new() {
           find: async (q, signal) => (await ask(found_by("/products", { q, k: Math.min(8, most) }), null, signal)).products,
           line: (entry) => [title_of(entry)],
           choose: pick,
-          typed: async (text, done) => {
+          typed: async (text, refused) => {
             try {
               const found = await ask("/similar", { product: text, k: 1 });
-              done();
               pick({ product_id: found.product_id, title: found.title });
             } catch (error) {
-              say(error.message);
+              if (error.status === 401) ask_token();
+              else refused(error.message);
             }
           },
         }), chosen),
