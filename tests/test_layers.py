@@ -22,6 +22,7 @@ LAYERS = [  # rooms in the order in which data flows: a file imports from its ow
     "page",
     "service",
     "features",
+    "renewal",
     # TensorFlow, imported inside the verbs only
     "model",
     "training",

@@ -178,6 +178,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="METRIC", help="Also measure with TensorFlow Recommenders' own metric: factorized-top-k."),
     ] = None,
+    later: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE", help="Reviews that came after the run: it is measured on those that it does not have."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a run on its test reviews.
@@ -188,7 +194,7 @@ def evaluate(
     from amzrec.commands.evaluate import evaluate as verb
 
     with speaking() as voice:
-        document = verb(run, dataset, context=context, metric=metric, progress=voice)
+        document = verb(run, dataset, context=context, metric=metric, later=one_or_several(later), progress=voice)
     show(document, json, lambda: reports.evaluation(document))
 
 
@@ -215,6 +221,37 @@ def compare(
     with speaking() as voice:
         document = verb(one_or_several(source), config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
     show(document, json, lambda: reports.comparison(document))
+
+
+@app.command(cls=Command)
+@with_settings(
+    prepare=PrepareConfig,
+    config=TrainConfig,
+    left_out=("min_stars", "split", "test", "valid", "seed", "test_source", "catalogue"),
+)
+def backtest(
+    source: SourcesOrDataset = None,
+    *,
+    every: Annotated[str, typer.Option(metavar="TIME", help="Length of a window: 12h, 7d, 4w.")] = "7d",
+    last: Annotated[int, typer.Option(metavar="N", help="How many windows, the last one at the latest review.")] = 8,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Also train anew before each window.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Picture to draw, a PNG file.")] = None,
+    prepare: PrepareConfig | None,
+    config: TrainConfig | None,
+    json: Json = False,
+) -> None:
+    """Tell what a model would have done, week by week.
+
+    Trains before the last windows of time, then measures on each window what was trained once, what is updated after
+    each window, and the baselines.
+    """
+    from amzrec.cli import reports
+    from amzrec.commands.backtest import backtest as verb
+
+    choices: dict[str, Any] = {"every": every, "last": last, "retrain": retrain, "out": out}
+    with speaking() as voice:
+        document = verb(one_or_several(source), config, prepare=prepare, progress=voice, **choices)
+    show(document, json, lambda: reports.backtest(document))
 
 
 @app.command(cls=Command)
@@ -289,6 +326,40 @@ def similar(
 
     document = verb(product, run, k=k)
     show(document, json, lambda: reports.products(document["similar"], width()))
+
+
+@app.command(cls=Command)
+@with_settings(
+    prepare=PrepareConfig,
+    recipes=False,
+    shown=("titles",),
+    left_out=("product_key", "min_reviews", "min_stars", "split", "test", "valid", "seed", "test_source", "catalogue"),
+)
+def update(
+    parent: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that the reviews are new to.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REVIEWS...", help="New reviews: a file, any other source, or the events of the service."
+        ),
+    ],
+    *,
+    run: Annotated[Path, typer.Option(metavar="FOLDER", help="Run folder to write.")],
+    prepare: PrepareConfig | None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Let new reviews into a run, without training.
+
+    Writes another run, in which new customers and products answer and what is popular is counted anew.
+    """
+    from amzrec.cli import reports
+    from amzrec.commands.update import update as verb
+
+    with speaking() as voice:
+        made = verb(parent, one_or_several(source), run, prepare, overwrite=overwrite, progress=voice)
+    document = {"run": str(made.path), "update": made.info.updates[-1]}
+    show(document, json, lambda: reports.updated(document))
 
 
 @app.command(cls=Command)

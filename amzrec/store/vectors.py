@@ -40,6 +40,7 @@ class Head:
     high: float = 5.0
     bias_weight: float = 0.0  # weight of a customer's shrunk bias in the additive term of rating_query
     bias_shrinkage: float = 10.0  # reviews of the mean that a customer's bias is shrunk by
+    product_bias_weight: float | None = None  # weight of a product's shrunk bias in its additive term; None: not kept
     temperature: float = 1.0  # that retrieval scores are divided by
     retrieval_dims: int  # dimensions 0 .. retrieval_dims of a tower's vector retrieve
     rating_start: int  # dimensions rating_start .. D rate
@@ -64,6 +65,7 @@ Column = Annotated[Floats, Stored("float32", 1)]
 Numbers = Annotated[Ints, Stored("int64", 1)]
 RowNumbers = Annotated[Rows, Stored("int32", 1)]
 Tags = Annotated[Array, Stored("uint8", 1)]
+HalfTable = Annotated[Array, Stored("float16", 2)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,13 +103,20 @@ class Vectors:
     memory_offsets: Numbers | None = None  # [N+2] see `memory`
     memory_items: RowNumbers | None = None  # product rows that each product votes for
     memory_weights: Column | None = None  # how strongly, in retrieval scores
-    # where the moment moves the stars
-    seen_time: Numbers | None = None  # [S] unix seconds
+    # where reviews have times
+    seen_time: Numbers | None = None  # [S] unix seconds, NO_TIME for none
     # where retrieval reads the last products alone
     recent_weights: Column | None = None  # [L] what a product weighs by how many came after it
     # where products have features
     feature_offsets: Numbers | None = None  # [N+2] see `features_of_products`
     feature_items: RowNumbers | None = None  # rows of `features`
+    # what `update` reads: the vector of product p is base + (T - bias · level) / √(raters + 1), where its raters add up
+    # T = Σ rater_bag + Σ (stars - mean - bias of the rater) · rater_residual and level = Σ rater_residual (with stars)
+    rater_bag: HalfTable | None = None  # [C+1, D] what a customer adds to the history of a product; 0: nothing learned
+    rater_residual: HalfTable | None = None  # [C+1, D] what it adds per star of residual
+    product_base: Table | None = None  # [N+1, D]
+    product_level: Table | None = None  # [N+1, D]
+    product_raters: Numbers | None = None  # [N+1] reviews in the history of each product
 
     layers: Layers  # (kernel, bias) of the MLP: ReLU between them, the last one linear with one output; may be empty
     head: Head
