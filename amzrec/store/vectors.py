@@ -184,8 +184,21 @@ class VectorsIndex(Document):
     head: Head
 
 
+def check_learned(name: str, array: Array) -> None:
+    """Raise AmzrecError where something learned is no number, before it is written and answers are made from it."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        wrong = int(array.size - np.isfinite(array).sum())
+        raise AmzrecError(
+            f"the training went wrong: {wrong:,} of the {array.size:,} numbers of {name} are none (NaN or infinite), "
+            "so no run was written. Lower --learning-rate, or look for extreme stars and times: amzrec describe SOURCE"
+        )
+
+
 def write_vectors(folder: Path, vectors: Vectors) -> None:
-    """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json."""
+    """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json.
+
+    Raises AmzrecError where a number is none; only stars that a source did not give are.
+    """
     target = folder / VECTORS
     target.mkdir()
     arrays = vectors.arrays()
@@ -198,6 +211,8 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
     files = {}
     for name, array in arrays.items():
         array = np.ascontiguousarray(array)
+        if name != "seen_stars":
+            check_learned(name, array)
         np.save(target / f"{name}.npy", array, allow_pickle=False)
         files[name] = StoredArray(array.shape, str(array.dtype), zlib.crc32(array.data))
     VectorsIndex(files, len(vectors.layers), vectors.head).write(target / INDEX)

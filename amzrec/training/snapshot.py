@@ -13,7 +13,7 @@ from amzrec.features.profiles import Profiles
 from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.towers import HistoryTower
 from amzrec.store.memory import Memory
-from amzrec.store.vectors import Layers
+from amzrec.store.vectors import Layers, check_learned
 from amzrec.training.coldstart import vectors_from_attributes
 from amzrec.training.learner import Learner
 
@@ -28,8 +28,11 @@ class Snapshot:
     """
 
     def save(self, file: Path) -> None:
-        """Write the arrays."""
+        """Write the arrays; raises AmzrecError where a number of them is none."""
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        for name, array in arrays.items():
+            if name != "mean":  # of stars, where there are none
+                check_learned(name, array)
         np.savez(file, **arrays)
 
     @classmethod
