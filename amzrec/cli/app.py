@@ -34,7 +34,8 @@ from amzrec.cli.options import (
     Sources,
     SourcesOrDataset,
 )
-from amzrec.cli.program import Command, Program
+from amzrec.cli.program import Command, Program, tell
+from amzrec.cli.streams import prepare_process, speaks_unicode
 from amzrec.cli.terminal import Terminal
 from amzrec.config import PrepareConfig, ServeConfig, TrainConfig
 from amzrec.errors import AmzrecError, printable
@@ -53,8 +54,8 @@ app = typer.Typer(
 
 def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print the document, whole and alone, or the table."""
-    shown = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) if as_json else text()
-    print(printable(shown, as_json))
+    shown = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=not speaks_unicode()) if as_json else text()
+    tell(printable(shown, as_json))
 
 
 @contextmanager
@@ -380,7 +381,7 @@ def export(
 
     with speaking() as voice:
         path = verb(run, out, onnx=onnx, overwrite=overwrite, progress=voice)
-    print(path)
+    tell(printable(str(path)))
 
 
 @app.command(cls=Command)
@@ -396,7 +397,7 @@ def report(
     """
     from amzrec.commands.report import report as verb
 
-    print(verb(run, out, overwrite=overwrite))
+    tell(printable(str(verb(run, out, overwrite=overwrite))))
 
 
 @app.command(cls=Command)
@@ -436,9 +437,9 @@ def options(
     if version:
         from amzrec import __version__
 
-        print(f"amzrec {__version__}")
+        tell(f"amzrec {__version__}")
     elif context.invoked_subcommand is None:
-        print(context.get_help())
+        tell(context.get_help())
     else:
         return
     raise typer.Exit
@@ -446,4 +447,5 @@ def options(
 
 def main() -> None:
     """Run `amzrec` with the words that were typed."""
+    prepare_process()
     app(prog_name="amzrec")
