@@ -84,10 +84,18 @@ class Preparation:
         self.said: set[str] = set()
 
     def run(self) -> None:
-        """Do all stages; the folder then holds the dataset."""
-        with self.engine.working(self.origin.shown, self.folder):
-            self.open_sources()
-            self.write(self.split(self.single(self.read())))
+        """Do all stages; the folder then holds the dataset. Raises AmzrecError where Arrow cannot read a file."""
+        try:
+            with self.engine.working(self.origin.shown, self.folder):
+                self.open_sources()
+                self.write(self.split(self.single(self.read())))
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno:  # of the system: it is no fault of the file
+                raise
+            raise AmzrecError(
+                f"{self.origin.shown} is damaged and could not be read ({' '.join(str(error).split())[:200]}): "
+                "download or write it again"
+            ) from error
         shutil.rmtree(self.scratch)
 
     def say(self, sentence: str) -> None:

@@ -251,7 +251,12 @@ def read_vectors(folder: Path, verify: bool = False) -> Vectors:
 def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
     """Open one array memory-mapped; OSError or ValueError where it is not what was written."""
     empty = 0 in fact.shape  # nothing can be mapped
-    array: Array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
+    try:
+        array: Array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header is read as Python, with all the errors that Python has
+        raise ValueError(f"{file.name} has no header of an array ({' '.join(str(error).split())[:200]})") from error
     if array.shape != fact.shape or str(array.dtype) != fact.dtype:
         raise ValueError(f"{file.name} holds {array.dtype}{list(array.shape)}, not {fact.dtype}{list(fact.shape)}")
     if verify and zlib.crc32(np.ascontiguousarray(array).data) != fact.crc32:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from amzrec.arrays import Array, Doubles, Floats, Ints, Rows
+from amzrec.errors import AmzrecError
 from amzrec.features.profiles import Profiles
 from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.towers import HistoryTower
@@ -37,9 +38,17 @@ class Snapshot:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read the arrays that `save` wrote."""
-        with np.load(file, allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        """Read the arrays that `save` wrote; raises AmzrecError where the file is damaged."""
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        except OSError:
+            raise
+        except Exception as error:  # of zip files, of headers that are read as Python
+            raise AmzrecError(
+                f"the unfinished training in {file.parent} cannot be read ({file.name}: {error}): begin again with "
+                "--overwrite"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
