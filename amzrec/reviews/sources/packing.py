@@ -98,6 +98,7 @@ def extracted(path: Path, scratch: Path) -> Path:
     try:
         for name, stream in members(path):
             room.member()
+            name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             target = folder.joinpath(*[piece for piece in PurePosixPath(name).parts if piece not in ("..", "/")])
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
