@@ -59,7 +59,6 @@ def working(place: Path, work: str, before: tuple[str, ...] = ()) -> Iterator[su
         from amzrec.store.folders import replace_folder, scratch_folder, whole_file, whole_folder
         from amzrec.store.locks import alone, claim
         from amzrec.store.ownership import Kind
-from amzrec.store.strings import Strings
         IT = Kind("it", "it.json", frozenset(), ("it.json", "new"))
         place = Path(sys.argv[1])
         with {work} as partial:
@@ -102,15 +101,18 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_does_is_not
 
 
 def test_the_next_work_of_each_kind_removes_what_was_left(tmp_path: Path) -> None:
-    for work, next_work in (("file", whole_file), ("folder", whole_folder)):
-        with working(tmp_path / "out", WORKS[work]):
-            pass
-        assert len(names(tmp_path)) == 2
-        with next_work(*([tmp_path / "out", "it"] if work == "file" else [tmp_path / "out", IT, True])) as partial:  # type: ignore[operator]
-            (partial if work == "file" else partial / "it.json").write_text("{}")
-        assert names(tmp_path) == ["out"]
-        if work == "file":
-            (tmp_path / "out").unlink()
+    with working(tmp_path / "out", WORKS["file"]):
+        pass
+    assert len(names(tmp_path)) == 2
+    with whole_file(tmp_path / "out", "it") as partial:
+        partial.write_text("{}")
+    assert names(tmp_path) == ["out"]
+    with working(tmp_path / "folder", WORKS["folder"]):
+        pass
+    assert len(names(tmp_path)) == 3
+    with whole_folder(tmp_path / "folder", IT, True) as partial:
+        (partial / "it.json").write_text("{}")
+    assert names(tmp_path) == ["folder", "out"]
 
 
 @pytest.mark.skipif(not shutil.which("unshare") or os.geteuid() != 0, reason="needs root and unshare (util-linux)")

@@ -157,7 +157,11 @@ def archive() -> bytes:
     return target.getvalue()
 
 
-FILES = {"r.parquet": parquet, "r.zip": archive, "r.csv.gz": lambda: gzip.compress(CSV.encode())}
+FILES: dict[str, Callable[[], bytes]] = {
+    "r.parquet": parquet,
+    "r.zip": archive,
+    "r.csv.gz": lambda: gzip.compress(CSV.encode()),
+}
 
 
 @pytest.mark.parametrize("name", FILES)
