@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 CUSTOMER := 59294462
 EXTRAS ?= dev
 
-.PHONY: demo fast test lint check coverage docs pictures bench pins
+.PHONY: demo fast test lint check coverage docs pictures bench pins sbom audit
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready
@@ -53,3 +53,10 @@ bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
 pins: $(VENV)/ready
 	(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/ @ .*//') > constraints.new
 	mv constraints.new constraints.txt
+
+sbom: $(VENV)/ready  # what is installed, as CycloneDX JSON beside a release
+	$(BIN)/python scripts/sbom.py build/sbom.json
+
+audit: constraints.txt  # known holes of what is pinned; asks the network
+	test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit; }
+	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
