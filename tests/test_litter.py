@@ -26,6 +26,7 @@ import pytest
 from amzrec.commands.recommend_all import all_harmless, recommend_all
 from amzrec.errors import AmzrecError
 from amzrec.reviews.cache import cache_folder, dataset_of
+from amzrec.reviews.sources import fingerprint_of
 from amzrec.store import locks
 from amzrec.store.dataset import open_dataset
 from amzrec.store.folders import replace_folder, scratch_folder, sweep, tidy, whole_file, whole_folder
@@ -216,6 +217,14 @@ def test_the_cache_and_the_temporary_folder_lose_what_killed_processes_left(
 
 
 # --- the lock of a run folder
+
+
+def test_what_others_are_writing_in_the_folder_of_a_source_is_no_part_of_its_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text("user,item\nu,p\n")
+    before = fingerprint_of(str(tmp_path))
+    with whole_folder(tmp_path / "out", IT, False) as partial:
+        (partial / "it.json").write_text("{}")
+        assert fingerprint_of(str(tmp_path)) == before
 
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:

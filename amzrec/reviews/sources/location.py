@@ -104,7 +104,8 @@ def fingerprint_of(source: str) -> str:
         return hashlib.md5(f"{fingerprint_of(source)}#{sheet}".encode()).hexdigest()[:16]
     path = Path(source)
     if path.is_dir():
-        return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()), path)
+        files = (file for file in path.rglob("*") if file.is_file())
+        return fingerprint(sorted(file for file in files if not folder.hidden(file.relative_to(path))), path)
     if path.is_file():
         return fingerprint([path])
     if any(c in source for c in "*?["):

@@ -114,6 +114,10 @@ def rewrites_of(name: str, text: str, writing: Writing, notes: list[str], marked
     if quirks.has_backslashes(text):
         rewrites.append(without_backslashes)
         text = "\n".join(quirks.doubled(text.split("\n")))
+    if delimiter := quirks.single_quoted(text):
+        rewrites.append(functools.partial(without_single_quotes, delimiter=delimiter))
+        text = "\n".join(quirks.double_quoted(text.split("\n"), delimiter))
+        notes.append(f"fields of {name} stand in single quotes, and are read without them")
     top = quirks.top_of(text, writing.delimiter)
     if top.above or top.missing:
         rewrites.append(functools.partial(quirks.without_top, top=top))
@@ -190,6 +194,11 @@ def json_lines(pieces: Iterator[str]) -> Iterator[str]:
 def without_backslashes(pieces: Iterator[str]) -> Iterator[str]:
     r"""Write quotes behind backslashes as doubled quotes."""
     return (line + "\n" for line in quirks.doubled(lines_of(pieces)))
+
+
+def without_single_quotes(pieces: Iterator[str], delimiter: str) -> Iterator[str]:
+    """Write fields in single quotes as fields in double quotes, or in none."""
+    return (line + "\n" for line in quirks.double_quoted(lines_of(pieces), delimiter))
 
 
 def tab_separated(pieces: Iterator[str]) -> Iterator[str]:
