@@ -150,9 +150,9 @@ def is_catalogue(table: TableFile) -> bool:
 
 
 def more_to_say(file: TextFile, shape: Shape, opened: Source, config: PrepareConfig) -> list[str]:
-    """Return what a person should know of columns that are not used, where nobody named those that are."""
-    rivals = rivals_of(shape.columns, opened.columns)
-    if config.columns or (opened.format != "table" and not rivals):
+    """Return what a person should know of columns that are not used; of ids, where nobody named the columns that are."""
+    rivals = {} if config.columns else rivals_of(shape.columns, opened.columns)
+    if opened.format != "table" and not rivals:
         return []
     seen, told = sample.sample_of(file.path, shape), list[str]()
     for ours, theirs in rivals.items():
