@@ -87,7 +87,9 @@ def test_the_old_run_goes_on_where_the_new_one_is_broken(two: tuple[Run, Run], t
     with served(path, ServeConfig(events="none", token="t")) as client:
         link(path, two[1])
         spoil(two[1]) if broken == "spoilt" else shutil.rmtree(two[1].path)
-        assert client.post("/admin/reload").status_code == 400
+        refused = client.post("/admin/reload")
+        assert refused.status_code == 400
+        assert str(tmp_path) not in refused.text
         assert client.get("/recommend/u03").json() == recommend("u03", two[0]) | {"run": "a"}
         assert 'amzrec_reloads_total{outcome="failed"} 1.0' in client.get("/metrics").text
 

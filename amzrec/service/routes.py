@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag
 from starlette.convertors import Convertor, register_url_convertor
 
 from amzrec.answers.listing import Document
+from amzrec.errors import AmzrecError
 from amzrec.service import answered, questions
 from amzrec.service.desk import Refused, facts
 from amzrec.service.guard import PREDICT
@@ -228,7 +229,10 @@ def operations(service: Service) -> APIRouter:
         """Open the runs again from where they lie, and answer from them; the old ones stay where that fails."""
         if service.config.token is None:
             raise Refused(403, "reloading by request needs a token: start the service with --token, or send it SIGHUP")
-        runs = await service.reload()
+        try:
+            runs = await service.reload()
+        except AmzrecError as error:  # which names folders of this machine
+            raise Refused(400, "not reloaded, the run before goes on answering: the log says why") from error
         return JSONResponse(runs_of(runs))
 
     return router

@@ -150,7 +150,7 @@ def is_catalogue(table: TableFile) -> bool:
 
 
 def more_to_say(file: TextFile, shape: Shape, opened: Source, config: PrepareConfig) -> list[str]:
-    """Return what a person should know of columns that are not used; of ids, where nobody named the columns that are."""
+    """Return what a person should know of columns that are not used; of ids only where nobody named those that are."""
     rivals = {} if config.columns else rivals_of(shape.columns, opened.columns)
     if opened.format != "table" and not rivals:
         return []
