@@ -192,7 +192,7 @@ def rivals_of(names: Iterable[str], columns: dict[str, str]) -> dict[str, str]:
     `columns` is what is used: our column → the file's.
     """
     free = {plain(name): name for name in reversed([*names]) if name not in columns.values()}
-    rivals = {}
+    rivals = dict[str, str]()
     for ours in ("customer_id", "product_id"):
         others = [free[word] for word in SYNONYMS[ours] if word in free and word.endswith("id")]
         if others and ours in columns:
