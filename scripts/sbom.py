@@ -91,7 +91,7 @@ def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--extras", default="serve,postgres,mysql,xlsx", help="of amzrec, with commas between")
+    parser.add_argument("--extras", default="serve,postgres,mysql,xlsx,onnx", help="of amzrec, with commas between")
     arguments = parser.parse_args()
     document = bill(frozenset(arguments.extras.split(",")))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
