@@ -20,7 +20,7 @@ from amzrec.arrays import Floats, Rows
 from amzrec.commands.load import Model, recommender_of
 from amzrec.errors import CONTROL, SILENT, AmzrecError, Progress, printable
 from amzrec.parallel import ahead
-from amzrec.store.folders import whole_file
+from amzrec.store.folders import whole_file, writing
 from amzrec.store.ownership import check_file, is_recommendations
 from amzrec.store.run import Run
 
@@ -55,6 +55,8 @@ def recommend_all(
     need_positive(k)
     model = recommender_of(run).only(texts_of(only, "only"), texts_of(never, "never"))
     rules = Rules.of(model, sort, diversify, texts_of(at_most, "at_most"))
+    with writing("the recommendations", out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(out, "the recommendations") as partial:
         total = len(model.vectors.customer_ids) - 1
         starts = range(1, total + 1, TOGETHER)

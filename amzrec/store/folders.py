@@ -46,18 +46,16 @@ def whole_file(file: Path, what: str) -> Iterator[Path]:
     """
     file = Path(file)
     tidy(file)
-    with writing(what, file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with claim(file) as token:
-            partial = file.with_name(f".{file.name}.{token}.partial{file.suffix}")
-            try:
-                if not file.parent.stat().st_mode & OTHERS:
-                    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-                yield partial
-                partial.replace(file)
-            finally:
-                with contextlib.suppress(OSError):
-                    partial.unlink()
+    with writing(what, file), claim(file) as token:
+        partial = file.with_name(f".{file.name}.{token}.partial{file.suffix}")
+        try:
+            if not file.parent.stat().st_mode & OTHERS:
+                os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            yield partial
+            partial.replace(file)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 @contextlib.contextmanager
