@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from amzrec.renewal.windows import all_reviews, before, between, edges, seconds_
 from amzrec.reviews.cache import dataset_of
 from amzrec.settings import require
 from amzrec.store.dataset import Dataset
-from amzrec.store.folders import whole_file
+from amzrec.store.folders import scratch_folder, whole_file
 from amzrec.store.ownership import check_file, is_picture
 from amzrec.store.recipe import FIGURES
 from amzrec.store.run import Run
@@ -64,7 +63,7 @@ def backtest(
     reviews = all_reviews(dataset)
     moments = edges(reviews, length, last).tolist()
     windows = []
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         walk = Walk(dataset, config or TrainConfig(), Path(folder), progress)
         first = walk.trained(moments[0])
         runs = {ONCE: first, UPDATED: first}

@@ -49,7 +49,7 @@ def update(
         vectors, tally = renewed(run, Arrivals.of(run.vectors, dataset), progress)
         came: dict[str, Any] = {"run": str(run.path.resolve()), "source": dataset.info.source} | plain(tally)
         came["rejected"] = sum(dataset.info.counts.rejected.values())
-        with whole_folder(out, RUN_FOLDER, overwrite, sources) as work:
+        with whole_folder(out, RUN_FOLDER, overwrite, sources, private=True) as work:
             write_vectors(work, vectors)
             if (run.path / HISTORY).is_file():
                 shutil.copyfile(run.path / HISTORY, work / HISTORY)
