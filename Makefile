@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 CUSTOMER := 59294462
 EXTRAS ?= dev
 
-.PHONY: demo fast test lint check coverage docs pictures bench pins
+.PHONY: demo fast test lint check coverage docs pictures bench pins sbom audit
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready
@@ -40,10 +40,11 @@ coverage: $(VENV)/ready  # which lines the tests run, line by line in build/cove
 docs: $(VENV)/ready  # what docs/ takes from the code: every flag, every file
 	$(BIN)/python scripts/write_docs.py
 
-pictures: $(VENV)/ready  # those of the README
+pictures: $(VENV)/ready  # those of the README; needs Chromium
 	$(BIN)/amzrec describe --out docs/pictures/sample.png
 	$(BIN)/amzrec compare --root build/pictures --overwrite
 	cp build/pictures/comparison.png docs/pictures/comparison.png
+	$(BIN)/python scripts/page_pictures.py build/pictures/joint $(CUSTOMER)
 
 bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
 	@test -n "$(DATA)" || { echo "make bench DATA=FOLDER: a folder with ml-100k, ml-1m, amazon_us_reviews and sequences"; exit 1; }
@@ -52,3 +53,10 @@ bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
 pins: $(VENV)/ready
 	(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/ @ .*//') > constraints.new
 	mv constraints.new constraints.txt
+
+sbom: $(VENV)/ready  # what is installed, as CycloneDX JSON beside a release
+	$(BIN)/python scripts/sbom.py build/sbom.json
+
+audit: constraints.txt  # known holes of what is pinned; asks the network
+	test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit; }
+	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt

@@ -1,8 +1,8 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
-Every command is a function of the same name: amzrec.prepare, describe, train, evaluate, compare, recommend,
-recommend_all, rate, similar, export, serve, doctor; amzrec.load opens a trained run and answers with pandas DataFrames.
-Importing is light: what stands behind a name is imported when the name is first used.
+Every command is a function of the same name: amzrec.prepare, describe, train, evaluate, compare, backtest,
+recommend, recommend_all, rate, similar, update, export, report, serve, doctor; amzrec.load opens a trained run and
+answers with pandas DataFrames. Importing is light: what stands behind a name is imported when the name is first used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from amzrec.commands.backtest import backtest as backtest
     from amzrec.commands.compare import compare as compare
     from amzrec.commands.describe import describe as describe
     from amzrec.commands.doctor import doctor as doctor
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from amzrec.commands.rate import rate as rate
     from amzrec.commands.recommend import recommend as recommend
     from amzrec.commands.recommend_all import recommend_all as recommend_all
+    from amzrec.commands.report import report as report
     from amzrec.commands.serve import serve as serve
     from amzrec.commands.similar import similar as similar
     from amzrec.commands.train import train as train
+    from amzrec.commands.update import update as update
     from amzrec.config import PrepareConfig as PrepareConfig
     from amzrec.config import ServeConfig as ServeConfig
     from amzrec.config import TrainConfig as TrainConfig
@@ -38,13 +41,16 @@ MEMBERS = {  # name → the module that has it
     "train": "commands.train",
     "evaluate": "commands.evaluate",
     "compare": "commands.compare",
+    "backtest": "commands.backtest",
     "recommend": "commands.recommend",
     "recommend_all": "commands.recommend_all",
     "rate": "commands.rate",
     "similar": "commands.similar",
     "load": "commands.load",
     "Model": "commands.load",
+    "update": "commands.update",
     "export": "commands.export",
+    "report": "commands.report",
     "serve": "commands.serve",
     "doctor": "commands.doctor",
     "AmzrecError": "errors",

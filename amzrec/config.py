@@ -28,6 +28,7 @@ DATA, MODEL, LOSSES = Group("Data"), Group("Model"), Group("Losses")
 SERVICE = Group("Service")
 NEGATIVES, REGULARISATION, OPTIMISER = Group("Negatives"), Group("Regularisation"), Group("Optimiser")
 Share = Annotated[float, at_least(0), below(1)]
+Seed = Annotated[int, at_least(0), below(2**32)]  # what the generators of NumPy and TensorFlow both take
 SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
@@ -73,7 +74,7 @@ class PrepareConfig(Config):
     --split leave-last-out no share counts, but 0 does: each last review is valid; --split given refuses 0."""
     valid: Annotated[Share, DATA] = 0.1
     """Share of the remaining reviews that is held out to choose epochs on; 0 holds out none, all epochs are trained."""
-    seed: Annotated[int, DATA] = 42
+    seed: Annotated[Seed, DATA] = 42
     """Seed of a random split: another number holds out other reviews."""
     test_source: Annotated[str | None, DATA] = None
     """File of the test reviews; goes with --split given."""
@@ -211,7 +212,7 @@ class TrainConfig(Config):
     """Numbers in which training multiplies matrices: bfloat16 is for GPUs; tables, sums and answers stay float32."""
     refit: Annotated[bool, OPTIMISER] = True
     """Train once more on train and valid together, for the epochs that were found best."""
-    seed: Annotated[int, OPTIMISER] = 42
+    seed: Annotated[Seed, OPTIMISER] = 42
     """Seed of weights, batches and masks: the same number gives the same model on the same machine."""
 
     negatives: Annotated[Literal["auto", "batch", "full"], NEGATIVES] = "auto"

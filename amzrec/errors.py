@@ -8,6 +8,7 @@ from typing import Protocol
 # Characters that steer a terminal: those of ASCII but line feeds, those above it, and those that turn the direction of
 # writing round
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+LONE = re.compile("[\ud800-\udfff]")  # halves of characters, as Python has bytes of names that are not UTF-8
 
 
 class AmzrecError(Exception):
@@ -45,9 +46,21 @@ SILENT: Progress = Silent()
 
 
 def printable(text: str, json: bool = False) -> str:
-    """Return text that cannot steer a terminal: control characters but line feeds as \\x1b, in JSON as \\u001b."""
+    """Return text that cannot steer a terminal: control characters but line feeds as \\x1b, in JSON as \\u001b.
+
+    Bytes of names that are not UTF-8 become \\xff, in JSON \\udcff.
+    """
 
     def escaped(found: re.Match[str]) -> str:
         return f"\\u{ord(found[0]):04x}" if json else found[0].encode("unicode_escape").decode()
 
-    return CONTROL.sub(escaped, text)
+    def byte(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        return f"\\u{code:04x}" if json or not 0xDC80 <= code <= 0xDCFF else f"\\x{code - 0xDC00:02x}"
+
+    return LONE.sub(byte, CONTROL.sub(escaped, text))
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether text can be written as UTF-8."""
+    return text.isascii() or LONE.search(text) is None

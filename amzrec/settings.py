@@ -51,7 +51,7 @@ def at_most(high: float) -> Limit:
 
 def below(high: float) -> Limit:
     """Allow numbers below `high`."""
-    return Limit(f"below {high:g}", lambda value: value < high)
+    return Limit(f"below {high:,}" if isinstance(high, int) else f"below {high:g}", lambda value: value < high)
 
 
 def flag(name: str) -> str:

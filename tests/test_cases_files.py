@@ -405,3 +405,59 @@ def test_titles_that_match_nothing_are_warned_of_and_files_without_titles_refuse
             told(reviews, tmp_path, titles=str(written(tmp_path, "x.csv", text)))
     with pytest.raises(AmzrecError, match=r"--titles: there is no file .*name a file of products"):
         told(reviews, tmp_path, titles="nothing.csv")
+
+
+# --- what may be read two ways is said
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_fields_in_single_quotes_are_read_without_them(tmp_path: Path, suffix: str) -> None:
+    lines = [
+        "'user','item','rating','title'",
+        *(f"'u{i}','p{i % 7}',{i % 5 + 1},'It''s a, \"b\" {i % 7}'" for i in range(30)),
+    ]
+    text = "\n".join(lines) + "\n"
+    if suffix == "tsv":
+        text = text.replace("a, ", "a; ").replace(",", "\t")
+    (tmp_path / f"r.{suffix}").write_text(text)
+    voice = Voice()
+    columns = "customer=user,product=item,stars=rating,title=title"
+    dataset = prepare(tmp_path / f"r.{suffix}", tmp_path / "d", PrepareConfig(columns=columns), progress=voice)
+    assert dataset.info.counts.kept == 30
+    assert set(dataset.customers["customer_id"].to_pylist()) == {"", *(f"u{i}" for i in range(30))}
+    assert f'It\'s a{";" if suffix == "tsv" else ","} "b" 3' in dataset.products["title"].to_pylist()
+    assert any("stand in single quotes" in line for line in voice.lines)
+
+
+def test_an_apostrophe_is_no_quote(tmp_path: Path) -> None:
+    lines = ["user,item,rating", *(f"u{i},'p{i % 7},{i % 5 + 1}" for i in range(29)), "o'u','p1',3"]
+    (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
+    dataset = prepare(tmp_path / "r.csv", tmp_path / "d")
+    assert {"'p3", "'p1'"} <= set(dataset.products["product_id"].to_pylist())
+    assert "o'u'" in dataset.customers["customer_id"].to_pylist()
+
+
+def test_of_two_columns_of_customers_it_is_said_which_is_taken_where_they_differ(tmp_path: Path) -> None:
+    for other, told in ((100, True), (0, False)):
+        lines = [
+            "user_id,customer_id,item_id,rating",
+            *(f"{i % 9},{i % 9 + other},p{i % 7},{i % 5 + 1}" for i in range(60)),
+        ]
+        (tmp_path / "r.csv").write_text("\n".join(lines) + "\n")
+        voice = Voice()
+        dataset = prepare(tmp_path / "r.csv", tmp_path / "d", overwrite=True, progress=voice)
+        assert set(dataset.customers["customer_id"].to_pylist()) == {"", *(str(i + other) for i in range(9))}
+        said = [line for line in voice.lines if "the customer is 'customer_id'; 'user_id' has other values" in line]
+        assert bool(said) == told
+    assert not any("customer=user_id" in line for line in voice.lines)
+
+
+def test_named_files_of_other_columns_are_refused_with_how_they_differ(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user,item,rating\n" + "".join(f"u{i % 9},p{i % 7},3\n" for i in range(40)))
+    (tmp_path / "b.csv").write_text("client,sku,rating\n" + "".join(f"u{i % 9},p{i % 7},3\n" for i in range(40)))
+    with pytest.raises(
+        AmzrecError, match=r"a\.csv they are 'user' and 'item'; in .*b\.csv they are 'client' and 'sku'"
+    ):
+        prepare([tmp_path / "a.csv", tmp_path / "b.csv"], tmp_path / "d")
+    with pytest.raises(AmzrecError, match="holds 2 kinds of tables"):
+        prepare(tmp_path, tmp_path / "out")

@@ -166,7 +166,10 @@ def test_an_interrupt_ends_quietly_with_130(monkeypatch: pytest.MonkeyPatch) -> 
         (["prepare"], "amzrec prepare needs --out: dataset folder to write. See: amzrec prepare --help-all"),
         (["similar"], "amzrec similar needs PRODUCT: product, by id or exact title. See: amzrec similar --help"),
         (["train", "--epochs", "x"], "--epochs is 'x'; allowed: a whole number, at least 1, such as 40"),
-        (["train", "--split-seed", "x"], "--split-seed is 'x'; allowed: a whole number, such as 42"),
+        (
+            ["train", "--split-seed", "x"],
+            "--split-seed is 'x'; allowed: a whole number, at least 0 and below 4,294,967,296, such as 42",
+        ),
         (["train", "--optimizer", "sgd"], "--optimizer is 'sgd'; allowed: adagrad | adam"),
         (["similar", "p1", "-k", "x"], "amzrec similar: -k: 'x' is not a valid int. See: amzrec similar --help"),
         (["similar", "a", "b"], "Got unexpected extra argument(s) (b). See: amzrec similar --help"),

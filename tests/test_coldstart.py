@@ -12,6 +12,7 @@ from amzrec.arrays import Lists
 from amzrec.config import TrainConfig
 from amzrec.features.attributes import Attributes
 from amzrec.features.profiles import Profiles
+from amzrec.renewal.beliefs import by_attributes
 from amzrec.training.coldstart import vectors_from_attributes
 from fits import fitted_of, random_reviews
 
@@ -38,8 +39,11 @@ def test_it_is_the_ridge_regression_solved_densely() -> None:
     solved = np.linalg.solve(
         matrix.T @ (worth[:, None] * matrix) + 30 * np.eye(4), matrix.T @ (worth[:, None] * (vectors - mean))
     )
-    found = vectors_from_attributes(side_of(counts, attributes, 4), vectors, 30.0)
+    side = side_of(counts, attributes, 4)
+    found = vectors_from_attributes(side, vectors, 30.0)
     np.testing.assert_allclose(found, mean + matrix @ solved, atol=1e-5)
+    of_update = by_attributes(side.attributes, side.counts, vectors, 30.0)  # without TensorFlow
+    np.testing.assert_allclose(of_update, mean + matrix @ solved, atol=1e-4)
 
 
 @pytest.mark.parametrize("n_attributes", [0, 4])

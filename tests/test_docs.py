@@ -166,11 +166,13 @@ def console(text: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the documents' commands run, one document after the other: reviews.csv lies in it."""
+    """The folder in which the documents' commands run, one after the other; reviews.csv and new.csv lie in it."""
     folder = tmp_path_factory.mktemp("workplace")
     lines = ["UserId,ItemId,Score"]
     lines += [f"u{u:02},p{p:02},{stars:g}" for part in checkerboard_reviews().values() for u, p, stars in part]
     (folder / "reviews.csv").write_text("\n".join(lines) + "\n")
+    new = ["ann,p02,5", "ann,p04,4", "u03,p12,1", "u05,p02,2", "u07,new,3", lines[1]]
+    (folder / "new.csv").write_text("\n".join([lines[0], *new]) + "\n")
     return folder
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from amzrec.errors import AmzrecError
-from amzrec.store.folders import alone, tidy, whole_file, whole_folder, writing
+from amzrec.store.folders import tidy, whole_file, whole_folder, writing
+from amzrec.store.locks import alone
 from amzrec.store.ownership import Kind
 
 IT = Kind("it", "it.json", frozenset(), ("it.json", "old", "new"))

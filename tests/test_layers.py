@@ -18,9 +18,11 @@ LAYERS = [  # rooms in the order in which data flows: a file imports from its ow
     "store",
     "reviews",
     "answers",
-    "service",
     "evaluation",
+    "page",
+    "service",
     "features",
+    "renewal",
     # TensorFlow, imported inside the verbs only
     "model",
     "training",

@@ -17,7 +17,10 @@ from amzrec.errors import SILENT
 from amzrec.features.batches import shuffled_batches
 from amzrec.features.fitted import fit_reviews
 from amzrec.model.keras2 import graphs_as_written
+from amzrec.renewal.arrivals import Arrivals
+from amzrec.renewal.renewed import renewed
 from amzrec.store.dataset import Dataset, Reviews, Scale
+from amzrec.store.run import Run, RunInfo
 from amzrec.store.vectors import Vectors
 from amzrec.training import phases
 from amzrec.training.assembly import Learned, assemble
@@ -143,6 +146,38 @@ def test_folding_in_nothing_gives_what_the_model_answers_for_every_customer() ->
         folded = recommender.fold_in(customer, np.zeros(0, np.int32))
         np.testing.assert_allclose(folded.retrieval, vectors.retrieval_query[customer], atol=1e-4)
         np.testing.assert_allclose(folded.rating, vectors.rating_query[customer], atol=1e-4)
+
+
+def test_an_update_gives_the_vectors_that_the_towers_give_for_the_grown_histories() -> None:
+    """Clicks of known customers: they move no bias, so that all that depends on histories is the model's own."""
+    data = dataset()
+    recipe = CONFIG.replace(average=0.0, own_vector=1, history_cap=50).resolve(data.facts(refit=False))
+    before, known = data.train, set(zip(data.train.customer.tolist(), data.train.product.tolist(), strict=True))
+    pairs = [(c, p, math.nan) for c in range(1, 12) for p in range(1, 9) if (c, p) not in known][::3]
+    more = reviews_of(pairs, [410.0 + place for place in range(len(pairs))])
+    learner = learner_of(recipe, data)
+    learner.fitted = fit_reviews(data, before, recipe).with_popularity(before, 60.0)
+    data.__dict__["valid"] = before.take(np.zeros(0, np.int64))
+    run = Run(Path("run"), RunInfo(finished=1.0, half_life=60.0))
+    run.__dict__["vectors"] = vectors_of(learner, data)
+    ids, names = run.vectors.customer_ids, run.vectors.product_ids
+    none = data.products.select(["product_id", "title", "features"]).slice(0, 0)
+    arrivals = Arrivals(more.customer, more.product, more.stars, more.timestamp, ids, names, none)
+    updated, tally = renewed(run, arrivals)
+    assert tally.reviews == len(pairs) > 10
+    both = Reviews.concat([before, more])
+    learner.fitted = fit_reviews(data, both, recipe).with_popularity(both, 60.0)
+    learner.model.encoder.query_tower.profiles = learner.fitted.customers
+    learner.model.encoder.candidate_tower.profiles = learner.fitted.products
+    data.__dict__["train"] = both
+    expected = vectors_of(learner, data)
+    for name, array in expected.arrays().items():
+        kept_in_half = name in ("retrieval_candidate", "rating_candidate", "product_level")
+        np.testing.assert_allclose(
+            getattr(updated, name), array, atol=3e-3 if kept_in_half else 1e-4, err_msg=name, rtol=0
+        )
+        moved = name in ("retrieval_query", "retrieval_candidate", "rating_query", "rating_candidate")
+        assert not moved or np.abs(array - getattr(run.vectors, name)).max() > 0.1, "what is tested has changed"
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -66,16 +66,21 @@ OUTPUTS = {  # every parameter of a command that says where to write → the com
     ("prepare", "--out"): ["prepare", SOURCE, "--overwrite", "--out"],
     ("train", "--run"): ["train", SOURCE, "--overwrite", "--run"],
     ("compare", "--root"): ["compare", SOURCE, "--overwrite", "--root"],
+    ("update", "--run"): ["update", "{home}/run", SOURCE, "--overwrite", "--run"],
     ("export", "--out"): ["export", "{home}/run", "--overwrite", "--out"],
     ("recommend", "--out"): ["recommend", "--all", "--run", "{home}/run", "--overwrite", "--out"],
+    ("backtest", "--out"): ["backtest", SOURCE, "--out"],
     ("describe", "--out"): ["describe", SOURCE, "--out"],
+    ("report", "--out"): ["report", "{home}/run", "--overwrite", "--out"],
     ("evaluate", "run"): ["evaluate"],  # writes its figures into the run
 }
 INPUTS = {  # those that are only read
-    *((command, "--recipe") for command in ("prepare", "describe", "train", "compare")),
+    *((command, "--recipe") for command in ("prepare", "describe", "train", "compare", "backtest")),
     *((command, "--run") for command in ("recommend", "rate", "similar")),
     ("evaluate", "--dataset"),
     ("export", "run"),
+    ("report", "run"),
+    ("update", "parent"),
     ("serve", "run"),
 }
 FOLDERS = ["{home}/data", "{home}", ".", "..", "{home}/work", "{home}/link", "{home}/link/joint", "{home}/thesis"]

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from email.message import Message
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+import sbom
 from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -38,6 +40,54 @@ def test_the_pins_are_the_set_in_which_tensorflow_recommenders_works() -> None:
         "scann": "1.4",
         "tensorflow-recommenders": "0.7",
     }
+
+
+def test_every_direct_dependency_has_a_reason_and_no_other_has() -> None:
+    rows = re.findall(
+        r"^\| ([\w-]+) \|(?: ([\w.-]+) \|)? ([^|]+) \|$", (ROOT / "docs" / "dependencies.md").read_text(), re.M
+    )
+    reasons = {
+        (extra if package else "", package or extra) for extra, package, _ in rows if extra not in ("package", "extra")
+    }
+    wanted = {("", Requirement(text).name) for text in PROJECT["dependencies"]}
+    optional = {
+        (extra, Requirement(text).name) for extra, texts in PROJECT["optional-dependencies"].items() for text in texts
+    }
+    others = {name for extra, name in optional if extra != "dev"}
+    again = {("dev", name) for name in others - {"tensorflow"}}
+    assert reasons == wanted | (optional - again)
+    assert all(reason.strip() for *_, reason in rows)
+
+
+def test_the_bill_of_materials_names_all_that_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Package:
+        """An installed package."""
+
+        def __init__(self, version: str, *requires: str) -> None:
+            self.version, self.requires = version, list(requires)
+            self.metadata = Message()
+            self.metadata["License-Expression"] = "MIT"
+
+    there = {
+        "amzrec": Package(
+            "1", "a", 'b[fast]; extra == "serve"', 'c; extra == "bench"', "far; sys_platform == 'nowhere'"
+        ),
+        "a": Package("2", "B_x"),
+        "b": Package("3", 'd; extra == "fast"'),
+        "b-x": Package("4", "a"),
+        "d": Package("5"),
+    }
+    monkeypatch.setattr(sbom, "distribution", there.__getitem__)
+    document = sbom.bill(frozenset({"serve"}))
+    assert [part["purl"] for part in document["components"]] == [
+        "pkg:pypi/a@2", "pkg:pypi/b@3", "pkg:pypi/b-x@4", "pkg:pypi/d@5",
+    ]  # fmt: skip
+    follows = {one["ref"]: one["dependsOn"] for one in document["dependencies"]}
+    assert follows["pkg:pypi/amzrec@1"] == ["pkg:pypi/a@2", "pkg:pypi/b@3"]
+    assert follows["pkg:pypi/b@3"] == ["pkg:pypi/d@5"]
+    assert follows["pkg:pypi/b-x@4"] == ["pkg:pypi/a@2"]
+    assert document == sbom.bill(frozenset({"serve"}))
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
 
 
 def test_the_constraints_hold_versions_and_no_addresses() -> None:
@@ -75,7 +125,7 @@ def test_the_sample_loads_with_a_plain_load_because_it_is_saved_uncompressed() -
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_the_sample_and_finds_it(tmp_path: Path) -> None:
+def test_the_wheel_carries_the_page_and_the_sample_and_finds_it(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
     done = subprocess.run(build, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -92,6 +142,8 @@ def test_the_wheel_carries_the_sample_and_finds_it(tmp_path: Path) -> None:
     module, folder = (Path(line) for line in found.stdout.splitlines())
     assert module == tmp_path / "site" / "amzrec" / "__init__.py", found.stderr
     assert folder == tmp_path / "site" / "amzrec" / "data" / "sample"
+    for file in (ROOT / "amzrec" / "page" / "files").iterdir():
+        assert (tmp_path / "site" / "amzrec" / "page" / "files" / file.name).read_bytes() == file.read_bytes()
     kept = ROOT / "data" / "sample"
     for file in (path for path in kept.rglob("*") if path.is_file()):
         assert (folder / file.relative_to(kept)).read_bytes() == file.read_bytes()

@@ -357,9 +357,10 @@ def test_a_killed_prepare_leaves_no_dataset_and_the_next_one_tidies_up(tmp_path:
         assert process.stdout.readline() == b"prepare: writing\n"
         process.kill()
         process.communicate()
+        (partial,), (lock,) = tmp_path.glob(".out.*.partial"), tmp_path.glob(".out.*.lock")
         names = {path.name for path in tmp_path.iterdir()}
-        assert names == {"reviews.csv", f".out.{process.pid}.partial"} | ({"out"} if before else set())
-        assert not is_dataset(tmp_path / f".out.{process.pid}.partial")
+        assert names == {"reviews.csv", partial.name, lock.name} | ({"out"} if before else set())
+        assert not is_dataset(partial)
         if before:
             assert len(open_dataset(tmp_path / "out").train) > 0
         prepare(file, tmp_path / "out", overwrite=True)

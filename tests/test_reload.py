@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from amzrec.commands.recommend import recommend
+from amzrec.commands.update import update
 from amzrec.config import ServeConfig
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
@@ -62,13 +63,33 @@ def test_a_reload_answers_from_the_run_that_lies_there_now(two: tuple[Run, Run],
         assert 'amzrec_run_share{run="b"} 1.0' in client.get("/metrics").text
 
 
+def test_the_loop_closes_events_enter_the_next_run_and_count_once(two: tuple[Run, Run], tmp_path: Path) -> None:
+    path, events = link(tmp_path / "latest", two[0]), tmp_path / "events.db"
+    with served(path, ServeConfig(events=str(events), token="t")) as client:
+        given = [{"customer_id": "ann", "product_id": product, "stars": 5} for product in ("p04", "p08")]
+        assert client.post("/events", json=given).status_code < 300
+        before = client.get("/recommend/ann?k=8").json()
+        assert before["answered_from"] == "events"
+        link(path, update(path, events, tmp_path / "next"))
+        assert client.post("/admin/reload").json()["runs"][0]["run"] == "next"
+        after = client.get("/recommend/ann?k=8").json()
+        assert after["answered_from"] == "model"
+        ids = [[entry["product_id"] for entry in answer["recommendations"]] for answer in (before, after)]
+        assert ids[0] == ids[1]
+        assert not {"p04", "p08"} & set(ids[1])
+        history = client.get("/customers/ann").json()["history"]
+        assert [(entry["product_id"], entry["stars"]) for entry in history] == [("p04", 5.0), ("p08", 5.0)]
+
+
 @pytest.mark.parametrize("broken", ["spoilt", "gone"])
 def test_the_old_run_goes_on_where_the_new_one_is_broken(two: tuple[Run, Run], tmp_path: Path, broken: str) -> None:
     path = link(tmp_path / "latest", two[0])
     with served(path, ServeConfig(events="none", token="t")) as client:
         link(path, two[1])
         spoil(two[1]) if broken == "spoilt" else shutil.rmtree(two[1].path)
-        assert client.post("/admin/reload").status_code == 400
+        refused = client.post("/admin/reload")
+        assert refused.status_code == 400
+        assert str(tmp_path) not in refused.text
         assert client.get("/recommend/u03").json() == recommend("u03", two[0]) | {"run": "a"}
         assert 'amzrec_reloads_total{outcome="failed"} 1.0' in client.get("/metrics").text
 

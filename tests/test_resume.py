@@ -17,7 +17,7 @@ from amzrec.commands.train import train
 from amzrec.config import TrainConfig
 from amzrec.errors import AmzrecError, Silent
 from amzrec.store.dataset import Dataset
-from amzrec.store.folders import alone
+from amzrec.store.locks import alone
 from amzrec.store.run import Run, finished_runs, open_run
 from amzrec.training.session import STATE
 from fits import dataset_of, random_reviews, reviews_of

@@ -206,6 +206,9 @@ def test_the_terms_of_an_explanation_add_up_to_the_score_of_the_list(client: Tes
         terms = [found["popularity"], found["customer"], found["others"], *(t["term"] for t in found["history"])]
         assert sum(terms) == pytest.approx(found["score"], abs=1e-9)
         assert found["score"] == pytest.approx(best["score"], abs=1e-4)
+        every = [answer(client.get(f"/explain/{customer}", params={"product": f"p{n:02}"})) for n in range(20)]
+        assert found["average_popularity"] == pytest.approx(np.mean([each["popularity"] for each in every]), abs=1e-6)
+        assert found["in_order"] is False
 
 
 def test_what_each_product_of_a_history_says_is_what_is_lost_without_it(client: TestClient) -> None:
@@ -241,6 +244,7 @@ def test_the_votes_of_an_explanation_are_those_of_the_memory(
     total = per_log * np.log(1 + 2.5) if per_log else 2.5
     votes = {term["product_id"]: term["vote"] for term in found["history"]}
     assert votes == pytest.approx({"p01": total * 1.5 / 2.5, "p02": total * 1 / 2.5})
+    assert found["in_order"] is True
     assert best["recommendations"][0]["product_id"] == "p07"
     assert best["recommendations"][0]["score"] == pytest.approx(found["score"], abs=1e-5)
 

@@ -76,7 +76,7 @@ def test_several_sources_that_differ_say_which_one_and_how(desk: Path) -> None:
     for name, words in {
         "stars.csv": "stars.csv is not of the kind of a.csv (no column 'rating')",
         "r.jsonl": "r.jsonl is not of the kind of a.csv (JSON lines, not delimited text)",
-        "other.csv": "2 kinds of tables that may be the reviews: other.csv, a.csv",
+        "other.csv": "in a.csv they are 'user' and 'item'; in other.csv they are 'reviewer' and 'asin'",
         "nothing.csv": "there is no file or folder nothing.csv",
         "tfds:movielens/100k": "tfds:movielens/100k is a dataset of TensorFlow, which is a source of its own",
         "sqlite:///shop.db": "sqlite:///shop.db is a database, which is a source of its own",

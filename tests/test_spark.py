@@ -275,6 +275,27 @@ def test_names_of_months_in_other_languages_are_the_same(spark: Any, tmp_path: P
 
 
 @pytest.mark.spark
+@pytest.mark.parametrize("split", ["temporal", "leave-last-out"])
+def test_absurd_and_missing_times_are_the_same(spark: Any, tmp_path: Path, split: Any) -> None:
+    absurd = {7: "4102000000", 30: "0", 31: "", 200: "86400"}  # 2099, none, none, 1970
+    rows = [f"u{n % 20},p{n // 20},{n % 5},{absurd.get(n, 1_400_000_000 + 86_400 * n)}" for n in range(400)]
+    same_on_both(write(tmp_path / "r.csv", "user,item,stars,time\n" + "\n".join(rows) + "\n"), tmp_path, split=split)
+    missing = pq.read_table(tmp_path / "by-spark" / "train.parquet")["timestamp"].null_count
+    assert missing == 4
+
+
+@pytest.mark.spark
+def test_very_long_lines_and_control_characters_are_the_same(spark: Any, tmp_path: Path) -> None:
+    rows = [f"u{n % 20},p{n},{n % 5},t" for n in range(40)]
+    odd = ["u\x01x,p1,3,t", f"long,p1,3,{'y' * (17 << 20)}", f"fits,p1,3,{'y' * (3 << 20)}"]
+    file = write(tmp_path / "r.csv", "user,item,stars,text\n" + "\n".join([*rows[:20], *odd, *rows[20:]]) + "\n")
+    counts = same_on_both(file, tmp_path, max_rejects=0.5)
+    assert (counts.read, counts.kept) == (43, 42)
+    found = pq.read_table(tmp_path / "by-spark" / CUSTOMERS)["customer_id"].to_pylist()
+    assert {"u\x01x", "fits"} <= set(found)
+
+
+@pytest.mark.spark
 def test_counts_weigh_as_much(spark: Any, tmp_path: Path) -> None:
     rows = [f"u{n % 13},p{n % 7},{n * n % 991 / 4:g}" for n in range(80)] + ["u1,p9,", "u2,p9,-1", "u3,p9,x"]
     file = write(tmp_path / "plays.csv", "user,item,hours\n" + "\n".join(rows) + "\n")

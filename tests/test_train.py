@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,25 @@ def test_the_stars_of_the_checkerboard_are_learned(no_valid: Dataset, tmp_path: 
 def whole(board: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A small training that nothing interrupted."""
     return amzrec.train(board, tmp_path_factory.mktemp("whole") / "run", TINY)
+
+
+@pytest.mark.slow
+def test_nobody_else_may_read_a_run(whole: Run) -> None:
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (whole.path, *whole.path.rglob("*"))}
+    assert modes == {0o700, 0o600}
+
+
+@pytest.mark.slow
+def test_a_training_that_went_wrong_writes_no_run(
+    board: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object) -> dict[str, Any]:
+        return {"context": np.full((2, 21), np.nan, np.float32), "context_edges": np.zeros(1, np.int64)}
+
+    monkeypatch.setattr("amzrec.training.assembly.context_arrays", wrong)
+    with pytest.raises(AmzrecError, match=r"42 of the 42 numbers of context are none"):
+        amzrec.train(board, tmp_path / "run", TINY)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

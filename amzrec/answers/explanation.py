@@ -17,8 +17,10 @@ def explained(model: Recommender, customer_id: str, product: str, k: int, likes:
 
     Each product of the history has what it says through the vectors, and its vote in the memory of pairs; the k that
     say most are listed, and `others` is the sum of the rest. `customer` is what belongs to no product of the history:
-    the customer's own vector, and all that the vectors say in a run whose histories cannot be taken apart. Raises
-    AmzrecError for a product that the run does not have.
+    the customer's own vector, and all that the vectors say in a run whose histories cannot be taken apart.
+    `average_popularity` is that of the mean candidate, to compare with; `in_order` tells whether a vote says that one
+    product often follows the other, or that they go together. Raises AmzrecError for a product that the run
+    does not have.
     """
     customer, row = model.customer(customer_id), model.product(product)
     query = asked(model, customer, likes)
@@ -35,10 +37,18 @@ def explained(model: Recommender, customer_id: str, product: str, k: int, likes:
         "answered_from": answered_from(model, customer, likes),
         "score": retrieved + float(votes.sum()),
         "popularity": popularity,
+        "average_popularity": model.average_popularity,
+        "in_order": votes_in_order(model),
         "customer": retrieved - popularity - float(vector.sum()),
         "history": [history_term(model, past, place, float(vector[place]), float(votes[place])) for place in order[:k]],
         "others": float(terms[order[k:]].sum()),
     }
+
+
+def votes_in_order(model: Recommender) -> bool:
+    """Tell whether what a product votes for depends on what came after it: a memory of what followed what."""
+    memory = model.vectors.memory
+    return memory is not None and memory.fade != 1
 
 
 def history_term(model: Recommender, past: Past, place: int, vector: float, vote: float) -> Document:

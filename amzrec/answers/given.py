@@ -6,15 +6,17 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, is_utf8
 
 
 def text_of(given: Any, what: str = "an id") -> str:
     """Return an id as text: 17 and 17.0 are "17". Raises AmzrecError for None, and for what is no id."""
-    if isinstance(given, str):
-        return str(given)
     if isinstance(given, bytes):
-        return given.decode()
+        given = given.decode("utf-8", "surrogateescape")
+    if isinstance(given, str):
+        if not is_utf8(given):
+            raise AmzrecError(f"{what} is {given!r}, which is not UTF-8 as all ids are")
+        return str(given)
     if isinstance(given, numbers.Integral) and not isinstance(given, bool):
         return str(int(given))
     if isinstance(given, numbers.Real) and not isinstance(given, bool) and float(given).is_integer():

@@ -13,6 +13,7 @@ from amzrec.store.vectors import Vectors
 SHORTLIST = 2000  # names that are compared letter by letter
 WORDS = 3  # longest words of the wanted name that are looked for
 LAST = "\U0010ffff"  # behind every other character in the order of bytes
+LOOKED_THROUGH = 1 << 23  # most bytes of names that are looked through for a text, in some 30 ms
 AROUND = 100  # names before and after the place where the wanted one would stand in order
 
 
@@ -34,15 +35,46 @@ def nearest_products(name: str, vectors: Vectors, n: int = 3) -> list[str]:
 def beginning_with(text: str, vectors: Vectors, k: int) -> list[int]:
     """List k product rows whose title begins with `text`, in these, small or large letters, or whose id is `text`.
 
-    The most reviewed come first, which are the first rows.
+    Where they are fewer, titles that hold it elsewhere come after them. The most reviewed come first, which are the
+    first rows. Where no product has a title, its id stands for it.
     """
-    titles, rows = vectors.titles, set[int]()
+    titles, rows = vectors.titles if len(vectors.titles.blob) else vectors.product_ids, set[int]()
     for spelled in {text, text.lower(), text.upper(), text.capitalize(), text.title()}:
         begin, end = titles.place(spelled), titles.place(spelled + LAST)
         found = titles.order[begin:end]
         rows.update(np.sort(found)[: k + 1].tolist())
     same = vectors.product_ids.find(text)
-    return [*([same] if same else []), *sorted(rows - {0, same or 0})][:k]
+    listed = [*([same] if same else []), *sorted(rows - {0, same or 0})]
+    if len(listed) < k:
+        listed += [row for row in containing(text, titles, k + len(listed)) if row not in listed]
+    return listed[:k]
+
+
+def containing(text: str, names: Strings, k: int) -> list[int]:
+    """List the first k rows whose name holds `text`, letters of ASCII being equal in either case.
+
+    No row where names are so many that looking through them would take long.
+    """
+    key, rows = text.encode().lower(), list[int]()
+    if not key or len(names.blob) > LOOKED_THROUGH:
+        return rows
+    whole = names.blob.tobytes().lower()
+    byte = whole.find(key)
+    while byte >= 0 and len(rows) < k:
+        row = int(np.searchsorted(names.offsets, byte, side="right")) - 1
+        end = int(names.offsets[row + 1])
+        inside = byte + len(key) <= end  # else it goes over into the next name
+        if inside:
+            rows.append(row)
+        byte = whole.find(key, end if inside else byte + 1)
+    return rows
+
+
+def ids_beginning_with(text: str, ids: Strings, k: int) -> list[int]:
+    """List the first k rows, in the order of their ids, whose id begins with `text`; row 0 is nobody's."""
+    begin, key = ids.place(text), text.encode()
+    rows = [int(row) for row in ids.order[begin : begin + k + 1]]
+    return [row for row in rows if row and ids.raw(row).startswith(key)][:k]
 
 
 def nearest(name: str, names: Iterable[str], n: int = 3) -> list[str]:

@@ -68,6 +68,11 @@ class Recommender:
             return table[int(rows[0]) : int(rows[-1]) + 1]
         return table[rows]
 
+    @cached_property
+    def average_popularity(self) -> float:
+        """The mean of what the candidates' popularity adds to their scores."""
+        return float(self.candidate_vectors[:, -1].mean(dtype=np.float64)) if len(self.candidates) else 0.0
+
     @property
     def has_stars(self) -> bool:
         """Whether the run learned from stars at all (clicks alone have none)."""

@@ -35,7 +35,8 @@ from amzrec.cli.options import (
     Sources,
     SourcesOrDataset,
 )
-from amzrec.cli.program import Command, Program
+from amzrec.cli.program import Command, Program, tell
+from amzrec.cli.streams import prepare_process, speaks_unicode
 from amzrec.cli.terminal import Terminal
 from amzrec.config import PrepareConfig, ServeConfig, TrainConfig
 from amzrec.errors import AmzrecError, printable
@@ -54,8 +55,8 @@ app = typer.Typer(
 
 def show(document: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print the document, whole and alone, or the table."""
-    shown = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) if as_json else text()
-    print(printable(shown, as_json))
+    shown = json.dumps(document, indent=1, allow_nan=False, ensure_ascii=not speaks_unicode()) if as_json else text()
+    tell(printable(shown, as_json))
 
 
 @contextmanager
@@ -179,6 +180,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="METRIC", help="Also measure with TensorFlow Recommenders' own metric: factorized-top-k."),
     ] = None,
+    later: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE", help="Reviews that came after the run: it is measured on those that it does not have."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a run on its test reviews.
@@ -189,7 +196,7 @@ def evaluate(
     from amzrec.commands.evaluate import evaluate as verb
 
     with speaking() as voice:
-        document = verb(run, dataset, context=context, metric=metric, progress=voice)
+        document = verb(run, dataset, context=context, metric=metric, later=one_or_several(later), progress=voice)
     show(document, json, lambda: reports.evaluation(document))
 
 
@@ -216,6 +223,37 @@ def compare(
     with speaking() as voice:
         document = verb(one_or_several(source), config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
     show(document, json, lambda: reports.comparison(document))
+
+
+@app.command(cls=Command)
+@with_settings(
+    prepare=PrepareConfig,
+    config=TrainConfig,
+    left_out=("min_stars", "split", "test", "valid", "seed", "test_source", "catalogue"),
+)
+def backtest(
+    source: SourcesOrDataset = None,
+    *,
+    every: Annotated[str, typer.Option(metavar="TIME", help="Length of a window: 12h, 7d, 4w.")] = "7d",
+    last: Annotated[int, typer.Option(metavar="N", help="How many windows, the last one at the latest review.")] = 8,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Also train anew before each window.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Picture to draw, a PNG file.")] = None,
+    prepare: PrepareConfig | None,
+    config: TrainConfig | None,
+    json: Json = False,
+) -> None:
+    """Tell what a model would have done, week by week.
+
+    Trains before the last windows of time, then measures on each window what was trained once, what is updated after
+    each window, and the baselines.
+    """
+    from amzrec.cli import reports
+    from amzrec.commands.backtest import backtest as verb
+
+    choices: dict[str, Any] = {"every": every, "last": last, "retrain": retrain, "out": out}
+    with speaking() as voice:
+        document = verb(one_or_several(source), config, prepare=prepare, progress=voice, **choices)
+    show(document, json, lambda: reports.backtest(document))
 
 
 @app.command(cls=Command)
@@ -296,6 +334,40 @@ def similar(
 
 
 @app.command(cls=Command)
+@with_settings(
+    prepare=PrepareConfig,
+    recipes=False,
+    shown=("titles",),
+    left_out=("product_key", "min_reviews", "min_stars", "split", "test", "valid", "seed", "test_source", "catalogue"),
+)
+def update(
+    parent: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder that the reviews are new to.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="REVIEWS...", help="New reviews: a file, any other source, or the events of the service."
+        ),
+    ],
+    *,
+    run: Annotated[Path, typer.Option(metavar="FOLDER", help="Run folder to write.")],
+    prepare: PrepareConfig | None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Let new reviews into a run, without training.
+
+    Writes another run, in which new customers and products answer and what is popular is counted anew.
+    """
+    from amzrec.cli import reports
+    from amzrec.commands.update import update as verb
+
+    with speaking() as voice:
+        made = verb(parent, one_or_several(source), run, prepare, overwrite=overwrite, progress=voice)
+    document = {"run": str(made.path), "update": made.info.updates[-1]}
+    show(document, json, lambda: reports.updated(document))
+
+
+@app.command(cls=Command)
 def export(
     run: RunArgument = None,
     *,
@@ -313,7 +385,23 @@ def export(
 
     with speaking() as voice:
         path = verb(run, out, onnx=onnx, overwrite=overwrite, progress=voice)
-    print(path)
+    tell(printable(str(path)))
+
+
+@app.command(cls=Command)
+def report(
+    run: RunArgument = None,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Page to write, an HTML file.")] = Path("report.html"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a run as one page to send to somebody.
+
+    Model beside baselines, training curves, slices, and what is recommended beside what is bought.
+    """
+    from amzrec.commands.report import report as verb
+
+    tell(printable(str(verb(run, out, overwrite=overwrite))))
 
 
 @app.command(cls=Command)
@@ -353,9 +441,9 @@ def options(
     if version:
         from amzrec import __version__
 
-        print(f"amzrec {__version__}")
+        tell(f"amzrec {__version__}")
     elif context.invoked_subcommand is None:
-        print(context.get_help())
+        tell(context.get_help())
     else:
         return
     raise typer.Exit
@@ -363,4 +451,5 @@ def options(
 
 def main() -> None:
     """Run `amzrec` with the words that were typed."""
+    prepare_process()
     app(prog_name="amzrec")

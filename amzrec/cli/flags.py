@@ -53,7 +53,8 @@ class Flags:
 
     config: type[Config]
     shown: tuple[str, ...]  # fields that this command's short help shows beside those marked SHOWN
-    renamed: Mapping[str, str]  # field → parameter, for a field that another class has too
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)  # field → parameter, of a name that is taken
+    left_out: tuple[str, ...] = ()  # fields that this command decides itself
 
     def spelled(self, field: str) -> str:
         """Name the parameter of a field: its own name, unless it was renamed."""
@@ -65,6 +66,7 @@ class Flags:
         return [
             keyword(self.spelled(name), self.option(setting, texts.get(name, "")))
             for name, setting in settings_of(self.config).items()
+            if name not in self.left_out
         ]
 
     def option(self, setting: Setting, text: str) -> Any:
@@ -83,7 +85,7 @@ class Flags:
         """Build the settings from `base`, the fields of a recipe, and the flags that were given; None without any."""
         typed = dict[str, Any]()
         for name, setting in settings_of(self.config).items():
-            value = values.get(self.spelled(name))
+            value = None if name in self.left_out else values.get(self.spelled(name))
             if value is not None:
                 setting = dataclasses.replace(setting, name=self.spelled(name))
                 typed[name] = setting.parse(value) if isinstance(value, str) else value
@@ -118,16 +120,19 @@ def with_settings(
     renamed: dict[str, str] | None = None,
     shown: tuple[str, ...] = (),
     recipes: bool = True,
+    left_out: tuple[str, ...] = (),
     **settings: type[Config],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Replace parameters of a command, `prepare=PrepareConfig`, by the flags of a class; add --recipe and --help-all.
 
     The command receives each built config, or None where no flag of it was given. `renamed` gives fields of the first
-    class other names, where two classes have a field of one name; `shown` adds to what the short help shows. A command
-    with a parameter `recipe` receives the path of --recipe as well; without `recipes` there is no --recipe.
+    class other names, where two classes have a field of one name; `left_out` are fields of that class without a flag,
+    and `shown` adds to what the short help shows. A command with a parameter `recipe` receives the path of --recipe as
+    well; without `recipes` there is no --recipe.
     """
     first = next(iter(settings))
-    flags = {name: Flags(kind, shown, (renamed or {}) if name == first else {}) for name, kind in settings.items()}
+    flags = {name: Flags(kind, shown) for name, kind in settings.items()}
+    flags[first] = dataclasses.replace(flags[first], renamed=renamed or {}, left_out=left_out)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters

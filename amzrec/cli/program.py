@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import sys
-from typing import Annotated, Any, NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from amzrec.errors import AmzrecError, printable
+from amzrec.errors import AmzrecError, is_utf8, printable
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what Typer raises for anything typed wrong
 OPTIONS = "Options"  # the heading of the flags that no settings class has
@@ -22,23 +24,25 @@ class Program(TyperGroup):
     def main(self, *arguments: Any, **options: Any) -> NoReturn:
         """Run what was typed, and end the process with its exit code."""
         try:
+            check_words(options.get("args") or (arguments[0] if arguments else None) or sys.argv[1:])
             code = super().main(*arguments, **options | {"standalone_mode": False})
         except UsageError as error:
             fail(sentence(error))
         except AmzrecError as error:
             fail(str(error))
         except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            fail(f"{error.strerror or error}:{where}. Check that the place exists, may be used, and has space left")
+            said = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
+            fail(f"{said}. Check that the place exists, may be used, and has space left")
+        except UnicodeEncodeError as error:  # of a name that came from elsewhere, such as the working directory
+            fail(f"a name is not UTF-8: {error.object[:500]}. Rename it")
         sys.exit(code or 0)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command, quiet where a person interrupts it or the reader of its output has gone."""
         try:
             done = super().invoke(ctx)
-            sys.stdout.flush()
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence(sys.stdout)
         except KeyboardInterrupt:
             print(file=sys.stderr)
             raise typer.Exit(130) from None
@@ -72,7 +76,7 @@ def show_everything(context: typer.Context, asked: bool) -> None:
     """Print the help with every flag, and end."""
     if asked:
         context.meta[HELP_ALL] = True
-        print(context.get_help())
+        tell(context.get_help())
         raise typer.Exit
 
 
@@ -81,10 +85,38 @@ HelpAll = Annotated[
 ]
 
 
+def tell(text: str) -> None:
+    """Print what was asked for; AmzrecError where it cannot be written."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # which `Program.invoke` takes for the end
+        raise
+    except OSError as error:
+        silence(sys.stdout)
+        raise AmzrecError(
+            f"cannot write standard output: {error.strerror}. Free some space, or send it elsewhere"
+        ) from error
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still to be written into a stream go nowhere, so that the end of the process says nothing of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raise AmzrecError for a word that was typed and is not UTF-8, as a name in another encoding is."""
+    for word in words:
+        if not is_utf8(word):
+            raise AmzrecError(
+                f"{word} is not UTF-8, as amzrec takes words and names of files: rename it, or its folder"
+            )
+
+
 def fail(message: str) -> NoReturn:
     """Say once what is wrong, and end with exit code 1."""
     line = printable(f"amzrec: error: {message}")
-    print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody is there to be told
+        print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
     sys.exit(1)
 
 

@@ -60,6 +60,25 @@ def comparison(document: Document) -> str:
     return paragraphs(*parts, f"The joint model:\n{gaps}" if gaps else "", f"picture: {document['picture']}")
 
 
+def backtest(document: Document) -> str:
+    """Write what `backtest` found: the systems by window, the RMSE and the top 100, then all windows together."""
+    windows = [window for window in document["windows"] if window["systems"]]
+    parts = []
+    for key, title in (("rmse", "RMSE"), ("top_100", "top-100")):
+        names = [name for name in document["overall"] if key in document["overall"][name]]
+        rows = [
+            [window["from"], f"{window['reviews']:,}"]
+            + [f"{value:.4f}" if (value := window["systems"][name].get(key)) is not None else "-" for name in names]
+            for window in windows
+        ]
+        rows.append(
+            ["all", f"{sum(w['reviews'] for w in windows):,}", *(f"{document['overall'][n][key]:.4f}" for n in names)]
+        )
+        if names:
+            parts.append(f"{title}\n{table(['from', 'reviews', *map(plain, names)], rows)}")
+    return paragraphs(*parts, f"picture: {document['picture']}" if document["picture"] else "")
+
+
 def paragraphs(*parts: str) -> str:
     """Join the parts that are not empty, with an empty line between them."""
     return "\n\n".join(part for part in parts if part)
@@ -198,6 +217,24 @@ def prepared(counts: Document) -> str:
     rows += [(label, counts[key]) for key, label in LOST.items() if counts.get(key)]
     rows += [(name, counts[name]) for name in ("kept", "train", "valid", "test", "customers", "products")]
     return table(["reviews", "number"], rows)
+
+
+def updated(document: Document) -> str:
+    """Write what became of the reviews of `update`, and what to do next."""
+    came = document["update"]
+    said = (
+        f"{came['reviews']:,} new reviews, {came['replaced']:,} in place of older ones, {came['known']:,} known, "
+        f"{came['rejected']:,} rejected; {came['new_customers']:,} new customers, {came['new_products']:,} new products"
+    )
+    notes = {
+        "undated": "reviews have no time and count as written at the latest time known",
+        "off_scale": "reviews have stars beyond the scale of the run and count as its end",
+    }
+    told = [f"{came[name]:,} {text}" for name, text in notes.items() if came[name]]
+    told += [f"as it was learned: {what}" for what in came["frozen"]]
+    if not came["reviews"] + came["replaced"]:
+        told.append("nothing is new: the run answers as it did")
+    return paragraphs("\n".join([said, *told]), f"Next:  amzrec serve {quoted(Path(document['run']))}")
 
 
 def description(document: Document) -> str:

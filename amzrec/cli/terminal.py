@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TextIO
@@ -25,7 +26,7 @@ class Terminal:
         """Print a finished sentence above the bar."""
         self._clear()
         self.last = time.monotonic()
-        print(printable(line), file=self.stream, flush=True)
+        self._write(f"{printable(line)}\n")
 
     def step(self, label: str, done: int, total: int, note: str = "") -> None:
         """Draw the bar again, or print a line where there is none, if nothing was said for two seconds."""
@@ -35,20 +36,26 @@ class Terminal:
         self.last = now
         text = f"{done:,}/{total:,}" + (f"  {note}" if note else "")
         if not self.live:
-            print(f"{label} {text}", file=self.stream, flush=True)
+            self._write(f"{label} {text}\n")
             return
         filled = WIDTH * done // max(total, 1)
         self._clear()
-        print(f"{label} [{'#' * filled}{'.' * (WIDTH - filled)}] {text}", end="", file=self.stream, flush=True)
+        self._write(f"{label} [{'#' * filled}{'.' * (WIDTH - filled)}] {text}")
         self.drawn = True
 
     def close(self) -> None:
         """Leave the last bar standing on a line of its own."""
         if self.drawn:
-            print(file=self.stream, flush=True)
+            self._write("\n")
         self.drawn = False
 
     def _clear(self) -> None:
         if self.drawn:
-            print("\r\x1b[K", end="", file=self.stream)
+            self._write("\r\x1b[K")
         self.drawn = False
+
+    def _write(self, text: str) -> None:
+        """Write at once; a terminal that is gone, or a log on a full disk, does not end the work."""
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(text)
+            self.stream.flush()

@@ -47,7 +47,7 @@ def describe(
             raise AmzrecError(f"--out {out} names no picture: let it end in .png")
         check_file(Path(out), "the picture", is_picture)
     dataset = dataset_of(source, config, progress=progress)
-    parts = {name: getattr(dataset, name) for name in PARTS}
+    parts = {name: dataset.part(name) for name in PARTS}  # times that are missing are counted
     reviews = Reviews.concat(list(parts.values()))
     customers, products = np.unique(reviews.customer), np.unique(reviews.product)
     titled = dataset.products["title"].is_valid().to_numpy()[products]

@@ -170,7 +170,7 @@ def gpu(devices: list[str], cuda: bool) -> Check:
 def probe() -> tuple[dict[str, Any], str]:
     """Run PROBE; returns what it told before it ended, and why it ended early ("" where it did not)."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-c", PROBE]
+    command = [sys.executable, "-P", "-c", PROBE]  # -P: nothing of the working directory is imported
     try:
         done = subprocess.run(
             command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from amzrec.evaluation import intervals
 from amzrec.evaluation.baselines import DatedBaseline, PopularityBaseline, all_baselines
 from amzrec.evaluation.judge import Answers, Figures, judge, rating_of
 from amzrec.evaluation.systems import RunSystem, System
-from amzrec.evaluation.testset import TestSet, in_context, line_up_run
+from amzrec.evaluation.testset import TestSet, in_context, line_up_run, line_up_test
 from amzrec.settings import require
 from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.documents import plain
@@ -33,6 +34,7 @@ def evaluate(
     *,
     context: str | None = None,
     metric: str | None = None,
+    later: Any = None,
     progress: Progress = SILENT,
 ) -> Document:
     """Measure a run (default: the latest) on the test part of its dataset; writes metrics.json and plots/ into it.
@@ -40,22 +42,34 @@ def evaluate(
     `context` names a feature of products, such as category, that is known when a product is asked for: model and
     popularity then rank only the products that share it. That is another task, so its figures go to
     metrics_CONTEXT.json, without pictures. `metric` "factorized-top-k" also measures the model with
-    tfrs.metrics.FactorizedTopK, as "factorized_top_k" beside "retrieval". Returns the document. Raises AmzrecError for
-    a missing or foreign run or dataset, for a feature that no product has, and for another metric.
+    tfrs.metrics.FactorizedTopK, as "factorized_top_k" beside "retrieval". `later` are reviews that came after the run,
+    of any source: it is measured on those that it does not have, into metrics_later.json, without pictures; who and
+    what is new to the run counts as unknown. Returns the document. Raises AmzrecError for a missing or foreign run or
+    dataset, for a feature that no product has, and for another metric.
     """
     require(metric in (None, FACTORIZED), "metric", metric, FACTORIZED)
     if metric and context:
         raise AmzrecError(f"--metric {FACTORIZED} ranks among all products: leave --context out")
     run = open_run(run)
-    dataset = dataset_of(run, dataset)
-    testset = line_up_run(run, dataset)
+    if later is not None:
+        if dataset is not None or context is not None:
+            raise AmzrecError(
+                f"--later names the reviews to test on: leave --{'context' if context else 'dataset'} out"
+            )
+        from amzrec.renewal.later import reviews_after
+
+        dataset, vectors = reviews_after(run, later, progress)
+        testset = line_up_test(dataset, ("train",), np.asarray(vectors.candidates))
+    else:
+        dataset, vectors = dataset_of(run, dataset), run.vectors
+        testset = line_up_run(run, dataset)
     if context:
         testset = in_context(testset, dataset, context)
     progress.say(
         f"{len(testset):,} test reviews of {len(testset.customers):,} customers "
         f"against {len(testset.candidates):,} products"
     )
-    model = judge(testset, RunSystem(Recommender(run.vectors)))
+    model = judge(testset, RunSystem(Recommender(vectors)))
     baselines = all_baselines(dataset, testset)
     rivals = {system.name: judge(testset, system) for system in baselines}
     rng = np.random.default_rng(dataset.protocol.seed)
@@ -66,24 +80,31 @@ def evaluate(
         "differences": intervals.gaps(testset, model, rivals, rng),
         "untrained": run.info.untrained,
     }
-    if run.vectors.context is not None or run.vectors.head.moment is not None:
-        document["as_of_now"] = judge(testset, RunSystem(Recommender(run.vectors), now=True)).to_json()
-    if run.vectors.head.moment is not None:
-        alone = Answers(RunSystem(Recommender(run.vectors), moment=False).stars(testset))
+    if vectors.context is not None or vectors.head.moment is not None:
+        document["as_of_now"] = judge(testset, RunSystem(Recommender(vectors), now=True)).to_json()
+    if vectors.head.moment is not None:
+        alone = Answers(RunSystem(Recommender(vectors), moment=False).stars(testset))
         document["without_moment"] = rating_of(testset, alone, np.ones(len(testset), np.bool_))
     if metric:
         from amzrec.model.factorized import factorized_top_k
 
         progress.say("measuring with tfrs.metrics.FactorizedTopK")
-        document["model"]["factorized_top_k"] = factorized_top_k(run.vectors, testset.reviews)
-    write_json(run.path / (f"metrics_{context}.json" if context else METRICS), document)
-    if not context:
+        document["model"]["factorized_top_k"] = factorized_top_k(vectors, testset.reviews)
+    named = "later" if later is not None else context
+    write_json(run.path / (f"metrics_{named}.json" if named else METRICS), document)
+    if not named:
         draw(run, testset, {"model": model, **rivals})
     return document
 
 
 def dataset_of(run: Run, dataset: Dataset | Path | str | None) -> Dataset:
     """Open the dataset that a run was trained on, or the given one if it has the same reviews and split."""
+    if run.info.updates:
+        last = run.info.updates[-1]
+        raise AmzrecError(
+            f"run {run.path} holds the reviews of {last['source']} beside those of its dataset, so it is measured on "
+            f"reviews that came later: amzrec evaluate {shlex.quote(str(run.path))} --later LATER"
+        )
     if run.info.untested:
         raise AmzrecError(
             f"run {run.path} was trained on all reviews (--test 0), so none are left to measure it on: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from amzrec.commands.load import Model
 from amzrec.errors import CONTROL, SILENT, AmzrecError, Progress, printable
 from amzrec.parallel import ahead
 from amzrec.settings import require
-from amzrec.store.folders import cache_folder, whole_file
+from amzrec.store.folders import cache_folder, whole_file, writing
 from amzrec.store.ownership import check_file, is_recommendations
 from amzrec.store.run import Run
 
 FORMATS = (".parquet", ".csv", ".jsonl")
+FORMULA = re.compile("^[=+@＝＋－＠-]")  # how formulas of spreadsheets begin; a tab is shown as \\t already
 TOGETHER = 2048  # customers answered at once
 RECALL = 0.98  # of the best products that an index finds which is not exact
 
@@ -61,8 +63,9 @@ def recommend_all(
     chosen = choose(opened.recommender, opened.run.path, index, RECALL, cache_folder(), progress.say)
     model = chosen.recommender.only(texts_of(only, "only"), texts_of(never, "never"))
     rules = Rules.of(model, sort, diversify, texts_of(at_most, "at_most"))
-    with whole_file(out, "the recommendations") as partial:
+    with writing("the recommendations", out):
         out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(out, "the recommendations") as partial:
         total = len(model.vectors.customer_ids) - 1
         starts = range(1, total + 1, TOGETHER)
 
@@ -132,22 +135,25 @@ def writer(file: Path, model: Recommender) -> Iterator[Callable[[Block], None]]:
             yield lambda block: sink.write_table(table_of(block))
 
 
-def all_printable(texts: Any) -> Any:
-    """Return an Arrow array of texts without characters that steer a terminal; mostly there are none."""
+def all_harmless(texts: Any) -> Any:
+    """Return an Arrow array of texts that steer no terminal and are no formulas of a spreadsheet, as most are.
+
+    A text that begins as formulas do gets an apostrophe before it, which spreadsheets take for "this is text".
+    """
     import pyarrow as pa
     import pyarrow.compute
 
-    needy = pa.compute.match_substring_regex(texts, CONTROL.pattern)
+    needy = pa.compute.match_substring_regex(texts, f"{CONTROL.pattern}|{FORMULA.pattern}")
     if not needy.true_count:
         return texts
-    mended = pa.array([printable(text) for text in texts.filter(needy).to_pylist()], texts.type)
+    mended = pa.array([FORMULA.sub(r"'\g<0>", printable(text)) for text in texts.filter(needy).to_pylist()], texts.type)
     return pa.compute.replace_with_mask(texts, needy, mended)
 
 
 def tables(model: Recommender, shown: bool = False) -> Callable[[Block], Any]:
     """Give a function that makes an Arrow table of a block, with ids and titles instead of rows.
 
-    `shown`: the file is one that people look at in a terminal, so that control characters become \\x1b.
+    `shown`: the file is one that people look at in a terminal or a spreadsheet (see `all_harmless`).
     """
     import pyarrow as pa
     import pyarrow.compute
@@ -157,7 +163,7 @@ def tables(model: Recommender, shown: bool = False) -> Callable[[Block], Any]:
         for s in (model.vectors.customer_ids, model.vectors.product_ids, model.vectors.titles)
     )
     if shown:
-        customers, products, titles = map(all_printable, (customers, products, titles))
+        customers, products, titles = map(all_harmless, (customers, products, titles))
 
     def table_of(block: Block) -> Any:
         names = titles.take(pa.array(block.product))

@@ -13,7 +13,9 @@ from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.store.dataset import Dataset
-from amzrec.store.folders import alone, cannot_write, replace_folder
+from amzrec.store.folders import cannot_write, replace_folder
+from amzrec.store.folders import tidy as tidy_beside
+from amzrec.store.locks import alone
 from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.recipe import last_figures
 from amzrec.store.run import RUNS, Run, open_run
@@ -49,8 +51,9 @@ def train(
     figures = last_figures(open_run(repeats), recipe.to_json()) if repeats and dataset.protocol.untested else None
     work = folder.parent / f".{folder.name}.training"
     try:
-        with alone(folder):
+        with alone(folder, progress):
             try:
+                tidy_beside(folder)
                 session = Session(dataset, recipe, work, progress, tensorboard)
                 session.evaluated = figures
                 session.open_state(resume, overwrite)

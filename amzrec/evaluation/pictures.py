@@ -196,3 +196,35 @@ def _draw_top_k(axis: Axis, retrieved: dict[str, dict[str, float]], colours: dic
     axis.grid(axis="y", color=GRID)
     axis.legend(frameon=False, fontsize=9, title=f"(top-{ks[-1]})", title_fontsize=9, alignment="left")
     axis.set_title("% of test reviews found in the top k: higher is better", loc="left", color=INK)
+
+
+def draw_backtest(document: dict[str, Any], file: Path) -> Path:
+    """Draw a backtest (see backtest.backtest): each figure of each system by window, baselines grey."""
+    windows = [window for window in document["windows"] if window["systems"]]
+    panels = {"rmse": "RMSE of the stars: lower is better", "top_100": "% of reviews found in the top 100"}
+    panels |= {"recall@10": "recall@10"}
+    systems = dict.fromkeys(name for window in windows for name in window["systems"])
+    shown = {
+        key: title for key, title in panels.items() if any(key in s for w in windows for s in w["systems"].values())
+    }
+    figure, axes = canvas(max(len(shown), 1), 5.2 * max(len(shown), 1), 3.8)
+    begins = [window["from"][: None if document["every"].endswith("h") else 10] for window in windows]
+    colours = dict(zip(("trained_once", "trained_again", "updated"), MODELS, strict=False))
+    for axis, (key, title) in zip(axes, shown.items(), strict=False):
+        for number, name in enumerate(systems):
+            values = [
+                100 * w["systems"][name][key] if key == "top_100" else w["systems"][name][key]
+                for w in windows
+                if key in w["systems"].get(name, {})
+            ]
+            if len(values) != len(windows):
+                continue
+            grey = {"color": QUIET, "linestyle": ("--", ":", "-.")[number % 3]}
+            style = {"color": colours[name], "linewidth": 2} if name in colours else grey
+            axis.plot(range(len(windows)), values, marker="o", markersize=3, label=named(name), **style)
+        axis.set_xticks(range(len(windows)), begins, rotation=30, ha="right", fontsize=8)
+        axis.set_title(title, loc="left", color=INK)
+        axis.grid(axis="y", color=GRID)
+        axis.legend(frameon=False, fontsize=8)
+    save(figure, file)
+    return file

@@ -137,7 +137,7 @@ def ask(folder: Path, request: dict[str, Any]) -> dict[str, Answer]:
         request_file.write_text(json.dumps(request))
         places = [str(path.resolve()) for path in (folder, request_file, answer_file)]
         done = subprocess.run(
-            [sys.executable, "-c", ASK, *places],
+            [sys.executable, "-P", "-c", ASK, *places],
             env={n: v for n, v in os.environ.items() if n != "TF_USE_LEGACY_KERAS"} | {"TF_CPP_MIN_LOG_LEVEL": "3"},
             cwd=scratch,
             capture_output=True,

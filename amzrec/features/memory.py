@@ -6,12 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from amzrec.arrays import Lists
+from amzrec.arrays import Lists, Rows, offsets_of
 from amzrec.features.fitted import FittedReviews
 from amzrec.store.memory import Memory, strongest
 
 NEIGHBOURS = 100  # products that one product votes for
 ENTRIES = 25_000_000  # most pairs that are kept: fewer neighbours where there are many products
+CODE_BITS = 5  # of a key that say how far apart, and which way round, the two products of a pair were once
 WINDOW = 10  # products before and after a product that count as following it
 BACKWARD = 0.5  # what following backwards in time counts, of following forwards
 SHRINK = 5.0  # reviews' worth of belief that two products have nothing to do with each other
@@ -47,48 +48,64 @@ def of_company(order: Lists, size: int) -> Memory:
 def _of_windows(order: Lists, size: int, shares: tuple[float, float], power: float) -> Memory:
     """Weigh pairs by distance^−`power`, times the first share forward in time and the second share backward."""
     items, owner = order.items.astype(np.int64), order.owners
-    keys, weights = [np.zeros(0, np.int64)], [np.zeros(0)]
+    keys, worth = [np.zeros(0, np.int64)], np.zeros(1 << CODE_BITS)
     for distance in range(1, min(WINDOW, len(items) - 1) + 1):
         same = owner[distance:] == owner[:-distance]
         before, after = items[:-distance][same], items[distance:][same]
-        keys += [before * size + after, after * size + before]
-        weights += [np.full(len(before), share / distance**power) for share in shares]
-    pairs, which = np.unique(np.concatenate(keys), return_inverse=True)
-    voter, product = pairs // size, pairs % size
-    count = np.bincount(items, minlength=size) + SHRINK
-    weight = np.bincount(which, np.concatenate(weights), len(pairs)) / np.sqrt(count[voter] * count[product])
+        for way, pairs in enumerate((before * size + after, after * size + before)):
+            code = 2 * (distance - 1) + way
+            worth[code] = shares[way] / distance**power
+            keys.append(pairs << CODE_BITS | code)
+    key = np.concatenate(keys)
+    del keys
+    key.sort()  # several times as fast as sorting pairs and weights by an order
+    pair, weight = key >> CODE_BITS, worth[key & ((1 << CODE_BITS) - 1)]
+    first = np.flatnonzero(np.diff(pair, prepend=-1))
+    pair, weight = pair[first], np.add.reduceat(weight, first) if len(first) else weight
+    voter, product = pair // size, pair % size
+    rarity = 1 / np.sqrt(np.bincount(items, minlength=size) + SHRINK)
+    weight *= rarity[voter] * rarity[product]
     best = strongest(voter, weight, neighbours(size))
-    return dataclasses.replace(Memory.of_pairs(voter[best], product[best], CURVE * weight[best], size), per_log=1.0)
+    lists = Lists(offsets_of(np.bincount(voter[best], minlength=size)), product[best].astype(np.int32))
+    return Memory(lists, (CURVE * weight[best]).astype(np.float32), per_log=1.0)
 
 
 def of_customers(fitted: FittedReviews, ridge: float) -> Memory:
+    """Remember what the same customers have: `of_pairs` of the fitted reviews."""
+    return of_pairs(fitted.customer, fitted.product, fitted.candidates, len(fitted.products), ridge)
+
+
+def of_pairs(customer: Rows, product: Rows, candidates: Rows, size: int, ridge: float) -> Memory:
     """Remember what the same customers have: the item-to-item regression of Steck 2019 (EASE, eq. 8).
 
-    weight = −P / diag(P) without its diagonal, where P is the inverse of (reviewsᵀ · reviews + ridge). Only candidates
-    have pairs. Raises ValueError for more than CLOSED_FORM candidates.
+    weight = −P / diag(P) without its diagonal, where P is the inverse of (reviewsᵀ · reviews + ridge). The reviews are
+    pairs of rows, a customer and a product [n]; `size` is N + 1. Only `candidates` [M], ascending, have pairs. Raises
+    ValueError for more than CLOSED_FORM of them.
     """
-    rows = fitted.candidates
+    rows = candidates
     if len(rows) > CLOSED_FORM:
         raise ValueError(f"{len(rows)} products are too many to solve for at once")
-    gram = co_reviews(fitted)
+    gram = co_reviews(customer, product, rows, size)
     gram[np.diag_indices(len(rows))] += ridge
     inverse = np.linalg.inv(gram)
     weight = -inverse / np.diag(inverse)  # [voter, product]
     weight[np.diag_indices(len(rows))] = 0
     keep = min(neighbours(len(rows)), len(rows) - 1)
     best = np.argpartition(-np.abs(weight), keep - 1, axis=0)[:keep] if keep else np.zeros((0, len(rows)), np.int64)
-    voter, product = best.ravel(), np.tile(np.arange(len(rows)), keep)
-    return Memory.of_pairs(rows[voter], rows[product], weight[voter, product], len(fitted.products))
+    voter, voted = best.ravel(), np.tile(np.arange(len(rows)), keep)
+    return Memory.of_pairs(rows[voter], rows[voted], weight[voter, voted], size)
 
 
-def co_reviews(fitted: FittedReviews) -> np.ndarray:
-    """Count the customers that two candidates share, [M, M]; on the diagonal, those that one has."""
-    rows = fitted.candidates
-    place = np.full(len(fitted.products), -1)
+def co_reviews(customer: Rows, product: Rows, rows: Rows, size: int) -> np.ndarray:
+    """Count the customers that two candidates share, [M, M]; on the diagonal, those that one has.
+
+    The reviews are pairs of rows, a customer and a product [n]; `rows` [M] are the candidates, `size` is N + 1.
+    """
+    place = np.full(size, -1)
     place[rows] = np.arange(len(rows))
-    column, order = place[fitted.product], np.argsort(fitted.customer, kind="stable")
+    column, order = place[product], np.argsort(customer, kind="stable")
     order = order[column[order] >= 0]
-    customers, line = np.unique(fitted.customer[order], return_inverse=True)
+    customers, line = np.unique(customer[order], return_inverse=True)
     gram = np.zeros((len(rows), len(rows)))
     for start in range(0, len(customers), CUSTOMERS):
         low, high = np.searchsorted(line, [start, start + CUSTOMERS])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset
-from amzrec.store.folders import cache_folder, whole_folder
+from amzrec.store.folders import cache_folder, private_folder, scratch_folder, sweep, whole_folder, writing
 from amzrec.store.ownership import DATASET_FOLDER, check_folder
 
 if TYPE_CHECKING:
@@ -47,14 +46,18 @@ def cached(source: Any, config: PrepareConfig, progress: Progress = SILENT) -> D
     from amzrec.reviews import sources
     from amzrec.reviews.sources.origin import origin_of
 
-    with tempfile.TemporaryDirectory() as folder:
-        origin = origin_of(source, Path(folder), sources.sample_folder)
+    sweep(cache_folder())
+    with scratch_folder() as folder:
+        origin = origin_of(source, folder, sources.sample_folder)
         check_standard_input(origin, config)
         prints = [sources.fingerprint_of(s) for s in (origin.names, config.test_source, config.titles) if s]
         if None in prints:
             return anew(origin, config, progress)
         kept = cache_folder() / key_of(prints, config)
-        return open_dataset(kept) if is_dataset(kept) else written(origin, kept, config, True, progress)
+        if is_dataset(kept):
+            return open_dataset(kept)
+        private_cache()
+        return written(origin, kept, config, True, progress, private=True)
 
 
 def key_of(prints: list[str | None], config: PrepareConfig) -> str:
@@ -68,9 +71,8 @@ def anew(origin: Origin, config: PrepareConfig, progress: Progress) -> Dataset:
 
     The dataset is kept under a name of its own content: runs that were trained on an older one still find that.
     """
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".anew-", dir=cache_folder()) as folder:
-        made = written(origin, Path(folder) / "dataset", config, True, progress)
+    with scratch_folder(private_cache()) as folder:
+        made = written(origin, folder / "dataset", config, True, progress, private=True)
         kept = cache_folder() / key_of([content_of(sorted(made.path.iterdir()))], config)
         if not is_dataset(kept):
             with contextlib.suppress(OSError):  # another process has just put one of the same content there
@@ -90,8 +92,8 @@ def prepared(
 
     read = sources_of(source, config)
     check_folder(out, DATASET_FOLDER, overwrite, read)  # before anything is read
-    with tempfile.TemporaryDirectory() as folder:
-        origin = origin_of(source, Path(folder), sources.sample_folder)
+    with scratch_folder() as folder:
+        origin = origin_of(source, folder, sources.sample_folder)
         check_standard_input(origin, config)
         return written(origin, out, config, overwrite, progress, read)
 
@@ -116,11 +118,15 @@ def written(
     overwrite: bool,
     progress: Progress,
     read: Sequence[str | Path] = (),
+    private: bool = False,
 ) -> Dataset:
-    """Write the dataset folder `out` of reviews that can be opened; `read` are the files that it must not replace."""
+    """Write the dataset folder `out` of reviews that can be opened; `read` are the files that it must not replace.
+
+    `private`: nobody else may read it.
+    """
     from amzrec.reviews.preparation import Preparation
 
-    with whole_folder(out, DATASET_FOLDER, overwrite, read) as folder:
+    with whole_folder(out, DATASET_FOLDER, overwrite, read, private) as folder:
         Preparation(origin, config, folder, progress).run()
     return open_dataset(out)
 
@@ -132,3 +138,9 @@ def sources_of(source: Any, config: PrepareConfig | None) -> list[str | Path]:
     )
     paths += [config.test_source, config.titles] if config else []
     return [path for path in paths if isinstance(path, str | Path)]
+
+
+def private_cache() -> Path:
+    """Return the cache folder, made where it is not there: nobody else may read it, since it holds customer ids."""
+    with writing("the cache", cache_folder()):
+        return private_folder(cache_folder())

@@ -19,6 +19,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError, Progress
 from amzrec.reviews import checks, engines, ids, kcore, rejects, repeats, secondlook, senses, split, stars, vocabulary
 from amzrec.reviews.engines.protocol import Engine, Table, union
+from amzrec.reviews.outliers import without_outliers
 from amzrec.reviews.relation import BLANK, Facts, Meaning, Part, Source
 from amzrec.reviews.sources import Known, address, catalogue, fingerprint_of, open_source
 from amzrec.reviews.sources.origin import Origin
@@ -27,6 +28,7 @@ from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
 from amzrec.store.protocol import DataProtocol
 from amzrec.store.tables import checksum, checksum_of
+from amzrec.store.times import few
 
 SCRATCH = "scratch"  # engine files and copies, inside the folder under construction
 STAGES = ("reading", "encoding", "splitting", "counting", "writing")
@@ -82,10 +84,18 @@ class Preparation:
         self.said: set[str] = set()
 
     def run(self) -> None:
-        """Do all stages; the folder then holds the dataset."""
-        with self.engine.working(self.origin.shown, self.folder):
-            self.open_sources()
-            self.write(self.split(self.single(self.read())))
+        """Do all stages; the folder then holds the dataset. Raises AmzrecError where Arrow cannot read a file."""
+        try:
+            with self.engine.working(self.origin.shown, self.folder):
+                self.open_sources()
+                self.write(self.split(self.single(self.read())))
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno:  # of the system: it is no fault of the file
+                raise
+            raise AmzrecError(
+                f"{self.origin.shown} is damaged and could not be read ({' '.join(str(error).split())[:200]}): "
+                "download or write it again"
+            ) from error
         shutil.rmtree(self.scratch)
 
     def say(self, sentence: str) -> None:
@@ -152,7 +162,12 @@ class Preparation:
                     self.say(senses.WRITTEN.format(self.source.columns["stars"]))
                 table, counts = self.with_meant_stars(table, counts)
         if counts.undated:
-            self.warnings.append(f"{counts.undated:,} timestamps could not be read and count as missing")
+            self.warnings.append(
+                f"{counts.undated:,} timestamps could not be read as times from 1970 to 2099 and count as missing"
+            )
+        if counts.newest is not None:
+            table, span = without_outliers(self.engine, table)
+            self.warnings += [span.said] if span else []
         self.count_refused(counts)
         return table.filter(table.reason.isnull()) if counts.refused or counts.blank else table
 
@@ -325,13 +340,19 @@ class Preparation:
 
     def write_info(self, kept: Table) -> None:
         """Write dataset.json, and say what became of every row."""
-        facts = kept.aggregate(low=kept.stars.min(), high=kept.stars.max(), timeless=kept.timestamp.isnull().sum())
+        timeless = kept.timestamp.isnull()
+        facts = kept.aggregate(
+            low=kept.stars.min(), high=kept.stars.max(),
+            timeless=timeless.sum(), learned=(timeless & (kept.part != split.TEST)).sum(),
+        )  # fmt: skip
         found = self.engine.fetch(facts).to_pylist()[0]
         low, high = self.source.scale or (found["low"], found["high"])
         if found["timeless"] and found["timeless"] < self.counts["kept"]:
+            what_then = "these few count as old as the oldest"
+            if found["learned"] > few(self.counts["kept"]):
+                what_then = "a model then reads no times at all: leave them out of the source, or mend them"
             self.warnings.append(
-                f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp: where train has one "
-                "of them, a model reads no times at all, so leave them out of the source, or mend them"
+                f"{int(found['timeless']):,} of {self.counts['kept']:,} reviews have no timestamp: {what_then}"
             )
         info = DatasetInfo(
             source=self.source.name,

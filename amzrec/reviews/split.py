@@ -8,6 +8,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.reviews.engines.protocol import Column, Engine, Table
 from amzrec.reviews.ids import with_ids
+from amzrec.store.times import few
 
 TRAIN, VALID, TEST = 0, 1, 2  # positions in dataset.PARTS
 BY_REVIEW = ("random", "given")  # splits that look at one review alone
@@ -59,9 +60,9 @@ def with_part(engine: Engine, reviews: Table, config: PrepareConfig) -> Table:
 
 
 def check_times(engine: Engine, kept: Table, split: str) -> None:
-    """Raise AmzrecError where a review has no timestamp, which a split by time needs."""
+    """Raise AmzrecError where more than a few reviews have no timestamp, which a split by time needs."""
     missing, total = engine.size(kept.filter(kept.timestamp.isnull())), engine.size(kept)
-    if missing:
+    if missing > few(total):
         raise AmzrecError(
             f"--split {split} needs the time of every review: {missing:,} of {total:,} have none. "
             "Take --split random, or a source with timestamps"
@@ -84,11 +85,14 @@ def per_customer(kept: Table, config: PrepareConfig) -> Table:
 
 
 def temporal(engine: Engine, kept: Table, config: PrepareConfig) -> Table:
-    """Take the latest share for test, then the latest of the rest for valid; equal times stay together."""
-    rest, cases = kept, []
+    """Take the latest share for test, then the latest of the rest for valid; equal times stay together.
+
+    The few reviews without a time (see `check_times`) stay in train.
+    """
+    rest, cases = kept.filter(kept.timestamp.notnull()), []
     if config.test:
-        test_from = boundary(engine, kept.timestamp, config.test, "test")
-        rest = kept.filter(kept.timestamp < test_from)
+        test_from = boundary(engine, rest.timestamp, config.test, "test")
+        rest = rest.filter(rest.timestamp < test_from)
         cases.append((kept.timestamp >= test_from, TEST))
     if config.valid:
         valid_from = boundary(engine, rest.timestamp, config.valid, "valid")
@@ -119,9 +123,9 @@ def leave_last_out(kept: Table, config: PrepareConfig) -> Table:
     """Take the last review of each customer for test and the one before it for valid; one review stays in train.
 
     With two reviews there is no valid one. Where the test share is 0, the last review is the valid one, and there is
-    no test. Reviews of the same time are ordered by their digits.
+    no test. Reviews of the same time are ordered by their digits; those without a time come before all others.
     """
-    order = [kept.timestamp.desc(), kept.digits, kept.product]
+    order = [kept.timestamp.desc(nulls_first=False), kept.digits, kept.product]
     window = ibis.window(group_by=kept.customer, order_by=order)
     n = kept.count().over(ibis.window(group_by=kept.customer))
     ranked = kept.mutate(rank=ibis.row_number().over(window), n=n)

@@ -71,6 +71,8 @@ class Explanation(Product):
     answered_from: str
     score: float
     popularity: float
+    average_popularity: float
+    in_order: bool
     customer: float
     history: list[Term]
     others: float
@@ -95,6 +97,39 @@ class Customer(BaseModel):
     run: str
 
 
+class Found(BaseModel):
+    """A customer of the run, and how many reviews there are."""
+
+    customer_id: str
+    reviews: int
+
+
+class Customers(BaseModel):
+    """Customers that were looked for, in the order of their ids."""
+
+    customers: list[Found]
+    run: str
+
+
+class Model(BaseModel):
+    """What a run is worth, as its page shows it; what is not there is null or empty."""
+
+    run: str
+    version: str
+    finished: float
+    seconds: float
+    source: str | None
+    settings: dict[str, Any]
+    best_epochs: dict[str, int]
+    untrained: list[str]
+    counts: dict[str, int]
+    stars: list[float] | None
+    figures: dict[str, Any] | None
+    missing: str | None
+    curves: list[dict[str, Any]]
+    shares: dict[str, Any] | None
+
+
 class Products(BaseModel):
     """Products that were searched for, the most reviewed first."""
 
@@ -117,12 +152,14 @@ class Served(BaseModel):
     products: int
     customers: int
     index: dict[str, Any]  # exact, or what ScaNN was tuned to and what it is worth
+    stars: list[float] | None
 
 
 class Runs(BaseModel):
-    """The runs that are served."""
+    """The runs that are served, and how many products one request may ask for."""
 
     runs: list[Served]
+    most_k: int
 
 
 class State(BaseModel):

@@ -17,6 +17,7 @@ from amzrec.errors import AmzrecError
 from amzrec.service.desk import Refused
 from amzrec.service.events import Unavailable
 from amzrec.service.guard import FAILED, OPEN
+from amzrec.service.pages import looked_at, page_of
 from amzrec.service.routes import events_of, explanations_of, operations, questions_of, tensorflow_serving
 from amzrec.service.service import Service
 
@@ -35,7 +36,7 @@ def application(service: Service) -> FastAPI:
         service.close()
 
     app = FastAPI(title="amzrec", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
-    for routes in (questions_of, explanations_of, events_of, tensorflow_serving, operations):
+    for routes in (page_of, questions_of, looked_at, explanations_of, events_of, tensorflow_serving, operations):
         app.include_router(routes(service))
     describe(app, service.config)
     app.add_exception_handler(Refused, lambda _, error: problem(getattr(error, "status", 400), str(error)))

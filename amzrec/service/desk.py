@@ -16,6 +16,7 @@ from amzrec.answers.recommender import Recommender
 from amzrec.answers.rules import limit
 from amzrec.arrays import Rows
 from amzrec.errors import AmzrecError
+from amzrec.page.summary import scale_of
 from amzrec.service import questions
 from amzrec.service.events import Event, EventStore
 from amzrec.service.runs import Runs, Served
@@ -225,4 +226,5 @@ def facts(served: Served, share: float) -> Document:
         "index": served.index,
         "products": len(vectors.candidates),
         "customers": len(vectors.customer_ids) - 1,
+        "stars": scale_of(served.recommender),
     }

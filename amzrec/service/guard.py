@@ -12,20 +12,25 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from amzrec.config import ServeConfig
+from amzrec.page.files import PAGE_POLICY, PARTS
 from amzrec.service.runs import LOG
 from amzrec.service.telemetry import Telemetry, log_access
 
 OPEN = frozenset({"/healthz", "/readyz"})  # what load balancers ask, without a token
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"})
+PAGE = frozenset({"/", *(f"/page/{name}" for name in PARTS)})  # files without data, which ask for the token themselves
+FREE = OPEN | PAGE
 SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
 PORT = re.compile(r":[0-9]*\Z")
+POLICY = b"content-security-policy"
+NOTHING = (POLICY, b"default-src 'none'; frame-ancestors 'none'")  # what an answer that is no page may load
+OF_PAGE = (POLICY, f"{PAGE_POLICY}; frame-ancestors 'none'".encode())
 PREDICT = "/v1/models/amzrec:predict"  # whose clients may say any type of content, as TensorFlow Serving reads none
 JSON = (b"content-type", b"application/json")
 FAILED = "this could not be answered; the log of the service says why"
@@ -51,7 +56,8 @@ class Exchange:
         """Send a part of the answer, with the headers that every answer bears."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": [*message.get("headers", []), *SECURITY]}
+            policy = OF_PAGE if self.scope["path"] in PAGE else NOTHING
+            message = {**message, "headers": [*message.get("headers", []), *SECURITY, policy]}
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
         await self._send(message)
@@ -95,7 +101,7 @@ class Guard:
                 f"the header Host names another machine; allowed: {', '.join(sorted(self.hosts or ()))} (--allow-host)",
             )
             return
-        if scope["path"] not in OPEN and not self.allowed(scope):
+        if scope["path"] not in FREE and not self.allowed(scope):
             await exchange.refuse(
                 401, "this needs the header Authorization: Bearer TOKEN", (b"www-authenticate", b"Bearer")
             )

@@ -138,6 +138,25 @@ class AddressSearch(AddressCount):
     q: Annotated[str, Field(max_length=200, description="Beginning of a title, or an id.")] = ""
 
 
+class AddressCustomers(AddressCount):
+    """Which customers are looked for."""
+
+    q: Annotated[str, Field(max_length=LONGEST, description="Beginning of an id.")] = ""
+
+
+class AddressRun(Address):
+    """Which run is looked at."""
+
+    run: Annotated[str | None, Field(description="One of those that are served; without it, the main one.")] = None
+
+
+class Who(Question):
+    """Which customer is asked for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"customer_id": "A1"}]})
+    customer_id: Id
+
+
 class Recommend(Options):
     """Which list of products is wanted, and for whom."""
 

@@ -11,6 +11,8 @@ from fastapi.responses import JSONResponse
 from pydantic import Discriminator, Field, Tag
 from starlette.convertors import Convertor, register_url_convertor
 
+from amzrec.answers.listing import Document
+from amzrec.errors import AmzrecError
 from amzrec.service import answered, questions
 from amzrec.service.desk import Refused, facts
 from amzrec.service.guard import PREDICT
@@ -24,6 +26,7 @@ from amzrec.service.questions import (
     AddressSearch,
     Id,
 )
+from amzrec.service.runs import Runs
 from amzrec.service.service import Service
 
 REFUSALS = (400, 401, 404, 408, 413, 422, 503, 504)
@@ -146,7 +149,7 @@ def explanations_of(service: Service) -> APIRouter:
 
     @router.get("/products", responses=documented(answered.Products))
     async def products(wanted: Annotated[AddressSearch, Query()]) -> JSONResponse:
-        """List products whose title begins with q, or whose id it is, the most reviewed first."""
+        """List products whose title begins with q, or whose id it is, then those whose title holds it elsewhere."""
         return await service.ask(desk.products, wanted, [wanted.k])
 
     @router.get("/customers/{customer_id:id}", responses=documented(answered.Customer))
@@ -197,10 +200,13 @@ def operations(service: Service) -> APIRouter:
     """Make the routes that operators and their tools ask."""
     router = APIRouter(tags=["operations"])
 
+    def runs_of(runs: Runs) -> Document:
+        return {"runs": [facts(served, share) for served, share in runs.all()], "most_k": service.config.most_k}
+
     @router.get("/run", responses=documented(answered.Runs))
     async def run() -> JSONResponse:
         """Tell which runs answer."""
-        return JSONResponse({"runs": [facts(served, share) for served, share in service.shelf.now.all()]})
+        return JSONResponse(runs_of(service.shelf.now))
 
     @router.get("/healthz", responses=documented(answered.State))
     async def healthz() -> JSONResponse:
@@ -224,8 +230,11 @@ def operations(service: Service) -> APIRouter:
         """Open the runs again from where they lie, and answer from them; the old ones stay where that fails."""
         if service.config.token is None:
             raise Refused(403, "reloading by request needs a token: start the service with --token, or send it SIGHUP")
-        runs = await service.reload()
+        try:
+            runs = await service.reload()
+        except AmzrecError as error:  # which names folders of this machine
+            raise Refused(400, "not reloaded, the run before goes on answering: the log says why") from error
         service.others()
-        return JSONResponse({"runs": [facts(served, share) for served, share in runs.all()]})
+        return JSONResponse(runs_of(runs))
 
     return router

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from amzrec.answers.lists import Wanted, best_products
 from amzrec.answers.recommender import Recommender
 from amzrec.answers.tuning import choose
 from amzrec.errors import AmzrecError
+from amzrec.page.summary import computed
 from amzrec.store.folders import cache_folder
-from amzrec.store.run import RUN, open_run
+from amzrec.store.run import RUN, Run, open_run
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import STRINGS, Vectors, read_vectors
 
@@ -33,6 +35,7 @@ class Served:
 
     name: str
     recommender: Recommender
+    run: Run
     index: Document = dataclasses.field(default_factory=lambda: {"kind": "exact"})  # how it searches
 
     @classmethod
@@ -40,12 +43,18 @@ class Served:
         """Open a run (None: the latest), compare all checksums, and let it answer once; AmzrecError where it cannot."""
         run = open_run(path)
         vectors = plain(read_vectors(run.path, verify=True))
-        chosen = choose(Recommender(vectors), run.path, index, recall, cache_folder(), LOG.info)
-        served = cls(run.path.resolve().name, chosen.recommender, chosen.document())
+        real = dataclasses.replace(run, path=run.path.resolve())
+        chosen = choose(Recommender(vectors), real.path, index, recall, cache_folder(), LOG.info)
+        served = cls(real.path.name, chosen.recommender, real, chosen.document())
         if not len(vectors.candidates):
             raise AmzrecError(f"run {run.path} has no products to recommend: train on reviews")
         best_products(served.recommender, vectors.customer_ids[len(vectors.customer_ids) - 1], Wanted(k=1))
         return served
+
+    @cached_property
+    def figures(self) -> dict[str, Any]:
+        """What the page shows of the vectors; it takes a moment, once."""
+        return computed(self.recommender)
 
 
 def plain(vectors: Vectors) -> Vectors:

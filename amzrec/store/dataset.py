@@ -17,6 +17,7 @@ from amzrec.store.documents import Document
 from amzrec.store.protocol import DataProtocol
 from amzrec.store.tables import Damaged, check_finite, check_rows, checksum_of, damaged, read_checked
 from amzrec.store.times import NO_TIME as NO_TIME
+from amzrec.store.times import few
 
 PARTS = ("train", "valid", "test")
 INFO = "dataset.json"
@@ -124,12 +125,30 @@ class Dataset:
     @cached_property
     def train(self) -> Reviews:
         """The rows to learn from."""
-        return self.part("train")
+        return self._fitted[0]
 
     @cached_property
     def valid(self) -> Reviews:
         """The rows that choose epochs and settings."""
-        return self.part("valid")
+        return self._fitted[1]
+
+    @cached_property
+    def _fitted(self) -> tuple[Reviews, Reviews]:
+        """Train and valid; where a few of their reviews have no time (see `few`), these are as old as the oldest.
+
+        So they take part in nothing that is recent, and a split by time, which has them in train, stays one.
+        """
+        train, valid = self.part("train"), self.part("valid")
+        missing = [part.timestamp == NO_TIME for part in (train, valid)]
+        undated, known = sum(int(mask.sum()) for mask in missing), train.timestamp[~missing[0]]
+        if not undated or not len(known) or undated > few(max(self.info.counts.kept, len(train) + len(valid))):
+            return train, valid
+        oldest = known.min()
+        train, valid = (
+            dataclasses.replace(part, timestamp=np.where(mask, oldest, part.timestamp))
+            for part, mask in zip((train, valid), missing, strict=True)
+        )
+        return train, valid
 
     @cached_property
     def test(self) -> Reviews:
@@ -137,7 +156,7 @@ class Dataset:
         return self.part("test")
 
     def part(self, name: str) -> Reviews:
-        """Read the rows of one of PARTS from its file; raises AmzrecError where it is damaged."""
+        """Read the rows of one of PARTS as its file has them; raises AmzrecError where it is damaged."""
         try:
             table = read_checked(self.path / f"{name}.parquet", self.info.checksums, REVIEW_SCHEMA)
             reviews = Reviews(
@@ -162,7 +181,7 @@ class Dataset:
 
     @property
     def has_time(self) -> bool:
-        """Whether every train review has a timestamp (only then is time used)."""
+        """Whether the train reviews have timestamps, all but a few of them (only then is time used)."""
         return len(self.train) > 0 and not bool((self.train.timestamp == NO_TIME).any())
 
     def facts(self, refit: bool) -> DataFacts:

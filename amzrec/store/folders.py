@@ -1,19 +1,23 @@
-"""Folders and files that are whole or absent, the lock of a place, and the one text for what cannot be written."""
+"""Folders and files that are whole or absent, whoever was killed; the text for what cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from amzrec.errors import AmzrecError
+from amzrec.store.locks import TOKEN, claim, is_running, taken_over
 from amzrec.store.ownership import Kind, check_folder
 
 NOTHING_LEFT = "nothing was left there"
+OTHERS = 0o077  # what the group and all others may do
+UNFINISHED = re.compile(rf"\.(.+)\.{TOKEN.pattern}\.(partial.*|old|lock)")
 
 
 def cache_folder() -> Path:
@@ -43,39 +47,82 @@ def writing(what: str, place: Path | str, left: str = NOTHING_LEFT) -> Iterator[
 def whole_file(file: Path, what: str) -> Iterator[Path]:
     """Give the path of a temporary sibling to write to; it takes the place of `file` at the end of the block.
 
-    Where the block fails `file` stays as it was. Any OSError becomes an AmzrecError (see `writing`).
+    Where the block fails `file` stays as it was. Any OSError becomes an AmzrecError (see `writing`). What a process
+    that was killed left beside `file` is removed first. In a folder that only its owner may enter, so is the file.
     """
-    partial = file.with_name(f".{file.name}.{os.getpid()}.partial{file.suffix}")
-    try:
-        with writing(what, file):
+    file = Path(file)
+    tidy(file)
+    with writing(what, file), claim(file) as token:
+        partial = file.with_name(f".{file.name}.{token}.partial{file.suffix}")
+        try:
+            if not file.parent.stat().st_mode & OTHERS:
+                os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             yield partial
             partial.replace(file)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 @contextlib.contextmanager
-def whole_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = ()) -> Iterator[Path]:
+def whole_folder(
+    out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = (), private: bool = False
+) -> Iterator[Path]:
     """Give a temporary sibling of the folder `out` to write into; it becomes `out` at the end of the block.
 
     Replaces an `out` only as `check_folder` allows. Any OSError becomes an AmzrecError (see `writing`), and what stood
-    at `out` before stays. What a process that was killed left beside `out` is removed first.
+    at `out` before stays. What a process that was killed left beside `out` is removed first. `private`: nobody else
+    may read it.
     """
     out = Path(out)
     tidy(out)
     check_folder(out, kind, overwrite, sources := list(sources))
-    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-    try:
-        with writing(f"the {kind.name}", out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            yield partial
-            check_folder(out, kind, overwrite, sources)  # what came there meanwhile
-            replace_folder(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with writing(f"the {kind.name}", out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with claim(out) as token:
+            partial = out.parent / f".{out.name}.{token}.partial"
+            try:
+                partial.mkdir(mode=0o700 if private else 0o777)
+                yield partial
+                check_folder(out, kind, overwrite, sources)  # what came there meanwhile
+                if private:
+                    make_private(partial)
+                replace_folder(partial, out)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(above: Path | None = None) -> Iterator[Path]:
+    """Give an empty folder that nobody else may read and that is removed at the end, in `above` or the temporary one.
+
+    Those of killed processes are removed first.
+    """
+    place = (above or Path(tempfile.gettempdir())) / "amzrec"
+    tidy(place)
+    with writing("to the folder", place.parent), claim(place) as token:
+        folder = place.parent / f".{place.name}.{token}.partial"
+        try:
+            folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_private(folder: Path) -> None:
+    """Let nobody else read a folder and what is in it, as far as the file system knows of owners."""
+    with contextlib.suppress(OSError):
+        for path in [folder, *folder.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder that nobody else may read; one that exists keeps its mode."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    return folder
 
 
 def replace_folder(new: Path, out: Path) -> None:
@@ -83,54 +130,50 @@ def replace_folder(new: Path, out: Path) -> None:
     if not out.exists():
         new.rename(out)
         return
-    old = out.parent / f".{out.name}.{os.getpid()}.old"
-    shutil.rmtree(old, ignore_errors=True)
-    out.rename(old)
-    new.rename(out)
-    if old.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        old.unlink(missing_ok=True)
+    with claim(out) as token:
+        old = out.parent / f".{out.name}.{token}.old"
+        out.rename(old)
+        new.rename(out)
+        remove(old)
 
 
-def tidy(out: Path) -> None:
-    """Remove the unfinished folders that killed processes left beside `out`, and put back an `out` they had moved."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*"):
-        process, _, kind = left.name[len(out.name) + 2 :].partition(".")
-        if not process.isdigit() or kind not in ("partial", "old") or is_running(int(process)):
-            continue
-        if kind == "old" and not out.exists():
-            left.rename(out)
+def tidy(place: Path) -> None:
+    """Remove what dead processes left unfinished beside `place`, and put back what they had moved away from there."""
+    lefts = sorted(place.parent.glob(f".{glob.escape(place.name)}.*"))
+    tokens = {left.name[len(place.name) + 2 :].partition(".")[0] for left in lefts}
+    for token in filter(TOKEN.fullmatch, tokens):
+        with taken_over(place, token) as dead:
+            if dead:
+                finish(place, [left for left in lefts if left.name.startswith(f".{place.name}.{token}.")])
+    for left in lefts:  # of older versions, by the number of their process
+        number = left.name[len(place.name) + 2 :].partition(".")[0]
+        if number.isdigit() and not is_running(int(number)):
+            finish(place, [left])
+
+
+def finish(place: Path, lefts: list[Path]) -> None:
+    """Remove what one dead process left, and put back what it had moved away."""
+    for left in lefts:
+        kind = left.name[len(place.name) + 2 :].partition(".")[2]
+        if kind == "old" and not place.exists() and not place.is_symlink():
+            left.rename(place)
+        elif kind in ("old", "partial", f"partial{place.suffix}"):
+            remove(left)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what dead processes left unfinished in a folder that holds nothing but amzrec's own."""
+    names = (UNFINISHED.fullmatch(path.name) for path in (folder.iterdir() if folder.is_dir() else ()))
+    for name in {found[1] for found in names if found}:
+        tidy(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder or a link of our own, as far as that goes; of a link, not what it leads to."""
+    with contextlib.suppress(OSError):
+        if path.lstat().st_uid != os.geteuid():
+            return
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def is_running(process: int) -> bool:
-    """Tell whether there is a process of this number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # there is one, of another user
-        return True
-    return True
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the place of a run folder while it is trained; AmzrecError where another process holds it."""
-    lock = folder.parent / f".{folder.name}.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AmzrecError(
-                f"another training is writing the run folder {folder} now: wait for it, or choose another --run"
-            ) from None
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+            path.unlink()

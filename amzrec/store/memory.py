@@ -125,8 +125,24 @@ class Memory:
 
 
 def strongest(group: Array, weight: Array, keep: int) -> Ints:
-    """Places of the `keep` largest weights, by size, of each group [n]."""
-    order = np.lexsort((-np.abs(weight), group))
+    """Return the places, ascending, of the `keep` largest weights of each group, of equal ones those that come first.
+
+    `group` [n] ascends, and no `weight` [n] is below 0; they are compared as float32.
+    """
     counts = np.bincount(group)
-    rank = np.arange(len(order)) - np.repeat(offsets_of(counts)[:-1], counts)
-    return order[rank < keep]
+    if not len(group) or counts.max() <= keep:
+        return np.arange(len(group))
+    # one number for group and weight, larger ones first: the bits of floats from 0 on are in the order of the floats
+    key = group.astype(np.int64) << 32 | (0x7FFFFFFF - weight.astype(np.float32).view(np.int32).astype(np.int64))
+    ordered, begin = np.sort(key), offsets_of(counts)
+    full = np.flatnonzero(counts > keep)
+    last = np.full(len(counts), np.iinfo(np.int64).max)
+    last[full] = ordered[begin[full] + keep - 1]
+    kept = key <= last[group]
+    over = np.bincount(group[kept], minlength=len(counts)) - keep  # equal to the last one that is kept
+    tied = np.flatnonzero((key == last[group]) & (over[group] > 0))
+    if len(tied):
+        of_group = np.bincount(group[tied], minlength=len(counts))
+        rank = np.arange(len(tied)) - offsets_of(of_group)[group[tied]]
+        kept[tied[rank >= (of_group - over)[group[tied]]]] = False
+    return np.flatnonzero(kept)

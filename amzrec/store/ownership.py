@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, is_utf8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +59,8 @@ def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str |
     replaced are links, files, and folders that hold one of the `sources` or in which we stand.
     """
     elsewhere = f"choose another {kind.flag}"
+    if not is_utf8(str(out.absolute())):
+        raise AmzrecError(f"the name of {out}, or of a folder above it, is not UTF-8: {elsewhere}")
     if out.is_symlink():
         raise AmzrecError(f"{out} is a link to {out.readlink()}, and amzrec replaces no links: {elsewhere}")
     check_above(out, f"the {kind.name}", elsewhere)
@@ -147,6 +149,13 @@ def is_picture(file: Path) -> bool:
     with file.open("rb") as stream:
         start = stream.read(4096)
     return start.startswith(b"\x89PNG") and f"Software\0{SOFTWARE}".encode() in start
+
+
+def is_report(file: Path) -> bool:
+    """Tell whether this is a page that `amzrec report` wrote."""
+    with file.open("rb") as stream:
+        start = stream.read(4096)
+    return start.startswith(b"<!doctype html>") and f'name="generator" content="{SOFTWARE} report"'.encode() in start
 
 
 def is_recommendations(file: Path) -> bool:

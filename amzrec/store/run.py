@@ -45,6 +45,7 @@ class RunInfo(Document):
     memory: dict[str, Any] | None = None  # what pairs are remembered by: kind, ridge, share; None: there is none
     moment: dict[str, Any] | None = None  # how the moment moves the stars: see Moment; None: not at all
     evaluated: dict[str, Any] | None = None  # of a run without test reviews: figures of its recipe (store/recipe.py)
+    updates: tuple[dict[str, Any], ...] = ()  # by `amzrec update`, the first one first: from which run, with what
     seconds: float = 0.0  # that the training took
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of amzrec, Python and packages
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from amzrec.arrays import Array, Ints, Lists, Rows, offsets_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Strings:
@@ -49,6 +54,54 @@ class Strings:
         if place == len(self.order) or self.raw(self.order[place]) != value.encode():
             return None
         return int(self.order[place])
+
+    # --- many at once, which needs pyarrow
+
+    def as_arrow(self) -> pa.LargeBinaryArray:
+        """Return the n strings as an array of Arrow over the same bytes."""
+        import pyarrow as pa
+
+        offsets = np.ascontiguousarray(self.offsets, np.int64)
+        parts = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(self.blob))]
+        return pa.Array.from_buffers(pa.large_binary(), len(self), parts)
+
+    def places(self, wanted: pa.LargeBinaryArray) -> Ints:
+        """Return where m wanted strings stand, or would stand, in the sorted order, [m]: `place` of all at once."""
+        import pyarrow.compute as pc
+
+        mine, low = self.as_arrow(), np.zeros(len(wanted), np.int64)
+        high = np.full(len(wanted), len(self), np.int64)
+        while (searched := low < high).any():
+            middle = (low + high) // 2
+            there = mine.take(self.order[np.minimum(middle, len(self) - 1)])
+            below = np.asarray(pc.less(there, wanted)) & searched
+            low = np.where(below, middle + 1, low)
+            high = np.where(searched & ~below, middle, high)
+        return low
+
+    def rows_of(self, wanted: pa.LargeBinaryArray) -> Ints:
+        """Return the first row that holds each of m wanted strings, -1 for none, [m]: `find` of all at once."""
+        import pyarrow.compute as pc
+
+        place = self.places(wanted)
+        inside = place < len(self)
+        row = self.order[np.where(inside, place, 0)].astype(np.int64)
+        same = inside & np.asarray(pc.equal(self.as_arrow().take(row), wanted)) if len(self) else inside
+        return np.where(same, row, -1)
+
+    def grown(self, more: pa.LargeBinaryArray) -> Strings:
+        """Return these strings and, in the rows behind them, m more; the order is merged, not sorted again."""
+        import pyarrow.compute as pc
+
+        if not len(more):
+            return self
+        _, offsets, data = more.buffers()
+        bounds = np.frombuffer(offsets, np.int64)[more.offset : more.offset + len(more) + 1]
+        blob = np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]] if data else np.zeros(0, np.uint8)
+        ascending = np.asarray(pc.sort_indices(more)).astype(np.int64)
+        merged = np.insert(self.order, self.places(more.take(ascending)), ascending + len(self)).astype(np.int32)
+        whole = np.concatenate([self.offsets, self.offsets[-1] + bounds[1:] - bounds[0]])
+        return Strings(np.concatenate([self.blob, blob]), whole, merged)
 
 
 def feature_lists(features: list[list[str]]) -> tuple[Strings, Lists] | None:

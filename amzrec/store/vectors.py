@@ -40,6 +40,7 @@ class Head:
     high: float = 5.0
     bias_weight: float = 0.0  # weight of a customer's shrunk bias in the additive term of rating_query
     bias_shrinkage: float = 10.0  # reviews of the mean that a customer's bias is shrunk by
+    product_bias_weight: float | None = None  # weight of a product's shrunk bias in its additive term; None: not kept
     temperature: float = 1.0  # that retrieval scores are divided by
     retrieval_dims: int  # dimensions 0 .. retrieval_dims of a tower's vector retrieve
     rating_start: int  # dimensions rating_start .. D rate
@@ -64,6 +65,7 @@ Column = Annotated[Floats, Stored("float32", 1)]
 Numbers = Annotated[Ints, Stored("int64", 1)]
 RowNumbers = Annotated[Rows, Stored("int32", 1)]
 Tags = Annotated[Array, Stored("uint8", 1)]
+HalfTable = Annotated[Array, Stored("float16", 2)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,13 +103,20 @@ class Vectors:
     memory_offsets: Numbers | None = None  # [N+2] see `memory`
     memory_items: RowNumbers | None = None  # product rows that each product votes for
     memory_weights: Column | None = None  # how strongly, in retrieval scores
-    # where the moment moves the stars
-    seen_time: Numbers | None = None  # [S] unix seconds
+    # where reviews have times
+    seen_time: Numbers | None = None  # [S] unix seconds, NO_TIME for none
     # where retrieval reads the last products alone
     recent_weights: Column | None = None  # [L] what a product weighs by how many came after it
     # where products have features
     feature_offsets: Numbers | None = None  # [N+2] see `features_of_products`
     feature_items: RowNumbers | None = None  # rows of `features`
+    # what `update` reads: the vector of product p is base + (T - bias · level) / √(raters + 1), where its raters add up
+    # T = Σ rater_bag + Σ (stars - mean - bias of the rater) · rater_residual and level = Σ rater_residual (with stars)
+    rater_bag: HalfTable | None = None  # [C+1, D] what a customer adds to the history of a product; 0: nothing learned
+    rater_residual: HalfTable | None = None  # [C+1, D] what it adds per star of residual
+    product_base: Table | None = None  # [N+1, D]
+    product_level: Table | None = None  # [N+1, D]
+    product_raters: Numbers | None = None  # [N+1] reviews in the history of each product
 
     layers: Layers  # (kernel, bias) of the MLP: ReLU between them, the last one linear with one output; may be empty
     head: Head
@@ -175,8 +184,21 @@ class VectorsIndex(Document):
     head: Head
 
 
+def check_learned(name: str, array: Array) -> None:
+    """Raise AmzrecError where something learned is no number, before it is written and answers are made from it."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        wrong = int(array.size - np.isfinite(array).sum())
+        raise AmzrecError(
+            f"the training went wrong: {wrong:,} of the {array.size:,} numbers of {name} are none (NaN or infinite), "
+            "so no run was written. Lower --learning-rate, or look for extreme stars and times: amzrec describe SOURCE"
+        )
+
+
 def write_vectors(folder: Path, vectors: Vectors) -> None:
-    """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json."""
+    """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json.
+
+    Raises AmzrecError where a number is none; only stars that a source did not give are.
+    """
     target = folder / VECTORS
     target.mkdir()
     arrays = vectors.arrays()
@@ -189,6 +211,8 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
     files = {}
     for name, array in arrays.items():
         array = np.ascontiguousarray(array)
+        if name != "seen_stars":
+            check_learned(name, array)
         np.save(target / f"{name}.npy", array, allow_pickle=False)
         files[name] = StoredArray(array.shape, str(array.dtype), zlib.crc32(array.data))
     VectorsIndex(files, len(vectors.layers), vectors.head).write(target / INDEX)
@@ -227,7 +251,12 @@ def read_vectors(folder: Path, verify: bool = False) -> Vectors:
 def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
     """Open one array memory-mapped; OSError or ValueError where it is not what was written."""
     empty = 0 in fact.shape  # nothing can be mapped
-    array: Array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
+    try:
+        array: Array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header is read as Python, with all the errors that Python has
+        raise ValueError(f"{file.name} has no header of an array ({' '.join(str(error).split())[:200]})") from error
     if array.shape != fact.shape or str(array.dtype) != fact.dtype:
         raise ValueError(f"{file.name} holds {array.dtype}{list(array.shape)}, not {fact.dtype}{list(fact.shape)}")
     if verify:

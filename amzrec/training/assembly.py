@@ -12,6 +12,7 @@ from amzrec.features.profiles import CUSTOMER_BIAS_SHRINKAGE
 from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
 from amzrec.store.moment import Moment
 from amzrec.store.strings import Strings, feature_lists
+from amzrec.store.times import NO_TIME
 from amzrec.store.vectors import Head, Layers, Vectors
 from amzrec.training.snapshot import MemorySnapshot, RatingSnapshot, RetrievalSnapshot
 
@@ -40,6 +41,7 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         high=ends.max,
         bias_weight=float(rating.customer_weight),
         bias_shrinkage=CUSTOMER_BIAS_SHRINKAGE,
+        product_bias_weight=float(rating.product_weight),
         temperature=float(retrieval.temperature),
         retrieval_dims=dims,
         rating_start=dims,
@@ -54,7 +56,7 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         name: np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1).astype(np.float32)
         for name in ("query_base", "history_bag", "history_residual")
     }
-    arrays |= seen_reviews(dataset, timed=learned.moment is not None) | context_arrays(rating, retrieval)
+    arrays |= seen_reviews(dataset) | context_arrays(rating, retrieval) | rater_arrays(rating, retrieval)
     if memory:
         weights = memory.weights.astype(np.float32)
         arrays |= {"memory_offsets": memory.offsets, "memory_items": memory.items, "memory_weights": weights}
@@ -92,11 +94,20 @@ def context_arrays(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict
     return arrays
 
 
-def seen_reviews(dataset: Dataset, timed: bool) -> dict[str, Array]:
-    """Return the fields of Vectors that list all reviews by customer and time, each tagged with its part.
+def rater_arrays(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict[str, Array]:
+    """Return the fields of Vectors that make vectors of products anew; none where there are no histories."""
+    if not (rating.rater_bag.any() or retrieval.rater_bag.any()):
+        return {}
+    kinds = {"rater_bag": np.float16, "rater_residual": np.float16, "product_base": np.float32}
+    arrays: dict[str, Array] = {
+        name: np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1).astype(kind)
+        for name, kind in (kinds | {"product_level": np.float32}).items()
+    }
+    return arrays | {"product_raters": rating.product_raters.astype(np.int64)}
 
-    Their times are kept where they are read.
-    """
+
+def seen_reviews(dataset: Dataset) -> dict[str, Array]:
+    """Return the fields of Vectors that list all reviews by customer and time, each tagged with its part."""
     parts = [getattr(dataset, name) for name in PARTS]
     every = Reviews.concat(parts)
     part = np.repeat(np.arange(len(parts), dtype=np.uint8), [len(p) for p in parts])
@@ -107,6 +118,7 @@ def seen_reviews(dataset: Dataset, timed: bool) -> dict[str, Array]:
         "seen_stars": every.stars[order],
         "seen_part": part[order],
     }
+    timed = bool((every.timestamp != NO_TIME).any())
     return arrays | ({"seen_time": every.timestamp[order]} if timed else {})
 
 

@@ -121,6 +121,10 @@ class Learner:
         """Return the vectors [n, D] of product rows [n], with their histories."""
         return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim)
 
+    def candidate_bases(self, rows: Rows) -> Floats:
+        """Return the vectors [n, D] of product rows [n] without their histories."""
+        return in_blocks(self.model.encoder.candidate_tower.base, rows, self.recipe.dim)
+
     def retrieval_candidates(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of product rows [n] for retrieval."""
         return in_blocks(self.model.encoder.retrieval_candidates, rows, self.recipe.retrieval_dims)

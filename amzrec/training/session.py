@@ -17,6 +17,7 @@ from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset
 from amzrec.store.documents import plain
+from amzrec.store.folders import make_private, private_folder
 from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, RunInfo
 from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.training.state import REFIT, SELECT, MemoryChoice, State
@@ -75,7 +76,8 @@ class Session:
         if resume:
             self.progress.say("there is no unfinished training of this name: beginning at the start")
         shutil.rmtree(self.work, ignore_errors=True)
-        (self.work / CHECKPOINTS).mkdir(parents=True)
+        private_folder(self.work)
+        (self.work / CHECKPOINTS).mkdir()
 
     def begin_phase(self, phase: str) -> None:
         """Go on to the next phase, which stands before its first epoch."""
@@ -203,6 +205,7 @@ class Session:
             finished=time.time(),
         )
         info.write(self.work / RUN)
+        make_private(self.work)
 
 
 def tidy(folder: Path) -> None:

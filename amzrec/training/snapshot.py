@@ -9,12 +9,16 @@ from typing import Any, Self
 import numpy as np
 
 from amzrec.arrays import Array, Doubles, Floats, Ints, Rows
+from amzrec.errors import AmzrecError
+from amzrec.features.profiles import Profiles
 from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.towers import HistoryTower
 from amzrec.store.memory import Memory
-from amzrec.store.vectors import Layers
+from amzrec.store.vectors import Layers, check_learned
 from amzrec.training.coldstart import vectors_from_attributes
 from amzrec.training.learner import Learner
+
+SUMMED = 1 << 24  # numbers of residual vectors that are added up at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +29,26 @@ class Snapshot:
     """
 
     def save(self, file: Path) -> None:
-        """Write the arrays."""
+        """Write the arrays; raises AmzrecError where a number of them is none."""
         arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        for name, array in arrays.items():
+            if name != "mean":  # of stars, where there are none
+                check_learned(name, array)
         np.savez(file, **arrays)
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read the arrays that `save` wrote."""
-        with np.load(file, allow_pickle=False) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        """Read the arrays that `save` wrote; raises AmzrecError where the file is damaged."""
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+        except OSError:
+            raise
+        except Exception as error:  # of zip files, of headers that are read as Python
+            raise AmzrecError(
+                f"the unfinished training in {file.parent} cannot be read ({file.name}: {error}): begin again with "
+                "--overwrite"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +61,10 @@ class HistoryTables(Snapshot):
     query_base: Floats  # [C + 1, d] the vectors without their histories
     history_bag: Floats  # [N + 1, d] what a review of a product adds to the history of a customer
     history_residual: Floats  # [N + 1, d] what it adds for each star beyond the biases
+    rater_bag: Floats  # [C + 1, d] what a review of a customer adds to the history of a product
+    rater_residual: Floats  # [C + 1, d] what it adds for each star beyond the biases
+    product_base: Floats  # [N + 1, d] the vectors of products without their histories
+    product_level: Floats  # [N + 1, d] the sums of rater_residual over the reviews with stars of each history
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +91,12 @@ class RatingSnapshot(HistoryTables):
     weight: Floats  # [K] of each dimension in the product of a query and a candidate
     context: Floats  # [T] what the period of a query adds to the stars, 0 in the last one
     product_bias: Floats  # [N + 1] shrunk mean of stars − mean, which residuals are taken against
+    product_raters: Ints  # [N + 1] reviews in the history of each product
     shapes: Ints  # [L, 2] inputs and outputs of each layer of the MLP
     layers: Floats  # the values of all layers in one flat array: the kernel and the bias of each in turn
     mean: Doubles  # scalar: mean stars of the fitted reviews, NaN without any
     customer_weight: Doubles  # scalar: weight of a customer's shrunk bias in what is added to the stars
+    product_weight: Doubles  # scalar: weight of a product's shrunk bias in what is added to the stars
 
 
 def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
@@ -88,7 +109,8 @@ def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
         )
         return RetrievalSnapshot(
             **history_tables(learner, dims)
-            | {"query_base": learner.retrieval_bases(customers), "history_bag": learner.model.encoder.retrieval_bags},
+            | {"query_base": learner.retrieval_bases(customers), "history_bag": learner.model.encoder.retrieval_bags}
+            | retrieval_raters(learner, products),
             queries=queries,
             candidates=with_cold_products(learner, candidates, np.zeros_like(candidates)),
             candidate_rows=fitted.candidates,
@@ -128,10 +150,12 @@ def rating_snapshot(learner: Learner) -> RatingSnapshot:
             weight=weights[2],
             context=(fitted.trend - fitted.trend[-1]) * unit,
             product_bias=fitted.products.biases.all * unit,
+            product_raters=fitted.products.histories.partners.lengths,
             shapes=np.array([kernel.shape for kernel, _ in layers], np.int64).reshape(-1, 2),
             layers=np.concatenate([part.ravel() for layer in layers for part in layer] or [np.zeros(0, np.float32)]),
             mean=np.array(fitted.scale.mean if fitted.rated.any() else np.nan),
             customer_weight=np.array(weights[0], np.float64),
+            product_weight=np.array(weights[1], np.float64),
         )
 
 
@@ -145,14 +169,47 @@ def all_rows(learner: Learner) -> tuple[Rows, Rows]:
 def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
     """Return the fields of HistoryTables in the dimensions `dims`; a product without reviews adds nothing."""
     customers, products = all_rows(learner)
-    tower, known = learner.model.encoder.candidate_tower, learner.fitted.products.counts > 0
-    bag = residual = np.zeros((len(products), learner.recipe.dim), np.float32)
-    if isinstance(tower, HistoryTower):
-        bag, residual = tower.bag.numpy(), tower.residual.numpy()
+    encoder, fitted = learner.model.encoder, learner.fitted
+    found: dict[str, Array] = {"query_base": learner.query_bases(customers)[:, dims]}
+    for tower, side, names in (
+        (encoder.candidate_tower, fitted.products, ("history_bag", "history_residual")),
+        (encoder.query_tower, fitted.customers, ("rater_bag", "rater_residual")),
+    ):
+        bag = residual = np.zeros((len(side), learner.recipe.dim), np.float32)
+        if isinstance(tower, HistoryTower):
+            bag, residual = tower.bag.numpy(), tower.residual.numpy()
+        known = side.counts[:, None] > 0
+        found[names[0]] = np.where(known, bag, 0)[:, dims]
+        found[names[1]] = np.where(known, residual, 0)[:, dims] / fitted.scale.unit
+    found["product_base"] = learner.candidate_bases(products)[:, dims]
+    return found | {"product_level": levels(fitted.products, found["rater_residual"])}
+
+
+def levels(side: Profiles, residual: Floats) -> Floats:
+    """Sum over the reviews with stars of each history [R + 1] the residual vectors [C + 1, d] of its partners."""
+    lists, rated = side.histories.partners, side.histories.rated
+    total = np.zeros((len(side), residual.shape[1]), np.float32)
+    step = max(1, SUMMED // max(residual.shape[1], 1))
+    for start in range(0, len(lists.items), step):  # a list may be cut: its parts add up
+        part = slice(start, start + step)
+        owner = np.searchsorted(lists.offsets, np.arange(start, min(start + step, len(lists.items))), side="right") - 1
+        first = np.flatnonzero(np.diff(owner, prepend=-1))
+        total[owner[first]] += np.add.reduceat(residual[lists.items[part]] * rated[part, None], first, axis=0)
+    return total
+
+
+def retrieval_raters(learner: Learner, products: Rows) -> dict[str, Floats]:
+    """Return those fields of HistoryTables that differ where retrieval reads no raters (--history recent)."""
+    if learner.recipe.history != "recent":
+        return {}
+    dims = learner.recipe.retrieval_dims
+    nobody = np.zeros((len(learner.fitted.customers), dims), np.float32)
+    bases = learner.retrieval_candidates(products)
     return {
-        "query_base": learner.query_bases(customers)[:, dims],
-        "history_bag": np.where(known[:, None], bag, 0)[:, dims],
-        "history_residual": np.where(known[:, None], residual, 0)[:, dims] / learner.fitted.scale.unit,
+        "rater_bag": nobody,
+        "rater_residual": nobody,
+        "product_base": bases,
+        "product_level": np.zeros_like(bases),
     }
 
 

@@ -15,10 +15,10 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.reviews.engines.protocol import Column, Engine, Refused, Table, Unread
 from amzrec.reviews.relation import BROKEN, NOT_JSON, NOT_UTF8, Part
-from amzrec.reviews.textfile import blank_lines, is_gzip, open_bytes
+from amzrec.reviews.textfile import LONGEST, blank_lines, is_gzip, open_bytes
 
 MEMORY = 9 << 28  # bytes that DuckDB may hold before it spills, of 4 GB for all; less on a small machine
-NO_DELIMITER = "\x01"  # stands in no text file, so that a line is one field
+NO_DELIMITER = "\x01\x02\x03\x04"  # stands in no text file, so that a line is one field
 NO_NULL = "\x02\x03"  # the text that would be read as null: none, or empty fields would be
 OUT_OF_SPACE = ("No space left", "Could not write", "could not allocate", "Out of Memory", "max_temp_directory_size")
 
@@ -86,8 +86,9 @@ class DuckDB(Engine):
     def _read_csv(self, path: Path, **options: Any) -> Table:
         packing = "gzip" if is_gzip(path) else "none"
         return self.con.read_csv(
-            str(path), auto_detect=False, nullstr=NO_NULL, compression=packing, store_rejects=True, **options
-        )
+            str(path), auto_detect=False, nullstr=NO_NULL, compression=packing, store_rejects=True,
+            max_line_size=LONGEST + 2, buffer_size=2 * LONGEST + 4, **options,
+        )  # fmt: skip
 
     def read_objects(self, path: Path, keys: Mapping[str, tuple[str, ...]]) -> Table:
         """Read values of JSON lines as text, with BROKEN."""
@@ -95,8 +96,9 @@ class DuckDB(Engine):
         outermost = sorted({path[0] for path in keys.values()})
         types = dict.fromkeys(outermost, "VARCHAR")
         table = self.con.read_json(
-            str(path), columns=types, format="newline_delimited", ignore_errors=True, compression=packing
-        )
+            str(path), columns=types, format="newline_delimited", ignore_errors=True, compression=packing,
+            maximum_object_size=LONGEST + 2,
+        )  # fmt: skip
         nothing = ibis.and_(*(table[key].isnull() for key in outermost))
         values = {name: inner_value(table[path[0]], path[1:]) for name, path in keys.items()}
         return table.select(**values, **{BROKEN: ibis.cases((nothing, NOT_JSON), else_=ibis.null().cast("string"))})

@@ -186,6 +186,20 @@ def guessed_columns(names: Iterable[str], catalogue: bool = False) -> dict[str, 
     return in_order(columns)
 
 
+def rivals_of(names: Iterable[str], columns: dict[str, str]) -> dict[str, str]:
+    """Return our column of ids → the first other column that is called an id of the same, where there is one.
+
+    `columns` is what is used: our column → the file's.
+    """
+    free = {plain(name): name for name in reversed([*names]) if name not in columns.values()}
+    rivals = dict[str, str]()
+    for ours in ("customer_id", "product_id"):
+        others = [free[word] for word in SYNONYMS[ours] if word in free and word.endswith("id")]
+        if others and ours in columns:
+            rivals[ours] = others[0]
+    return rivals
+
+
 def example(shape: Shape) -> str:
     """Return a --columns value for this file, to copy and mend: what is recognised, and other columns for the rest."""
     known = guessed_columns(shape.columns)

@@ -71,13 +71,15 @@ def of_lines(path: Path) -> str:
 
 def blocks(path: Path) -> Iterator[bytes]:
     """Yield a file in blocks of whole lines."""
-    rest = b""
+    rest: list[bytes] = []  # of a line that has no end yet
     with open_bytes(path) as file:
         while block := file.read(BLOCK):
             end = block.rfind(b"\n") + 1
-            yield rest + block[:end]
-            rest = block[end:]
-    yield rest
+            if end:
+                yield b"".join([*rest, block[:end]])
+                rest = []
+            rest.append(block[end:])
+    yield b"".join(rest)
 
 
 def decoded(path: Path, encoding: str) -> Iterator[str]:

@@ -8,7 +8,7 @@ import hashlib
 import shlex
 from pathlib import Path
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, is_utf8
 from amzrec.reviews.sources import folder, movielens, packing, sheets
 from amzrec.reviews.sources.plain import TextFile
 from amzrec.reviews.textfile import fingerprint
@@ -35,6 +35,8 @@ def locate(source: str, scratch: Path) -> Location:
     place = found(name, scratch)
     files: list[TextFile] = []
     for file in place.files:
+        if not is_utf8(str(file.path.absolute())):
+            raise AmzrecError(f"the name of {file.name}, or of a folder above it, is not UTF-8: rename it")
         files += sheets.sheets(file, sheet, scratch) if sheets.is_workbook(file.path) else [file]
     return dataclasses.replace(place, files=tuple(files))
 
@@ -102,7 +104,8 @@ def fingerprint_of(source: str) -> str:
         return hashlib.md5(f"{fingerprint_of(source)}#{sheet}".encode()).hexdigest()[:16]
     path = Path(source)
     if path.is_dir():
-        return fingerprint(sorted(file for file in path.rglob("*") if file.is_file()))
+        files = (file for file in path.rglob("*") if file.is_file())
+        return fingerprint(sorted(file for file in files if not folder.hidden(file.relative_to(path))), path)
     if path.is_file():
         return fingerprint([path])
     if any(c in source for c in "*?["):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import shutil
 import tarfile
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from amzrec.errors import AmzrecError
+from amzrec.reviews.room import MOST_MEMBERS, Room, check_disk
 from amzrec.reviews.textfile import open_bytes
 
 BZIP2, XZ, ZSTANDARD, ZIP = b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
@@ -45,7 +45,10 @@ def is_sheet(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-            return bool(SHEETS & names) or ("mimetype" in names and archive.read("mimetype").startswith(ODS))
+            if SHEETS & names or "mimetype" not in names:
+                return bool(SHEETS & names)
+            with archive.open("mimetype") as kind:
+                return kind.read(len(ODS)) == ODS
     except BROKEN:
         return False
 
@@ -73,10 +76,12 @@ def unpacked(path: Path, scratch: Path) -> Path:
     if not start.startswith((BZIP2, XZ, ZSTANDARD)):
         return path
     target = free_name(scratch, path.stem)
+    room = Room(path)
     try:
         with opened(path) as source, target.open("wb") as file:
-            shutil.copyfileobj(source, file, 1 << 22)
+            room.copy(source, file)
     except BROKEN as error:
+        check_disk(path, error)
         raise AmzrecError(f"{path} is a compressed file cut short or damaged ({error}): download it again") from error
     return target
 
@@ -84,22 +89,38 @@ def unpacked(path: Path, scratch: Path) -> Path:
 def extracted(path: Path, scratch: Path) -> Path:
     """Write the files of an archive into a new folder of `scratch`, each under its own path, none outside of it.
 
-    Raises AmzrecError where the archive is damaged or encrypted.
+    Of several files of one path the further ones get a number. Raises AmzrecError where the archive is damaged,
+    encrypted, or much larger than what reviews unpack to.
     """
     folder = free_name(scratch, f"archive-{path.stem}")
     folder.mkdir()
+    room = Room(path)
     try:
         for name, stream in members(path):
+            room.member()
+            name = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             target = folder.joinpath(*[piece for piece in PurePosixPath(name).parts if piece not in ("..", "/")])
             target.parent.mkdir(parents=True, exist_ok=True)
-            with stream, target.open("wb") as file:
-                shutil.copyfileobj(stream, file, 1 << 22)
+            if target.exists():
+                target = free_name(target.parent, target.stem, target.suffix)
+            with stream, target.open("xb") as file:
+                room.copy(stream, file)
     except BROKEN as error:
+        check_disk(path, error)
         if "password" in str(error) or "encrypted" in str(error):
             raise AmzrecError(f"{path} is encrypted: unpack it with its password, and name what is in it") from error
         kind = "zip file" if path.suffix.lower() == ".zip" else "archive"
         raise AmzrecError(f"{path} is a damaged {kind} ({error}): download it again") from error
     return folder
+
+
+def check_declared(path: Path) -> None:
+    """Raise AmzrecError where a zip that others unpack, a spreadsheet, says that it holds much more than it should."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            room = Room(path)
+            for member in archive.infolist():
+                room.take(member.file_size)
 
 
 def members(path: Path) -> Iterator[tuple[str, Any]]:
@@ -119,6 +140,6 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
                 yield entry.name, content
 
 
-def free_name(scratch: Path, stem: str) -> Path:
+def free_name(scratch: Path, stem: str, suffix: str = "") -> Path:
     """Return a path in the folder `scratch` where nothing stands yet."""
-    return next(path for n in range(100_000) if not (path := scratch / f"{stem}-{n}").exists())
+    return next(path for n in range(MOST_MEMBERS + 1) if not (path := scratch / f"{stem}-{n}{suffix}").exists())

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from amzrec.errors import AmzrecError
 from amzrec.reviews.sources import encoding, foreign, loosejson, packing, quirks, shape
-from amzrec.reviews.textfile import check_gzip, open_bytes
+from amzrec.reviews.textfile import LONGEST, check_gzip, may_have_longer_lines, open_bytes
 
 START = 1 << 18  # bytes that tell how a file is written
 PARQUET = b"PAR1"
 CONTROLS = [chr(code) for code in range(32) if chr(code) not in "\x01\t\n\r\f"]  # that text has none of
 HIVE = "\x01"  # what Hive writes between fields
+
+LONGER = "a_line_of_{}_bytes_which_is_too_long"  # in place of one
 
 Rewrite = Callable[[Iterator[str]], Iterable[str]]  # pieces of text → other pieces
 
@@ -67,7 +69,9 @@ def made_plain(file: TextFile, scratch: Path, writing: Writing) -> tuple[TextFil
         code = encoding.of_lines(path)
     if code != encoding.UTF8:
         notes.append(f"{file.name} is read as {code}; --encoding names another one")
-    if code == encoding.UTF8 and not rewrites:
+    if rewrites or code != encoding.UTF8 or may_have_longer_lines(path):
+        rewrites.append(without_longer_lines)
+    if not rewrites:
         return dataclasses.replace(file, path=path), notes
     pieces = encoding.decoded(path, code)
     for rewrite in rewrites:
@@ -103,13 +107,17 @@ def rewrites_of(name: str, text: str, writing: Writing, notes: list[str], marked
         return [*rewrites, json_lines]
     if form:
         return rewrites or ([unchanged] if marked else [])
-    if text[:4096].count(HIVE) > 1 and "\t" not in text:
+    if HIVE in text.lstrip().partition("\n")[0] and text[:4096].count(HIVE) > 1 and "\t" not in text:
         rewrites.append(tabs_of_hive)
         text = text.replace(HIVE, "\t")
     quirks.refuse(name, text)
     if quirks.has_backslashes(text):
         rewrites.append(without_backslashes)
         text = "\n".join(quirks.doubled(text.split("\n")))
+    if delimiter := quirks.single_quoted(text):
+        rewrites.append(functools.partial(without_single_quotes, delimiter=delimiter))
+        text = "\n".join(quirks.double_quoted(text.split("\n"), delimiter))
+        notes.append(f"fields of {name} stand in single quotes, and are read without them")
     top = quirks.top_of(text, writing.delimiter)
     if top.above or top.missing:
         rewrites.append(functools.partial(quirks.without_top, top=top))
@@ -132,6 +140,33 @@ def told_of(top: quirks.Top, name: str) -> list[str]:
 def unchanged(pieces: Iterator[str]) -> Iterator[str]:
     """Copy the text, without the mark at its start: the reader of JSON does not pass over one."""
     return pieces
+
+
+def without_longer_lines(pieces: Iterator[str]) -> Iterator[str]:
+    """Replace lines longer than LONGEST by a text that says so and is no review, which is then refused and listed.
+
+    Other lines go through in pieces: nothing but the line that a piece ends with is kept.
+    """
+    rest, length = list[str](), 0  # an unfinished line, and its bytes
+    for piece in pieces:
+        first, end, others = piece.partition("\n")
+        length += bytes_of(first)
+        rest = [*rest, first] if length <= LONGEST else []
+        if not end:
+            continue
+        yield from [*rest, end] if length <= LONGEST else [LONGER.format(length), end]
+        middle, end, last = others.rpartition("\n")
+        if bytes_of(middle) > LONGEST:
+            sizes = map(bytes_of, lines := middle.split("\n"))
+            middle = "\n".join(line if n <= LONGEST else LONGER.format(n) for line, n in zip(lines, sizes, strict=True))
+        yield middle + end
+        rest, length = [last], bytes_of(last)
+    yield from rest if length <= LONGEST else [LONGER.format(length)]
+
+
+def bytes_of(text: str) -> int:
+    """Count the bytes that a text has in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", encoding.KEPT))
 
 
 def tabs_of_hive(pieces: Iterator[str]) -> Iterator[str]:
@@ -159,6 +194,11 @@ def json_lines(pieces: Iterator[str]) -> Iterator[str]:
 def without_backslashes(pieces: Iterator[str]) -> Iterator[str]:
     r"""Write quotes behind backslashes as doubled quotes."""
     return (line + "\n" for line in quirks.doubled(lines_of(pieces)))
+
+
+def without_single_quotes(pieces: Iterator[str], delimiter: str) -> Iterator[str]:
+    """Write fields in single quotes as fields in double quotes, or in none."""
+    return (line + "\n" for line in quirks.double_quoted(lines_of(pieces), delimiter))
 
 
 def tab_separated(pieces: Iterator[str]) -> Iterator[str]:

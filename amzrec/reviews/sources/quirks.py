@@ -1,4 +1,4 @@
-"""Quirks of text tables that other programs write: lines above the header, a header one name short, backslashes."""
+"""Quirks of text tables that other programs write: lines above the header, headers one name short, quotes."""
 
 from __future__ import annotations
 
@@ -123,3 +123,37 @@ def has_backslashes(text: str) -> bool:
 def doubled(lines: Iterable[str]) -> Iterator[str]:
     r"""Write \" as "" and \\ as \ in each line."""
     return (re.sub(r'\\(["\\])', lambda found: '""' if found[1] == '"' else "\\", line) for line in lines)
+
+
+def single_quoted(text: str) -> str | None:
+    """Return the delimiter of a text whose fields stand in single quotes, in the same columns of each line; else None.
+
+    A header needs none.
+    """
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()][:LOOKED_AT]
+    for delimiter in ",;\t|":
+        rows = [fields_in_quotes(line, delimiter) for line in lines]
+        kinds = {tuple(field.startswith("'") for field in row) for row in rows[1:] if row}
+        if len(lines) > 1 and all(rows[1:]) and len(kinds) == 1 and len(kind := kinds.pop()) > 1 and any(kind):
+            return delimiter
+    return None
+
+
+def fields_in_quotes(line: str, delimiter: str) -> list[str]:
+    """Part a line into fields of which some stand in single quotes, which stay; nothing where it is not such a line."""
+    one = rf"'(?:[^']|'')*'|[^'\"{re.escape(delimiter)}]*"
+    if not re.fullmatch(rf"(?:{one})(?:{re.escape(delimiter)}(?:{one}))*", line):
+        return []
+    return re.findall(rf"(?:^|{re.escape(delimiter)})({one})", line)
+
+
+def double_quoted(lines: Iterable[str], delimiter: str) -> Iterator[str]:
+    """Write fields in single quotes with double quotes where they need some; other lines stay as they are."""
+    for line in lines:
+        fields = fields_in_quotes(line.rstrip("\r"), delimiter)
+        inner = [field[1:-1].replace("''", "'") if field.startswith("'") else field for field in fields]
+        if delimiter in shape.QUOTING:
+            inner = ['"' + text.replace('"', '""') + '"' if {delimiter, '"'} & {*text} else text for text in inner]
+        elif any(delimiter in text for text in inner):  # which only quotes could tell
+            fields = []
+        yield delimiter.join(inner) if fields else line

@@ -90,7 +90,7 @@ def elements_of(name: str, folder: Path) -> int:
 def check_apart(name: str, folder: Path) -> None:
     """Read an old saved dataset in a process of its own, which TensorFlow may crash; AmzrecError where it does."""
     read = "import sys, tensorflow as tf\nfor _ in tf.data.Dataset.load(sys.argv[1]): pass"
-    done = subprocess.run([sys.executable, "-c", read, str(folder)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", read, str(folder)], capture_output=True, text=True)
     if done.returncode:
         raise damaged(name, (done.stderr.strip().splitlines() or ["TensorFlow crashed"])[-1])
 

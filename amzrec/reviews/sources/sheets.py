@@ -60,6 +60,7 @@ def opened(file: TextFile) -> CalamineWorkbook:
             "as CSV, and name that"
         ) from None
     try:
+        packing.check_declared(file.path)
         return python_calamine.CalamineWorkbook.from_path(file.path)
     except python_calamine.PasswordError:
         raise AmzrecError(f"{file.name} is encrypted: save it without a password, and name that") from None

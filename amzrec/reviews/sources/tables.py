@@ -21,6 +21,7 @@ from amzrec.reviews.sources.columns import (
     guessed_columns,
     listed,
     named_columns,
+    rivals_of,
     without_header,
 )
 from amzrec.reviews.sources.delimited import all_blank, constants, delimited, positions, with_reason
@@ -56,7 +57,7 @@ def open_tables(
     shape = without_header(first.shape, config.columns) if config.columns else first.shape
     opened = open_columns(name, config, shape, first.file.path, first.file.name)
     tables = [TableFile(first.file, shape), *(like_the_first(table, first, opened.columns) for table in tables[1:])]
-    notes += more_to_say(first.file, shape, opened)
+    notes += more_to_say(first.file, shape, opened, config)
     parts = tuple(read_table(engine, table, opened.columns) for table in tables)
     return dataclasses.replace(opened, parts=parts, products=products, notes=(*opened.notes, *notes))
 
@@ -102,6 +103,14 @@ def chosen(
             "Name one of them, with --columns customer=…,product=…,stars=…"
         )
     kinds = {columns: table.file.name for table, columns in reversed(found) if columns}
+    if len(kinds) > 1 and all(table.file.named for table in reviews):
+        told = [
+            f"in {file} they are {customer!r} and {product!r}" for (customer, product), file in reversed(kinds.items())
+        ]
+        raise AmzrecError(
+            f"these files have other columns of customers and products: {'; '.join(told)}. Give the columns one name, "
+            "or prepare the files one by one"
+        )
     if len(kinds) > 1:
         raise AmzrecError(
             f"{name} holds {len(kinds)} kinds of tables that may be the reviews: {', '.join(kinds.values())}. Name one"
@@ -140,15 +149,24 @@ def is_catalogue(table: TableFile) -> bool:
     return {"product_id", "product_title"} <= set(columns) and "customer_id" not in columns
 
 
-def more_to_say(file: TextFile, shape: Shape, opened: Source) -> list[str]:
-    """Return what a person should know of columns that are not used."""
-    if opened.format != "table":
+def more_to_say(file: TextFile, shape: Shape, opened: Source, config: PrepareConfig) -> list[str]:
+    """Return what a person should know of columns that are not used; of ids only where nobody named those that are."""
+    rivals = {} if config.columns else rivals_of(shape.columns, opened.columns)
+    if opened.format != "table" and not rivals:
         return []
-    column = sample.unused_stars(sample.sample_of(file.path, shape), opened.columns)
-    if not column:
-        return []
-    pair = shlex.quote(pairs_text({"stars": column}))
-    return [f"column {column!r} looks like stars, and is not used: add {pair} to --columns to use it"]
+    seen, told = sample.sample_of(file.path, shape), list[str]()
+    for ours, theirs in rivals.items():
+        taken, role = opened.columns[ours], ours.removesuffix("_id")
+        if seen.get(theirs) != seen.get(taken):
+            pair = shlex.quote(pairs_text({role: theirs}))
+            told.append(
+                f"the {role} is {taken!r}; {theirs!r} has other values and is not used: {pair} in --columns takes it"
+            )
+    column = sample.unused_stars(seen, opened.columns) if opened.format == "table" else None
+    if column:
+        pair = shlex.quote(pairs_text({"stars": column}))
+        told.append(f"column {column!r} looks like stars, and is not used: add {pair} to --columns to use it")
+    return told
 
 
 def open_columns(name: str, config: PrepareConfig, shape: Shape, path: Path | str, called: str = "") -> Source:

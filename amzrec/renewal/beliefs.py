@@ -1,0 +1,95 @@
+"""What is believed of a product before it has raters that are known: what its features and title words say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from amzrec.arrays import Array, Floats, Ints, Lists, Rows
+from amzrec.features.attributes import Attributes
+from amzrec.reviews.arrow import array_of
+from amzrec.reviews.titles import tokens
+from amzrec.store.vectors import Vectors
+
+LEARNED_FROM = 5000  # most reviewed products that tell what attributes say
+FEW = 30.0  # reviews above which a product says little more, and what holds the attributes down
+STEPS, ENOUGH = 50, 1e-4  # of conjugate gradients: most of them, and the relative rest at which they end
+
+
+def believed(vectors: Vectors, new: pa.Table, table: Floats) -> Floats:
+    """Return what is believed of new products, [m, d], from a table [N + 1, d] of the products of a run.
+
+    `new` has the title and the features of each of the m products. It is a ridge regression of the most reviewed
+    products on their attributes, as `train` has it for products without reviews (training/coldstart.py), and the mean
+    for a product without attributes.
+    """
+    known = most_reviewed(vectors)
+    values = table[known].astype(np.float32)
+    counts = np.concatenate([vectors.product_counts[known], np.zeros(new.num_rows, np.int64)])
+    both = pa.concat_tables([described(vectors, known), new.select(["title", "features"])])
+    titles = pc.cast(both["title"], pa.string()).combine_chunks()
+    attributes = Attributes.of(pa.table({"features": both["features"], "tokens": tokens(titles)}))
+    padded = np.concatenate([values, np.zeros((new.num_rows, table.shape[1]), np.float32)])
+    return by_attributes(attributes, counts, padded, FEW)[len(known) :]
+
+
+def most_reviewed(vectors: Vectors) -> Rows:
+    """Return the rows of the most reviewed products, ascending: at most LEARNED_FROM, all with reviews."""
+    counts = np.asarray(vectors.product_counts)
+    order = np.argsort(-counts, kind="stable")[:LEARNED_FROM]
+    return np.sort(order[counts[order] > 0]).astype(np.int32)
+
+
+def described(vectors: Vectors, rows: Rows) -> pa.Table:
+    """Return the title and the features of product rows [n] of a run."""
+    names = vectors.features
+    lists = vectors.features_of_products.take(rows)
+    words = [] if names is None else [names[row] for row in lists.items.tolist()]
+    features = pa.ListArray.from_arrays(array_of(lists.offsets.astype(np.int32)), pa.array(words, pa.string()))
+    titles = pc.cast(vectors.titles.as_arrow().take(array_of(rows)), pa.string())
+    return pa.table({"title": titles, "features": features})
+
+
+def by_attributes(attributes: Attributes, counts: Ints, table: Floats, ridge: float) -> Floats:
+    """Return what the attributes of each of R rows say its row of the table [R, d] is; the mean without any.
+
+    Each attribute counts 1 / √(1 + attributes of the row); a row of c reviews weighs c · ridge / (c + ridge), so that
+    rows without reviews say nothing. See training/coldstart.py, whose equations these are, in numpy.
+    """
+    worth = (counts * ridge / (counts + ridge)).astype(np.float32)
+    mean = np.average(table, axis=0, weights=worth if worth.any() else None).astype(np.float32)
+    lists, number = attributes.lists, attributes.number
+    if not number or not len(table):
+        return np.tile(mean, (len(table), 1))
+    weight = (1 / np.sqrt(lists.lengths + 1.0)).astype(np.float32)[:, None]
+    back = Lists.of(lists.items, lists.owners, number)
+
+    def said(of_attributes: Array) -> Array:
+        products: Array = weight * summed(of_attributes, lists)
+        return products
+
+    def normal(of_attributes: Array) -> Array:
+        return summed(weight * worth[:, None] * said(of_attributes), back) + ridge * of_attributes
+
+    rest = summed(weight * worth[:, None] * (table - mean), back)
+    found, toward = np.zeros_like(rest), rest
+    size = first = np.square(rest).sum(axis=0)
+    for _ in range(STEPS):
+        if np.max(size / np.maximum(first, np.finfo(np.float32).tiny), initial=0) < ENOUGH**2:
+            break
+        image = normal(toward)
+        step = size / np.maximum((toward * image).sum(axis=0), np.finfo(np.float32).tiny)
+        found, rest, before = found + step * toward, rest - step * image, size
+        size = np.square(rest).sum(axis=0)
+        toward = rest + size / np.maximum(before, np.finfo(np.float32).tiny) * toward
+    return np.asarray(said(found) + mean, np.float32)
+
+
+def summed(table: Array, lists: Lists) -> Array:
+    """Add up the rows of a table that each of n lists names, [n, d]; 0 for an empty list."""
+    total = np.zeros((len(lists), table.shape[1]), np.float32)
+    filled = np.flatnonzero(lists.lengths)
+    if len(filled):
+        total[filled] = np.add.reduceat(table[lists.items], lists.offsets[filled], axis=0)
+    return total

@@ -1,0 +1,43 @@
+"""The memory of pairs after an update: built from all fitted reviews, as training built it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from amzrec.arrays import Array, Lists, Rows, offsets_of
+from amzrec.features.memory import CLOSED_FORM, of_order, of_pairs
+from amzrec.renewal.ledger import Entries
+from amzrec.store.memory import Memory
+from amzrec.store.vectors import Vectors
+
+DENSE_WORK = 2e12  # multiplications up to which pairs that customers share are counted anew: about a minute
+
+
+def remembered(
+    vectors: Vectors, choice: dict[str, Any] | None, reviews: Entries, candidates: Rows, size: int
+) -> tuple[dict[str, Array], bool]:
+    """Return the fields of Vectors that hold the memory, and whether it stayed as it was learned.
+
+    `choice` is `memory` of run.json, `reviews` are the fitted ones by customer and time, and `candidates` [M] the
+    products that may be recommended. What followed what is counted from all of them. What the same customers have is
+    solved for anew where that takes seconds; beyond that its pairs stay, and new products have none. `size` is N + 1.
+    """
+    if vectors.memory is None:
+        return {}, False
+    if choice is not None and choice["kind"] == "order":
+        offsets = offsets_of(np.bincount(reviews.customer))
+        return arrays_of(of_order(Lists(offsets, reviews.product), size).scaled(choice["share"])), False
+    work = len(np.unique(reviews.customer)) * float(len(candidates)) ** 2 + float(len(candidates)) ** 3
+    if choice is None or len(candidates) > CLOSED_FORM or work > DENSE_WORK:
+        offsets = vectors.memory.neighbours.offsets
+        return {"memory_offsets": np.concatenate([offsets, np.full(size + 1 - len(offsets), offsets[-1])])}, True
+    pairs = of_pairs(reviews.customer, reviews.product, candidates, size, choice["ridge"])
+    return arrays_of(pairs.scaled(choice["share"])), False
+
+
+def arrays_of(memory: Memory) -> dict[str, Array]:
+    """Return the arrays of a memory by the names that they have in Vectors."""
+    lists = memory.neighbours
+    return {"memory_offsets": lists.offsets, "memory_items": lists.items, "memory_weights": memory.weights}
