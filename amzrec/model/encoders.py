@@ -192,6 +192,7 @@ class OrderEncoder(HistoryEncoder):
     ) -> None:
         super().__init__(fitted, recipe, customer_ids, product_ids)
         self.fitted, self.dims, self.rates = fitted, recipe.retrieval_dims, "rating" in recipe.tasks
+        self.apart = recipe.negatives != "full"  # whether products may not be among the candidates
         self.order = RecentBag(recipe, len(fitted.products))
 
     def encode(self, columns: StepColumns) -> Encoded:
@@ -205,7 +206,8 @@ class OrderEncoder(HistoryEncoder):
             return Encoded(nothing, nothing, nothing, pairs, penalty)
         asked: OrderColumns = columns["order"]
         queries, candidates = self.order(asked.recent) * asked.kept, take(self.order.asked, asked.candidates)
-        return Encoded(queries, tf.gather(candidates, asked.target), candidates, pairs, penalty)
+        products = take(self.order.asked, asked.products) if self.apart else candidates
+        return Encoded(queries, tf.gather(products, asked.place), candidates, pairs, penalty)
 
     def retrieval_queries(self, rows: Rows) -> Tensor:
         """Return the vectors [n, Dr] of customer rows [n] after the last product that each of them reviewed."""
