@@ -33,7 +33,7 @@ SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that lar
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
 ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
-MANY_STARS = 40  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
+MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
 
@@ -152,7 +152,7 @@ class TrainConfig(Config):
     """Numbers in a vector; without it 96, and 128 where the tasks share none. With ids all retrieve and rate."""
     overlap: Annotated[bool | None, MODEL] = None
     """Let the first 2/3 of a vector retrieve and the last 2/3 rate, so that the tasks share a third; without, each has
-    a half. By default so unless there are 40 reviews with stars for each customer and product: then sharing costs."""
+    a half. By default so unless there are 64 reviews with stars for each customer and product: then sharing costs."""
     head: Annotated[tuple[int, ...], MODEL, at_least(1)] = (64,)
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
     history: Annotated[Literal["auto", "bag", "recent", "sequence"], MODEL] = "auto"

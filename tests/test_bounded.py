@@ -97,7 +97,7 @@ def test_in_the_mean_over_steps_sampled_histories_teach_what_whole_ones_do() -> 
     whole = None
     mean: Any = 0.0
     for number in range(400):
-        _, some, towers = sampled(number)
+        _, _, towers = sampled(number)
         sums = dense(towers.product_sums.sums)
         table = np.zeros((sums.shape[0] // 2, 13))
         table[:, towers.product_sums.partners] = sums[: len(table), : len(towers.product_sums.partners)]

@@ -214,10 +214,10 @@ def test_the_softmax_reads_the_whole_catalogue_while_it_is_small() -> None:
 @pytest.mark.parametrize(
     ("stars", "settings", "dim", "retrieves", "rates_from"),
     [
-        (39.9, {}, 96, 64, 32),
-        (40.0, {}, 128, 64, 64),
-        (40.0, {"dim": 60}, 60, 30, 30),
-        (40.0, {"overlap": True}, 96, 64, 32),
+        (63.9, {}, 96, 64, 32),
+        (64.0, {}, 128, 64, 64),
+        (64.0, {"dim": 60}, 60, 30, 30),
+        (64.0, {"overlap": True}, 96, 64, 32),
         (1.0, {"overlap": False}, 128, 64, 64),
         (99.0, {"retrieval_weight": 0}, 96, 64, 32),
         (99.0, {"rating_weight": 0}, 96, 64, 32),

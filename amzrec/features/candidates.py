@@ -11,7 +11,6 @@ from amzrec.config import Recipe
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.sparse import unique_in_order
 
-
 NOT_COMPARED = -1e30  # the bias of a candidate that no query ever finds
 
 

@@ -26,7 +26,7 @@ class RowColumns(NamedTuple):
     """What is known of n distinct customers, or of n distinct products, apart from their histories."""
 
     rows: Rows  # [n] customer or product rows
-    vector_row: Rows  # [n] the row of the embedding table that each one reads
+    vector_row: Rows  # [n] the row of the trained tables that each one reads
     attribute_matrix: SparseMatrix  # [n, a] sums the attributes of each row, each weighing 1 / √(their number + 1)
     attributes: Ints  # [a] the attributes, features and title words, that the columns of the matrix stand for
 
@@ -34,7 +34,7 @@ class RowColumns(NamedTuple):
 class HistorySums(NamedTuple):
     """The sums over the histories of n rows of one side, in which h rows of the other side stand (the partners)."""
 
-    partners: Rows  # [h] rows of the other side
+    partners: Rows  # [h] rows of the trained tables of the other side
     sums: SparseMatrix  # [2n, 2h] n history sums, then n levels, of h bags, then h residual vectors of the partners
 
 

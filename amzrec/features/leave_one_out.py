@@ -137,7 +137,7 @@ def sum_histories(side: StepSide) -> tuple[HistorySums, Floats]:
     owner, slot = windows.entries()
     kept = dropout_mask(slot, side.seed, side.dropout) > 0
     owner, slot = owner[kept], slot[kept]
-    partners, column = unique_ascending(histories.partners.items[slot])
+    partners, column = unique_ascending(histories.partner_vector[histories.partners.items[slot]])
     h, residual, rated = len(partners), histories.residual[slot], histories.rated[slot]
     one, size = np.ones_like(residual), np.bincount(owner, minlength=n).astype(np.float32)
     if not windows.whole:
@@ -161,8 +161,8 @@ class LeaveOneOut:
     def __init__(self, side: StepSide, partner: StepSide, targets: Targets, history_size: Floats, bases: int) -> None:
         """Lay out the table of a side.
 
-        `history_size` [n] is how many reviews the history sums stand for, `bases` how many rows of the table come before
-        the history sums.
+        `history_size` [n] is how many reviews the history sums stand for, `bases` how many rows of the table come
+        before the history sums.
         """
         self.side, self.targets, self.history_size = side, targets, history_size
         n, m = len(side), len(partner)

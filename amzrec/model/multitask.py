@@ -159,10 +159,11 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
 
         `vectors` [N + 1, Dr] are their values; a product whose vector is 0 keeps its random start.
         """
+        rows = self.encoder.candidate_tower.profiles.vector_row
         for table in (self.encoder.candidate_tower.embedding, self.encoder.candidate_tower.bag):
             value = table.numpy()
-            known = vectors.any(axis=1)
-            value[known, : self.recipe.retrieval_dims] = vectors[known]
+            known = vectors.any(axis=1) & (rows > 0)
+            value[rows[known], : self.recipe.retrieval_dims] = vectors[known]
             table.assign(value)
 
     def call(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
