@@ -33,6 +33,7 @@ SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that lar
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
 ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
+MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
 
@@ -147,8 +148,11 @@ class TrainConfig(Config):
     to read products in their order; clicks, to learn without stars. A flag that is given wins over the preset."""
     features: Annotated[Literal["full", "ids"], MODEL] = "full"
     """What a vector is made of: ids, histories, popularity, biases, words and attributes (full), or ids alone."""
-    dim: Annotated[int, MODEL, SHOWN, at_least(3)] = 96
-    """Numbers in a vector. With full, the first 2/3 retrieve and the last 2/3 rate; with ids, all do both."""
+    dim: Annotated[int | None, MODEL, SHOWN, at_least(3)] = None
+    """Numbers in a vector; without it 96, and 128 where the tasks share none. With ids all retrieve and rate."""
+    overlap: Annotated[bool | None, MODEL] = None
+    """Let the first 2/3 of a vector retrieve and the last 2/3 rate, so that the tasks share a third; without, each has
+    a half. By default so unless there are 64 reviews with stars for each customer and product: then sharing costs."""
     head: Annotated[tuple[int, ...], MODEL, at_least(1)] = (64,)
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
     history: Annotated[Literal["auto", "bag", "recent", "sequence"], MODEL] = "auto"
@@ -192,6 +196,9 @@ class TrainConfig(Config):
     """With --history recent, the share of the last products, and of the numbers of queries, that is left out so."""
     history_cap: Annotated[int, REGULARISATION, at_least(1)] = 1000
     """Most reviews of one history that training reads, drawn at random; answers read all."""
+    history_budget: Annotated[int, REGULARISATION, at_least(1)] = 32
+    """Most reviews of all histories that a step reads, for each review of the step; those of long histories are drawn
+    anew in each step, and stand for the others."""
     mask: Annotated[Share, REGULARISATION] = 0.1
     """Share of reviews whose customer is hidden while training, so that new customers are answered well."""
     average: Annotated[Share, REGULARISATION] = 0.97
@@ -217,6 +224,9 @@ class TrainConfig(Config):
 
     negatives: Annotated[Literal["auto", "batch", "full"], NEGATIVES] = "auto"
     """Products a review is told from: those of its batch, or the full catalogue; auto: full up to 8,192 products."""
+    compared: Annotated[int, NEGATIVES, at_least(0)] = 8192
+    """With the products of the batch as negatives, the reviews whose products all reviews of the batch are told from;
+    0 takes all of them, and what a review costs grows with the batch."""
     hard_negatives: Annotated[int, NEGATIVES, at_least(0)] = 0
     """Keep only so many negatives of each review, those with the best scores; 0 keeps all."""
     mask_positives: Annotated[bool | None, NEGATIVES] = None
@@ -251,7 +261,11 @@ class TrainConfig(Config):
         by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= SMALL_BATCH else 0.003
         history = "bag" if self.history == "auto" else self.history
         rating_weight = self.rating_weight if facts.rated else 0.0
+        joint = rating_weight > 0 and self.retrieval_weight > 0 and history == "bag" and not plain
+        overlap = not joint or facts.stars_per_row < MANY_STARS if self.overlap is None else self.overlap
         settings = {
+            "dim": self.dim or (96 if overlap else 128),
+            "overlap": overlap,
             "history": history,
             "rating_weight": rating_weight,
             "own_vector": 1 if plain else max(self.own_vector, 1),
@@ -283,6 +297,7 @@ class DataFacts(NamedTuple):
     rated: bool  # whether any review has stars
     dated: bool  # whether every review has a time
     valid: bool  # whether there are reviews to choose epochs on
+    stars_per_row: float = 0.0  # reviews with stars for each customer and product that has any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,6 +308,8 @@ class Recipe(TrainConfig):
     repeated from its run.json.
     """
 
+    dim: int = 96
+    overlap: bool = True
     history: Literal["bag", "recent", "sequence"] = "bag"
     learning_rate: float = 0.005
     temperature: float = 0.2
@@ -308,13 +325,17 @@ class Recipe(TrainConfig):
 
     @property
     def retrieval_dims(self) -> int:
-        """Return how many dimensions of a tower vector, the first ones, retrieval reads: 2 of 3, and all with ids."""
-        return self.dim if self.features == "ids" else self.dim - self.dim // 3
+        """Return how many dimensions of a tower vector, the first ones, retrieval reads: 2 of 3, half, or all."""
+        if self.features == "ids":
+            return self.dim
+        return self.dim - self.dim // 3 if self.overlap else self.dim // 2
 
     @property
     def rating_start(self) -> int:
-        """Return the first dimension of a tower vector that the rating reads: it reads the last 2 of 3, or all."""
-        return 0 if self.features == "ids" else self.dim // 3
+        """Return the first dimension of a tower vector that the rating reads: the last 2 of 3, half, or all."""
+        if self.features == "ids":
+            return 0
+        return self.dim // 3 if self.overlap else self.dim // 2
 
     @property
     def may_read_order(self) -> bool:

@@ -212,6 +212,27 @@ def test_the_softmax_reads_the_whole_catalogue_while_it_is_small() -> None:
 
 
 @pytest.mark.parametrize(
+    ("stars", "settings", "dim", "retrieves", "rates_from"),
+    [
+        (63.9, {}, 96, 64, 32),
+        (64.0, {}, 128, 64, 64),
+        (64.0, {"dim": 60}, 60, 30, 30),
+        (64.0, {"overlap": True}, 96, 64, 32),
+        (1.0, {"overlap": False}, 128, 64, 64),
+        (99.0, {"retrieval_weight": 0}, 96, 64, 32),
+        (99.0, {"rating_weight": 0}, 96, 64, 32),
+        (99.0, {"history": "recent"}, 96, 64, 32),
+        (99.0, {"features": "ids"}, 96, 96, 0),
+    ],
+)
+def test_both_tasks_share_dimensions_unless_there_are_many_stars(
+    stars: float, settings: dict[str, Any], dim: int, retrieves: int, rates_from: int
+) -> None:
+    recipe = TrainConfig(**settings).resolve(FACTS._replace(stars_per_row=stars))
+    assert (recipe.dim, recipe.retrieval_dims, recipe.rating_start) == (dim, retrieves, rates_from)
+
+
+@pytest.mark.parametrize(
     ("settings", "masked", "power", "rate"),
     [
         ({}, True, 0.25, 0.005),

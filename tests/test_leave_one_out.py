@@ -57,8 +57,8 @@ class Tables:
         """The vectors of a batch, as the encoder makes them."""
         sides = []
         for side, rows, histories, partners in (
-            (0, columns.customers, columns.customer_sums, columns.products.rows),
-            (1, columns.products, columns.product_sums, columns.customers.rows),
+            (0, columns.customers, columns.customer_sums, columns.products.vector_row),
+            (1, columns.products, columns.product_sums, columns.customers.vector_row),
         ):
             base, own = self.base(side, rows), self.sides[side]["embedding"]
             words = base - own[rows.vector_row]
@@ -87,10 +87,11 @@ def slow_vectors(fitted: FittedReviews, tables: Tables, side: int, left_out: Any
         history = np.zeros(WIDTH)
         for review in reviews:
             partner = rows[1 - side][review]
-            history += other["bag"][partner]
+            entry = profiles[1 - side].vector_row[partner]  # partners with few reviews add what the unknown one adds
+            history += other["bag"][entry]
             if fitted.rated[review]:
                 rest = fitted.value[review] - bias(1 - side, partner, True)
-                history += (rest - bias(side, row, False)) * other["residual"][partner]
+                history += (rest - bias(side, row, False)) * other["residual"][entry]
         words = profiles[side].attributes.lists[row]
         vector = own["embedding"][profiles[side].vector_row[row]] + history / np.sqrt(len(reviews) + 1)
         out.append(vector + own["attribute"][words].sum(0) / np.sqrt(len(words) + 1))

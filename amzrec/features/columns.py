@@ -26,7 +26,7 @@ class RowColumns(NamedTuple):
     """What is known of n distinct customers, or of n distinct products, apart from their histories."""
 
     rows: Rows  # [n] customer or product rows
-    vector_row: Rows  # [n] the row of the embedding table that each one reads
+    vector_row: Rows  # [n] the row of the trained tables that each one reads
     attribute_matrix: SparseMatrix  # [n, a] sums the attributes of each row, each weighing 1 / √(their number + 1)
     attributes: Ints  # [a] the attributes, features and title words, that the columns of the matrix stand for
 
@@ -34,7 +34,7 @@ class RowColumns(NamedTuple):
 class HistorySums(NamedTuple):
     """The sums over the histories of n rows of one side, in which h rows of the other side stand (the partners)."""
 
-    partners: Rows  # [h] rows of the other side
+    partners: Rows  # [h] rows of the trained tables of the other side
     sums: SparseMatrix  # [2n, 2h] n history sums, then n levels, of h bags, then h residual vectors of the partners
 
 
@@ -42,7 +42,7 @@ class HistoryColumns(NamedTuple):
     """What towers with histories read; `features.leave_one_out` tells the rows of the tables that matrices multiply."""
 
     customers: RowColumns  # of the U distinct customers
-    products: RowColumns  # of the M candidates
+    products: RowColumns  # of the P products whose vectors are needed: the M candidates, or those of the reviews
     customer_sums: HistorySums
     product_sums: HistorySums
     queries: SparseMatrix | tuple[()]  # [V, table] query vectors of retrieval: customers without their reviews in the
@@ -51,7 +51,7 @@ class HistoryColumns(NamedTuple):
     reviewed: SparseMatrix  # [B, table] the product of each review, without that review
     candidates: SparseMatrix | tuple[()]  # [M, table] the candidates with all of their reviews; empty as `queries` is
     customer_of_review: Ints  # [B] positions among the distinct customers
-    candidate_of_review: Ints  # [B] positions among the candidates
+    candidate_of_review: Ints  # [B] positions among the products
     customer_bias: Floats  # [B] shrunk bias of the review's customer without the review, in model units
     product_bias: Floats  # [B] shrunk bias of the review's product without the review, in model units
     customer_penalty: Floats  # [table] weight of the squared length of each row of the customers' table
@@ -82,7 +82,8 @@ class OrderColumns(NamedTuple):
     recent: RecentColumns  # without what this step drops
     kept: Floats  # [B, Dr] what each number of a query vector is multiplied by: 0 where this step drops it
     candidates: Rows  # [M] product rows
-    target: Ints  # [B] position of each review's product among the candidates
+    products: Rows  # [P] distinct product rows, those of the reviews among them
+    place: Ints  # [B] position of each review's product among them
 
 
 class PerQuery(NamedTuple):
@@ -116,6 +117,13 @@ class SharedQueries(NamedTuple):
     order: Ints  # [B] the reviews of the step, query by query: the order of `positives`
 
 
+class OwnBias(NamedTuple):
+    """What the softmax adds to the logit of each review's product, where not all of them are candidates."""
+
+    rows: Rows  # [B] product rows
+    bias: Floats  # [B] what is added because of how candidates were chosen
+
+
 class RetrievalColumns(NamedTuple):
     """What the retrieval loss reads: Q queries, each one query vector asked in one period."""
 
@@ -129,3 +137,4 @@ class RetrievalColumns(NamedTuple):
     bias: Floats  # [M] what is added to the logits of the candidates because of how they were chosen
     hidden: PerQuery | tuple[()]  # candidates that are no negatives of a query, as its customer reviewed them; or empty
     votes: QueryVotes | tuple[()] = ()  # what a memory adds to the scores; empty where none is learned with
+    own: OwnBias | tuple[()] = ()  # empty where the product of each review is a candidate

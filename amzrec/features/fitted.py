@@ -126,15 +126,15 @@ def fit_reviews(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> FittedRev
             rows, tables, (CUSTOMER_BIAS_SHRINKAGE, PRODUCT_BIAS_SHRINKAGE), strict=True
         )
     ]
+    counts = [np.bincount(side_rows, minlength=table.num_rows) for side_rows, table in zip(rows, tables, strict=True)]
+    vector_row = [vector_rows(count, recipe.own_vector) for count in counts]
     sides = []
     for side, partner in ((0, 1), (1, 0)):
-        size = tables[side].num_rows
         residual = (value - biases[partner].all[rows[partner]]) * rated
-        grouping = Grouping.capped(rows[side], size, recipe.history_cap, rng)
-        histories = Histories.of(grouping, rows[partner], residual, rated)
-        counts = np.bincount(rows[side], minlength=size)
-        vector_row = np.where(counts >= recipe.own_vector, np.arange(size), 0).astype(np.int32)
-        sides.append(Profiles(counts, vector_row, biases[side], histories, Attributes.of(tables[side])))
+        grouping = Grouping.capped(rows[side], tables[side].num_rows, recipe.history_cap, rng)
+        histories = Histories.of(grouping, rows[partner], vector_row[partner], residual, rated)
+        attributes = Attributes.of(tables[side])
+        sides.append(Profiles(counts[side], vector_row[side], biases[side], histories, attributes))
     size = tables[1].num_rows
     ids_only = recipe.features == "ids"
     popularity = (
@@ -160,6 +160,13 @@ def fit_reviews(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> FittedRev
         candidates=dataset.candidates(sides[1].counts),
         scale=scale,
     )
+
+
+def vector_rows(counts: Ints, least: int) -> Rows:
+    """Number the rows [R + 1] that have at least so many reviews from 1 on; 0 for all others, the unknown one too."""
+    own = counts >= max(least, 1)
+    own[0] = False
+    return np.where(own, np.cumsum(own), 0).astype(np.int32)
 
 
 def timelines_of(reviews: Reviews, customers: int, wanted: bool) -> tuple[Lists, Ints]:

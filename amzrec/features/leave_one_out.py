@@ -20,18 +20,19 @@ predicted: its row of the matrix stands for 1 · base + (history sum − bag of 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
-from amzrec.arrays import Floats, Ints, Rows
+from amzrec.arrays import Floats, Ints, Lists, Rows, offsets_of
 from amzrec.features.columns import HistorySums
 from amzrec.features.profiles import Profiles
-from amzrec.features.sparse import SparseMatrix, dropout_mask, entries_of, unique_ascending
+from amzrec.features.sparse import FRACTIONS, SparseMatrix, drawn_of, dropout_mask, unique_ascending
 
 
 @dataclasses.dataclass(frozen=True)
 class StepSide:
-    """The customers of a step, or its candidates: the distinct rows, which reviews are theirs, what is dropped."""
+    """The customers of a step, or its candidates: the distinct rows, which reviews are theirs, what is read of them."""
 
     profiles: Profiles
     rows: Rows  # [n] distinct
@@ -39,13 +40,84 @@ class StepSide:
     slot: Ints  # [B] where each review stands in the histories of this side
     seed: int | None  # of what this step drops from the histories; None: it drops nothing
     dropout: float  # share of the histories that is dropped
+    budget: int | None = None  # most entries of histories that this step reads; None: all
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def target_in_history(self) -> Floats:
-        """Return 1 for each review [B] that stands in the histories as this step reads them, else 0."""
-        return dropout_mask(self.slot, self.seed, self.dropout)
+    @functools.cached_property
+    def windows(self) -> Windows:
+        """The part of each history that this step reads."""
+        return Windows.of(self.profiles.histories.partners, self.rows, self.budget, self.seed)
+
+    def weight_in_history(self) -> Floats:
+        """Return how often each review [B] stands for one in the histories as this step reads them; 0: it is not read.
+
+        A review of a history of n of which k are read stands for n / k.
+        """
+        read = dropout_mask(self.slot, self.seed, self.dropout)
+        return read if self.windows.whole else read * self.windows.weight_of(self.slot, self.row_of_review)
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Which part of the history of each of n rows a step reads: k of its entries on end, the first following the last.
+
+    Histories lie in a random order, so that k of n on end, from a place drawn anew in each step, are a random sample of
+    them; no entry that is not read is looked at. Each entry that is read stands for n / k, so that a sum over them is
+    in the mean the sum over all (Horvitz & Thompson 1952).
+    """
+
+    begin: Ints  # [n] where each history begins in the items of the lists
+    length: Ints  # [n] its entries
+    first: Ints  # [n] the first that is read, counted from `begin`
+    number: Ints  # [n] how many are read
+    whole: bool  # whether all of every history is read
+
+    @classmethod
+    def of(cls, lists: Lists, rows: Rows, budget: int | None, seed: int | None) -> Windows:
+        """Draw the windows of rows [n] from the seed of the step: at most `budget` entries in all, at least 1 of each.
+
+        Short histories are read whole, and what that leaves is shared equally by the others.
+        """
+        begin, length = lists.offsets[rows], lists.offsets[rows + 1] - lists.offsets[rows]
+        if budget is None or seed is None or length.sum() <= budget:
+            return cls(begin, length, np.zeros_like(length), length, True)
+        number = np.minimum(length, most_of_each(length, budget))
+        first = np.minimum((drawn_of(begin, ~seed) / FRACTIONS * length).astype(np.int64), np.maximum(length - 1, 0))
+        return cls(begin, length, first, number, False)
+
+    def entries(self) -> tuple[Ints, Ints]:
+        """Return every entry that is read as a pair (owner [E], slot [E]), the owner a position among the rows."""
+        owner = np.repeat(np.arange(len(self.number)), self.number)
+        place = np.arange(len(owner)) - offsets_of(self.number)[owner]
+        if self.whole:
+            return owner, place + self.begin[owner]
+        place += self.first[owner]
+        place -= np.where(place >= self.length[owner], self.length[owner], 0)
+        return owner, place + self.begin[owner]
+
+    def weights(self) -> Floats:
+        """Return what an entry of each row [n] stands for: n / k."""
+        return (self.length / np.maximum(self.number, 1)).astype(np.float32)
+
+    def weight_of(self, slot: Ints, row: Ints) -> Floats:
+        """Return what each slot [B] of a history stands for, whose row is at position `row` [B]; 0: it is not read."""
+        place = (slot - self.begin[row] - self.first[row]) % np.maximum(self.length[row], 1)
+        return np.where(place < self.number[row], self.weights()[row], 0).astype(np.float32)
+
+
+def most_of_each(length: Ints, budget: int) -> int:
+    """Return how many entries at most each of n lists may give, so that all of them give at most `budget`; at least 1.
+
+    For example, lists of 1, 2 and 9 entries and a budget of 9 give 1 + 2 + 6.
+    """
+    ascending = np.sort(length)
+    left = budget - (
+        np.cumsum(ascending) - ascending
+    )  # for each list and all longer ones, where shorter ones are whole
+    share = left // np.arange(len(length), 0, -1)
+    return max(int(share[np.argmax(share < ascending)]), 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,20 +131,25 @@ class Targets:
 def sum_histories(side: StepSide) -> tuple[HistorySums, Floats]:
     """Sum the histories of the n rows of a side, without what this step drops.
 
-    Returns the sums, and how many reviews of each row are in them, [n].
+    Returns the sums, and how many reviews of each row they stand for, [n].
     """
-    histories, n = side.profiles.histories, len(side)
-    owner, slot = entries_of(histories.partners, side.rows)
+    histories, windows, n = side.profiles.histories, side.windows, len(side)
+    owner, slot = windows.entries()
     kept = dropout_mask(slot, side.seed, side.dropout) > 0
     owner, slot = owner[kept], slot[kept]
-    partners, column = unique_ascending(histories.partners.items[slot])
+    partners, column = unique_ascending(histories.partner_vector[histories.partners.items[slot]])
     h, residual, rated = len(partners), histories.residual[slot], histories.rated[slot]
+    one, size = np.ones_like(residual), np.bincount(owner, minlength=n).astype(np.float32)
+    if not windows.whole:
+        weight = windows.weights()
+        one, size = weight[owner], size * weight
+        residual, rated = residual * one, rated * one
     # each review adds a bag and a weighted residual vector to its history sum, and a residual vector to its level
     rows = np.concatenate([np.repeat(owner, 2), owner + n])
     columns = np.concatenate([np.stack([column, column + h], axis=1).ravel(), column + h])
-    values = np.concatenate([np.stack([np.ones_like(residual), residual], axis=1).ravel(), rated])
+    values = np.concatenate([np.stack([one, residual], axis=1).ravel(), rated])
     sums = SparseMatrix(np.stack([rows, columns], axis=1), values, np.array([2 * n, 2 * h], np.int64))
-    return HistorySums(partners, sums), np.bincount(owner, minlength=n).astype(np.float32)
+    return HistorySums(partners, sums), size
 
 
 class LeaveOneOut:
@@ -84,8 +161,8 @@ class LeaveOneOut:
     def __init__(self, side: StepSide, partner: StepSide, targets: Targets, history_size: Floats, bases: int) -> None:
         """Lay out the table of a side.
 
-        `history_size` [n] is how many reviews the history sums hold, `bases` how many rows of the table come before
-        the history sums.
+        `history_size` [n] is how many reviews the history sums stand for, `bases` how many rows of the table come
+        before the history sums.
         """
         self.side, self.targets, self.history_size = side, targets, history_size
         n, m = len(side), len(partner)
@@ -93,7 +170,7 @@ class LeaveOneOut:
         self.width = bases + 2 * n + 2 * m
         self.partner_of_review = partner.row_of_review
         self.partner_bias = partner.profiles.biases.all[partner.rows][partner.row_of_review]  # [B]
-        self.in_history = side.target_in_history()  # [B]
+        self.in_history = side.weight_in_history()  # [B]
         rows = side.rows[side.row_of_review]
         self.bias = side.profiles.biases.without(rows, targets.value * targets.rated, targets.rated)  # [B]
 
@@ -130,14 +207,14 @@ class LeaveOneOut:
         indices, values = sorted_by_row(np.stack([owner, column], axis=1), weight)
         return SparseMatrix(indices, values, np.array([n, self.width], np.int64))
 
-    def with_all_reviews(self) -> SparseMatrix:
+    def with_all_reviews(self, first: int | None = None) -> SparseMatrix:
         """Return the matrix [n, width] of the vector of each distinct row with its whole history.
 
-        The vector of row i starts from row i of the table.
+        The vector of row i starts from row i of the table. Only the `first` ones are made, if a number is given.
         """
-        rows = np.arange(len(self.side))
-        bias = self.side.profiles.biases.all[self.side.rows]
-        scale = (1 / np.sqrt(self.history_size + 1)).astype(np.float32)
+        rows = np.arange(len(self.side) if first is None else first)
+        bias = self.side.profiles.biases.all[self.side.rows[rows]]
+        scale = (1 / np.sqrt(self.history_size[rows] + 1)).astype(np.float32)
         return SparseMatrix.of_rows(*self._history(rows, rows, scale, bias), self.width)
 
     def _history(self, base: Ints, row: Ints, scale: Floats, bias: Floats) -> tuple[Ints, Floats]:

@@ -35,7 +35,7 @@ class OrderSteps(HistorySteps):
         columns: StepColumns = {"reviews": self.review_columns(reviews)}
         if "rating" in recipe.tasks:
             sides = self.sides_of(reviews, self.of_batch.of(product), seed)
-            columns["towers"] = self.tower_columns(reviews, seed, *sides, retrieve=False)
+            columns["towers"] = self.tower_columns(reviews, seed, *sides, None)
         if "retrieval" in recipe.tasks:
             candidates = self.negatives.of(product)
             recent = recent_columns(fitted, customer, fitted.timeline_slot[reviews], RECENT_PRODUCTS["recent"])
@@ -57,5 +57,9 @@ class OrderSteps(HistorySteps):
         present = recent.present & (self.uniform(seed, 3, reviews * last).reshape(reviews, last) >= share)
         kept = (self.uniform(seed, 4, reviews * dims).reshape(reviews, dims) >= share) / np.float32(1 - share)
         return OrderColumns(
-            recent._replace(present=present), kept.astype(np.float32), candidates.rows, candidates.target
+            recent._replace(present=present),
+            kept.astype(np.float32),
+            candidates.rows,
+            candidates.products,
+            candidates.place,
         )

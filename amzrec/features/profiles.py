@@ -54,16 +54,17 @@ class Histories:
     """
 
     partners: Lists  # [R + 1] lists, one per row, of partner rows: S entries in all
+    partner_vector: Rows  # [P + 1] the row of the trained tables that each partner reads
     residual: Floats  # [S] value − bias of the partner, 0 where there are no stars
     rated: Floats  # [S] 1 where there are stars, else 0
     slot: Ints  # [n] the entry that each fitted review is; NOT_LISTED where the cap left it out
 
     @classmethod
-    def of(cls, grouping: Grouping, partners: Rows, residual: Floats, rated: Floats) -> Histories:
+    def of(cls, grouping: Grouping, partners: Rows, partner_vector: Rows, residual: Floats, rated: Floats) -> Histories:
         """Arrange reviews, given by aligned arrays [n], as a grouping of them says."""
         order = grouping.order
         lists = Lists(grouping.offsets, partners[order].astype(np.int32))
-        return cls(lists, residual[order], rated[order], grouping.slot)
+        return cls(lists, partner_vector, residual[order], rated[order], grouping.slot)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +93,15 @@ class Profiles:
     """All customers, or all products, as the fitted reviews show them; R of them, and row 0, the unknown one."""
 
     counts: Ints  # [R + 1] reviews of each
-    vector_row: Rows  # [R + 1] the row of the embedding table that each reads: its own, or 0 with too few reviews
+    vector_row: Rows  # [R + 1] the row of the trained tables that each reads: its own, or 0 with too few reviews
     biases: Biases
     histories: Histories
     attributes: Attributes
 
     def __len__(self) -> int:
         return len(self.counts)
+
+    @property
+    def vectors(self) -> int:
+        """Return how many rows the trained tables have: one for each with a vector of its own, and row 0."""
+        return int(self.vector_row.max(initial=0)) + 1

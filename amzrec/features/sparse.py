@@ -29,6 +29,10 @@ class SparseMatrix(NamedTuple):
         indices = np.stack([np.repeat(np.arange(rows), k), columns.ravel()], axis=1)
         return cls(indices, weights.ravel().astype(np.float32), np.array([rows, width], np.int64))
 
+    def with_empty_row(self) -> SparseMatrix:
+        """Return the matrix with one more row below, of zeros."""
+        return self._replace(shape=self.shape + np.array([1, 0]))
+
     @classmethod
     def selection(cls, rows: Array, height: int) -> SparseMatrix:
         """Build the matrix [n, height] whose product with a table of so many rows takes these rows [n] of it.
@@ -73,13 +77,17 @@ def dropout_mask(slots: Ints, seed: int | None, dropout: float) -> Floats:
     in_history = slots >= 0
     if seed is None or dropout == 0:
         return in_history.astype(np.float32)
+    return ((drawn_of(slots, seed) >= np.float32(dropout * FRACTIONS)) & in_history).astype(np.float32)
+
+
+def drawn_of(places: Ints, seed: int) -> Floats:
+    """Draw a whole number from 0 up to FRACTIONS for each place [n]: a hash of it and the seed."""
     with np.errstate(over="ignore"):  # the hash is arithmetic modulo 2^64
         start = np.array([seed % (1 << 64)], np.uint64).astype(np.int64)
-        mixed = slots.astype(np.int64) + start * np.int64(GOLDEN)
+        mixed = places.astype(np.int64) + start * np.int64(GOLDEN)
         for shift, factor in SPLITMIX:
             mixed = (mixed ^ (mixed >> np.int64(shift))) * np.int64(factor)
-    fraction = ((mixed >> np.int64(31)) & (FRACTIONS - 1)).astype(np.float32)
-    return ((fraction >= np.float32(dropout * FRACTIONS)) & in_history).astype(np.float32)
+    return ((mixed >> np.int64(31)) & (FRACTIONS - 1)).astype(np.float32)
 
 
 def entries_of(lists: Lists, rows: Rows) -> tuple[Ints, Ints]:

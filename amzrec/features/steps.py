@@ -15,6 +15,7 @@ from amzrec.features.columns import (
     HistoryColumns,
     HistorySums,
     IdColumns,
+    OwnBias,
     PerQuery,
     RetrievalColumns,
     ReviewColumns,
@@ -112,6 +113,7 @@ class Steps:
             rows=candidates.rows,
             bias=candidates.bias,
             hidden=self.reviewed_candidates(vectors.customer[vector_of_query], candidates.rows),
+            own=OwnBias(fitted.product[reviews], candidates.own.bias) if candidates.own else (),
         )
 
     def reviewed_candidates(self, customer: Rows, candidates: Rows) -> PerQuery | tuple[()]:
@@ -162,12 +164,14 @@ class HistorySteps(Steps):
         )
 
     def sides_of(self, reviews: Ints, candidates: Candidates, seed: int) -> tuple[StepSide, StepSide]:
-        """Return the customers and the candidates of a step, and where its reviews stand in their histories."""
+        """Return the customers and the products of a step, and where its reviews stand in their histories."""
         fitted, dropout = self.fitted, self.recipe.history_dropout
         rows, row_of_review = unique_in_order(fitted.customer[reviews])
         slots = fitted.customers.histories.slot[reviews], fitted.products.histories.slot[reviews]
-        customers = StepSide(fitted.customers, rows, row_of_review, slots[0], seed, dropout)
-        return customers, StepSide(fitted.products, candidates.rows, candidates.target, slots[1], seed + 1, dropout)
+        budget = self.recipe.history_budget * len(reviews)
+        customers = StepSide(fitted.customers, rows, row_of_review, slots[0], seed, dropout, budget)
+        products = StepSide(fitted.products, candidates.products, candidates.place, slots[1], seed + 1, dropout, budget)
+        return customers, products
 
     def columns(self, reviews: Ints, step: int) -> StepColumns:
         """Make the columns of a step, as Steps.columns says."""
@@ -176,7 +180,7 @@ class HistorySteps(Steps):
         candidates = self.negatives.of(product)
         customers, products = self.sides_of(reviews, candidates, seed)
         rows, row_of_review = customers.rows, customers.row_of_review
-        towers = self.tower_columns(reviews, seed, customers, products)
+        towers = self.tower_columns(reviews, seed, customers, products, candidates)
         columns: StepColumns = {"reviews": self.review_columns(reviews), "towers": towers}
         if recipe.history != "bag":
             known = self.masking.bases(self.uniform(seed, 1, len(reviews)), row_of_review, len(rows))[1]
@@ -191,16 +195,16 @@ class HistorySteps(Steps):
         return columns
 
     def tower_columns(
-        self, reviews: Ints, seed: int, customers: StepSide, products: StepSide, retrieve: bool = True
+        self, reviews: Ints, seed: int, customers: StepSide, products: StepSide, candidates: Candidates | None
     ) -> HistoryColumns:
-        """Make the columns of both towers, for the U distinct customers of the step and its M candidates.
+        """Make the columns of both towers, for the U distinct customers of the step and its P products.
 
-        Without `retrieve` only the rating reads them.
+        The first of the products are the `candidates` of retrieval; None where only the rating reads the towers.
         """
         targets = Targets(self.fitted.value[reviews], self.fitted.rated[reviews])
         customer_sums, customer_size = sum_histories(customers)
         product_sums, product_size = sum_histories(products)
-        u, m = len(customers), len(products)
+        u, m, retrieve = len(customers), len(products), candidates is not None
         query = LeaveOneOut(customers, products, targets, customer_size, 2 * u + 1)
         candidate = LeaveOneOut(products, customers, targets, product_size, m)
         base, known = self.masking.bases(self.uniform(seed, 1, len(reviews)), customers.row_of_review, u)
@@ -218,7 +222,7 @@ class HistorySteps(Steps):
             queries=queries,
             reviewers=reviewers,
             reviewed=candidate.without_own_review(products.row_of_review, np.ones(len(reviews), np.float32)),
-            candidates=candidate.with_all_reviews() if retrieve else (),
+            candidates=candidate_matrix(candidate, candidates) if candidates else (),
             customer_of_review=customers.row_of_review,
             candidate_of_review=products.row_of_review,
             customer_bias=query.bias * known,
@@ -259,6 +263,13 @@ class HistorySteps(Steps):
         row, attribute = columns.attribute_matrix.indices.T
         count = np.bincount(attribute, times[row], len(columns.attributes))
         return (self.ridges[number][columns.attributes] * count / len(side.row_of_review)).astype(np.float32)
+
+
+def candidate_matrix(products: LeaveOneOut, candidates: Candidates) -> SparseMatrix:
+    """Return the matrix [M, table] of the vectors of the candidates, with their whole histories."""
+    if candidates.own is None:
+        return products.with_all_reviews()
+    return products.with_all_reviews(len(candidates.rows) - 1).with_empty_row()
 
 
 def row_columns(side: Profiles, rows: Rows) -> RowColumns:

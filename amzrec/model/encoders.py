@@ -9,7 +9,7 @@ import numpy as np
 
 from amzrec.arrays import Floats, Rows
 from amzrec.config import Recipe
-from amzrec.features.columns import HistoryColumns, IdColumns, OrderColumns, StepColumns
+from amzrec.features.columns import HistoryColumns, IdColumns, OrderColumns, RecentColumns, StepColumns
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.recent import RECENT_PRODUCTS, recent_columns
 from amzrec.model.head import Pairs
@@ -118,7 +118,8 @@ class HistoryEncoder(IdEncoder):
     @property
     def retrieval_bags(self) -> Floats:
         """What a product of a history says to retrieval, [N + 1, Dr]."""
-        bags: Floats = self.candidate_tower.bag.numpy()[:, : self.split[0]]
+        tower = self.candidate_tower
+        bags: Floats = tower.bag.numpy()[tower.profiles.vector_row, : self.split[0]]
         return bags
 
     def tables(self, towers: HistoryColumns) -> Tables:
@@ -129,10 +130,12 @@ class HistoryEncoder(IdEncoder):
         q, c, customers, products = self.query_tower, self.candidate_tower, towers.customers, towers.products
         attributes, nobody = q.attribute_vectors(customers), q.embedding[:1]
         bases = [q.ids(customers.vector_row) + attributes, nobody + attributes, nobody]  # known, by history, not at all
-        query_table = tf.concat([*bases, q.history_sums(towers.customer_sums, c), *c.history_entries(products.rows)], 0)
+        query_table = tf.concat(
+            [*bases, q.history_sums(towers.customer_sums, c), *c.history_entries(products.vector_row)], 0
+        )
         base = c.ids(products.vector_row) + c.attribute_vectors(products)
         product_sums = c.history_sums(towers.product_sums, q)
-        candidate_table = tf.concat([base, product_sums, *q.history_entries(customers.rows)], 0)
+        candidate_table = tf.concat([base, product_sums, *q.history_entries(customers.vector_row)], 0)
         penalty = squares(query_table, towers.customer_penalty) + squares(candidate_table, towers.product_penalty)
         penalty += squares(q.attribute_offsets(customers), towers.customer_attribute_penalty)
         penalty += squares(c.attribute_offsets(products), towers.product_attribute_penalty)
@@ -161,11 +164,12 @@ class SequenceEncoder(HistoryEncoder):
     ) -> None:
         super().__init__(fitted, recipe, customer_ids, product_ids)
         self.fitted, self.recent, self.last = fitted, RecentEncoder(recipe), RECENT_PRODUCTS[recipe.history]
+        self.vector_row = tf.constant(fitted.products.vector_row, tf.int64)
 
     def encode(self, columns: StepColumns) -> Encoded:
         """Add to the customer of each review what the last products before that review say."""
         encoded = super().encode(columns)
-        retrieval, rating = overlapping_columns(self.recent(columns["recent"], self.candidate_tower.bag), *self.split)
+        retrieval, rating = overlapping_columns(self.said(columns["recent"]), *self.split)
         pairs = encoded.pairs._replace(x=encoded.pairs.x + rating)
         return encoded._replace(queries=encoded.queries + retrieval, pairs=pairs)
 
@@ -176,8 +180,12 @@ class SequenceEncoder(HistoryEncoder):
     def latest(self, rows: Rows) -> Tensor:
         """Return what the last products say of customer rows [n], [n, D]."""
         end = self.fitted.timelines.offsets[rows + 1]
-        columns = recent_columns(self.fitted, rows, end, self.last)
-        return self.recent(columns, self.candidate_tower.bag)
+        return self.said(recent_columns(self.fitted, rows, end, self.last))
+
+    def said(self, recent: RecentColumns) -> Tensor:
+        """Return what the last products say of n customers, [n, D]."""
+        vector_rows = tf.gather(self.vector_row, recent.products)
+        return self.recent(recent._replace(products=vector_rows), self.candidate_tower.bag)
 
 
 class OrderEncoder(HistoryEncoder):
@@ -192,6 +200,7 @@ class OrderEncoder(HistoryEncoder):
     ) -> None:
         super().__init__(fitted, recipe, customer_ids, product_ids)
         self.fitted, self.dims, self.rates = fitted, recipe.retrieval_dims, "rating" in recipe.tasks
+        self.apart = recipe.negatives != "full"  # whether products may not be among the candidates
         self.order = RecentBag(recipe, len(fitted.products))
 
     def encode(self, columns: StepColumns) -> Encoded:
@@ -205,7 +214,8 @@ class OrderEncoder(HistoryEncoder):
             return Encoded(nothing, nothing, nothing, pairs, penalty)
         asked: OrderColumns = columns["order"]
         queries, candidates = self.order(asked.recent) * asked.kept, take(self.order.asked, asked.candidates)
-        return Encoded(queries, tf.gather(candidates, asked.target), candidates, pairs, penalty)
+        products = take(self.order.asked, asked.products) if self.apart else candidates
+        return Encoded(queries, tf.gather(products, asked.place), candidates, pairs, penalty)
 
     def retrieval_queries(self, rows: Rows) -> Tensor:
         """Return the vectors [n, Dr] of customer rows [n] after the last product that each of them reviewed."""

@@ -106,7 +106,8 @@ class RetrievalTask:
         prior = tf.gather(self.log_share, asked.rows, axis=1) if self.catalogue_share is None else self.catalogue_share
         shared = asked.shared
         dot = dots(multiply(shared.vector_of_review, queries) if shared else queries, encoded.positives)
-        logit, weight = tf.add_n([dot, tf.gather(bias, asked.target), asked.log_share_without_self]), asked.weight
+        logit = tf.add_n([dot, self.own_bias(asked, bias), asked.log_share_without_self])
+        weight = asked.weight
         if shared:
             queries = tf.gather(queries, shared.vector_of_query)
             logit, weight = tf.gather(logit, shared.order), tf.gather(weight, shared.order)
@@ -115,6 +116,12 @@ class RetrievalTask:
         logits = Logits(queries, encoded.candidates, bias, prior, asked.period, asked.votes or None)
         batch = RetrievalBatch(asked.positives, logit, weight, asked.hidden or None)
         return self.task(logits, batch, self.recipe.hard_negatives or None, self.recipe.precision == "bfloat16")
+
+    def own_bias(self, asked: RetrievalColumns, bias: Tensor) -> Tensor:
+        """Return the b of each review's product [B]; `bias` [M] is that of the candidates."""
+        if not asked.own:
+            return tf.gather(bias, asked.target)
+        return asked.own.bias + tf.squeeze(take(self.popularity, asked.own.rows), 1) if self.learned else asked.own.bias
 
     def dot_loss(self, reviews: ReviewColumns, encoded: Encoded) -> Tensor:
         """Return the mean squared error of q · v against the stars as 0 to 1, over the reviews with stars."""
@@ -152,10 +159,11 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
 
         `vectors` [N + 1, Dr] are their values; a product whose vector is 0 keeps its random start.
         """
+        rows = self.encoder.candidate_tower.profiles.vector_row
         for table in (self.encoder.candidate_tower.embedding, self.encoder.candidate_tower.bag):
             value = table.numpy()
-            known = vectors.any(axis=1)
-            value[known, : self.recipe.retrieval_dims] = vectors[known]
+            known = vectors.any(axis=1) & (rows > 0)
+            value[rows[known], : self.recipe.retrieval_dims] = vectors[known]
             table.assign(value)
 
     def call(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ class IdTower(tf_keras.layers.Layer):  # type: ignore[misc]
         self.profiles, self._ids = profiles, ids
         self._seed = recipe.seed + len(name)
         self._uniform = tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=self._seed)
-        self.embedding = self.table("embedding", len(profiles), recipe.dim, self._uniform)
+        self.embedding = self.table("embedding", profiles.vectors, recipe.dim, self._uniform)
 
     def table(self, name: str, rows: int, columns: int, initializer: Callable[..., Tensor]) -> Tensor:
         """Make a trained table [rows, columns]."""
@@ -85,7 +85,7 @@ class HistoryTower(IdTower):
 
     def __init__(self, profiles: Profiles, ids: Iterable[object], recipe: Recipe, name: str) -> None:
         super().__init__(profiles, ids, recipe, name)
-        size, attributes, width = len(profiles), max(profiles.attributes.number, 1), recipe.dim
+        size, attributes, width = profiles.vectors, max(profiles.attributes.number, 1), recipe.dim
         zeros = tf_keras.initializers.Zeros()
         small = tf_keras.initializers.RandomNormal(stddev=0.02, seed=self._seed + 1)
         self.offset = self.table("offset", size, 1, zeros)
@@ -103,7 +103,10 @@ class HistoryTower(IdTower):
         return multiply(columns.sums, tf.concat(partner.history_entries(columns.partners), 0))
 
     def history_entries(self, rows: Tensor) -> list[Tensor]:
-        """Return what reviews of rows [m] add to histories of the other tower: bags and residual vectors [m, D]."""
+        """Return what reviews add to histories of the other tower: bags and residual vectors, [m, D] each.
+
+        `rows` [m] are those of the tables, that is vector rows.
+        """
         return [take(self.bag, rows), take(self.residual, rows)]
 
     def offsets(self, columns: RowColumns) -> Tensor:

@@ -177,7 +177,7 @@ def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
     ):
         bag = residual = np.zeros((len(side), learner.recipe.dim), np.float32)
         if isinstance(tower, HistoryTower):
-            bag, residual = tower.bag.numpy(), tower.residual.numpy()
+            bag, residual = (table.numpy()[side.vector_row] for table in (tower.bag, tower.residual))
         known = side.counts[:, None] > 0
         found[names[0]] = np.where(known, bag, 0)[:, dims]
         found[names[1]] = np.where(known, residual, 0)[:, dims] / fitted.scale.unit
