@@ -25,11 +25,11 @@ import pytest
 
 from amzrec.commands.recommend_all import all_harmless, recommend_all
 from amzrec.errors import AmzrecError
-from amzrec.reviews.cache import cache_folder, dataset_of
+from amzrec.reviews.cache import dataset_of
 from amzrec.reviews.sources import fingerprint_of
 from amzrec.store import locks
 from amzrec.store.dataset import open_dataset
-from amzrec.store.folders import replace_folder, scratch_folder, sweep, tidy, whole_file, whole_folder
+from amzrec.store.folders import cache_folder, replace_folder, scratch_folder, sweep, tidy, whole_file, whole_folder
 from amzrec.store.locks import alone, claim, lock_of, owner, taken_over
 from amzrec.store.ownership import Kind
 from amzrec.store.strings import Strings

@@ -10,10 +10,10 @@ from typing import Any
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError, Progress
-from amzrec.reviews.cache import cache_folder, prepared
+from amzrec.reviews.cache import prepared
 from amzrec.settings import pairs_text
 from amzrec.store.dataset import INFO, Dataset, DatasetInfo, is_dataset, open_dataset
-from amzrec.store.folders import writing
+from amzrec.store.folders import cache_folder, writing
 from amzrec.store.run import Run
 
 
