@@ -222,7 +222,8 @@ def test_the_long_help_shows_every_flag_in_groups() -> None:
     assert headings == ["Arguments", "Options", "Data", "Model", "Losses", "Regularisation", "Optimiser", "Negatives"]
     wanted = [flag(name) for name in (*settings_of(TrainConfig), *settings_of(PrepareConfig), "split_seed")]
     assert set(wanted) <= set(flags_in(text))
-    assert flags_in(text.split("Negatives:")[1]) == ["--negatives", "--hard-negatives", "--mask-positives", "--log-q"]
+    negatives = ["--negatives", "--compared", "--hard-negatives", "--mask-positives", "--log-q"]
+    assert flags_in(text.split("Negatives:")[1]) == negatives
 
 
 @pytest.mark.parametrize("verb", ["prepare", "describe", "train", "compare"])
