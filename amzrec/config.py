@@ -32,6 +32,7 @@ Seed = Annotated[int, at_least(0), below(2**32)]  # what the generators of NumPy
 SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
+HISTORY_READ = 32  # reviews of histories per review of a step: trainings of up to 2 million reviews read all of them
 ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
 MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
@@ -196,9 +197,9 @@ class TrainConfig(Config):
     """With --history recent, the share of the last products, and of the numbers of queries, that is left out so."""
     history_cap: Annotated[int, REGULARISATION, at_least(1)] = 1000
     """Most reviews of one history that training reads, drawn at random; answers read all."""
-    history_budget: Annotated[int, REGULARISATION, at_least(1)] = 32
-    """Most reviews of all histories that a step reads, for each review of the step; those of long histories are drawn
-    anew in each step, and stand for the others."""
+    history_budget: Annotated[int, REGULARISATION, at_least(0)] = 0
+    """Most reviews that a step reads of all histories of its customers, and of its products; of long histories some are
+    drawn anew in each step, and stand for the others. 0 takes 32 for each review of the step, or 262,144 if more."""
     mask: Annotated[Share, REGULARISATION] = 0.1
     """Share of reviews whose customer is hidden while training, so that new customers are answered well."""
     average: Annotated[Share, REGULARISATION] = 0.97
@@ -270,6 +271,7 @@ class TrainConfig(Config):
             "rating_weight": rating_weight,
             "own_vector": 1 if plain else max(self.own_vector, 1),
             "batch_size": batch_size,
+            "history_budget": self.history_budget or HISTORY_READ * max(batch_size, SMALL_BATCH),
             "learning_rate": self.learning_rate or by_optimizer,
             "negatives": negatives,
             "mask_positives": not plain and history != "sequence"

@@ -8,14 +8,18 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+if TYPE_CHECKING:
+    from amzrec.store.run import Run
+
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ.pop("PYTHONUNBUFFERED", None)  # users have none: what waits in a stream at the end of a process matters
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -141,6 +145,18 @@ def write_checkerboard(folder: Path, side: int = SIDE) -> Path:
 def checkerboard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkerboard as a dataset folder (read it, do not change it)."""
     return write_checkerboard(tmp_path_factory.mktemp("checkerboard") / "dataset")
+
+
+@pytest.fixture
+def two(checkerboard: Path, tmp_path: Path) -> tuple[Run, Run]:
+    """Two runs, a and b, whose answers differ."""
+    from amzrec.store.dataset import open_dataset
+    from runs import parity_vectors, random_vectors, write_run
+
+    dataset = open_dataset(checkerboard)
+    vectors = parity_vectors(dataset), random_vectors(dataset, np.random.default_rng(2))
+    a, b = (write_run(tmp_path / name, dataset, each) for name, each in zip("ab", vectors, strict=True))
+    return a, b
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from test_leave_one_out import Tables, dense
 
 LENGTHS = np.array([0, 1, 3, 40, 7, 25])
 LISTS = Lists(offsets_of(LENGTHS), np.random.default_rng(0).integers(1, 1000, LENGTHS.sum()).astype(np.int32))
+BUDGET = 22  # reviews of histories, of some 45
 ROWS = np.array([3, 1, 0, 5, 2], np.int32)
 
 
@@ -67,8 +68,8 @@ def test_without_a_seed_or_within_the_budget_every_history_is_read_whole() -> No
 
 
 def sampled(number: int, **settings: Any) -> tuple[Any, Any, Any]:
-    """Fitted reviews, a recipe that reads one entry of histories for each review, and a step of every other review."""
-    fitted, model = small(own_vector=1, mask=0.0, history_dropout=0.0, history_budget=1, **settings)
+    """Fitted reviews, a recipe that reads 22 reviews of histories, and a step of every other review."""
+    fitted, model = small(own_vector=1, mask=0.0, history_dropout=0.0, history_budget=BUDGET, **settings)
     some = np.arange(0, len(fitted), 2)
     return fitted, some, step_of(fitted, model.recipe, some, number)["towers"]
 
@@ -78,7 +79,7 @@ def test_a_review_is_left_out_of_its_own_vectors_where_histories_are_sampled_too
     read = 0
     for number in range(6):
         fitted, some, towers = sampled(number)
-        assert not len(towers.customer_sums.sums.values) // 3 > len(some)
+        assert len(towers.customer_sums.sums.values) // 3 <= BUDGET < len(fitted)
         for place in range(0, len(some), 5):
             changed = Tables()
             product, customer = fitted.product[some[place]], fitted.customer[some[place]]
@@ -169,7 +170,7 @@ def test_a_model_learns_with_both_bounds(history: str) -> None:
     settings: dict[str, Any] = {
         "negatives": "batch",
         "compared": 10,
-        "history_budget": 1,
+        "history_budget": BUDGET,
         "history": history,
         "memory": False,
     }

@@ -206,6 +206,14 @@ def test_steps_grow_with_the_reviews_and_large_steps_are_smaller(
     assert (recipe.batch_size, recipe.learning_rate) == (batch_size, learning_rate)
 
 
+@pytest.mark.parametrize(
+    ("fitted", "given", "read"), [(100, 0, 262_144), (400_000, 0, 512_000), (10**8, 0, 2**21), (100, 7, 7)]
+)
+def test_a_step_reads_more_of_histories_where_it_is_large(fitted: int, given: int, read: int) -> None:
+    recipe = TrainConfig(history_budget=given).resolve(FACTS._replace(fitted=fitted))
+    assert recipe.history_budget == read
+
+
 def test_the_softmax_reads_the_whole_catalogue_while_it_is_small() -> None:
     assert TrainConfig().resolve(FACTS._replace(candidates=8_192)).negatives == "full"
     assert TrainConfig().resolve(FACTS._replace(candidates=8_193)).negatives == "batch"

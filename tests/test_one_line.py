@@ -94,6 +94,12 @@ def test_a_mistake_is_exit_code_1_where_nobody_is_told(desk: Path) -> None:
         assert run(desk, f"recommend u00 --run nowhere {streams}").returncode == 1
 
 
+def test_progress_that_cannot_be_written_is_not_missed(desk: Path) -> None:
+    done = run(desk, "recommend --all --run run --out told.jsonl --overwrite 2>/dev/full")
+    assert done.returncode == 0
+    assert (desk / "told.jsonl").stat().st_size > 0
+
+
 def test_a_closed_standard_error_is_no_file_that_is_written(desk: Path) -> None:
     """What a library prints there would go into the file that has taken the number 2."""
     done = run(desk, "recommend --all --run run --out all.jsonl --overwrite <&- >&- 2>&-")

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from amzrec.commands.recommend import recommend
@@ -23,19 +22,10 @@ from amzrec.errors import AmzrecError
 from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from conftest import ROOT
-from runs import parity_vectors, random_vectors, write_run
+from runs import parity_vectors, write_run
 from services import served, started
 
 SERVE = (ROOT / "docs" / "serve.md").read_text()
-
-
-@pytest.fixture
-def two(checkerboard: Path, tmp_path: Path) -> tuple[Run, Run]:
-    """Two runs, a and b, whose answers differ."""
-    dataset = open_dataset(checkerboard)
-    vectors = parity_vectors(dataset), random_vectors(dataset, np.random.default_rng(2))
-    a, b = (write_run(tmp_path / name, dataset, each) for name, each in zip("ab", vectors, strict=True))
-    return a, b
 
 
 def link(path: Path, run: Run) -> Path:

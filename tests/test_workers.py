@@ -13,26 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
 from amzrec.commands.recommend import recommend
-from amzrec.store.dataset import open_dataset
 from amzrec.store.run import Run
 from conftest import ROOT
-from runs import parity_vectors, random_vectors, write_run
 from services import started
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="these tests look at processes in /proc")
-
-
-@pytest.fixture
-def two(checkerboard: Path, tmp_path: Path) -> tuple[Run, Run]:
-    """Two runs, a and b, whose answers differ."""
-    dataset = open_dataset(checkerboard)
-    vectors = parity_vectors(dataset), random_vectors(dataset, np.random.default_rng(2))
-    a, b = (write_run(tmp_path / name, dataset, each) for name, each in zip("ab", vectors, strict=True))
-    return a, b
 
 
 @contextlib.contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from amzrec.answers.folding import Pasts
 from amzrec.answers.listing import Document, named
 from amzrec.answers.lists import NOTHING, Likes, answered_from, asked
-from amzrec.answers.recommender import Past, Query, Recommender
+from amzrec.answers.recommender import Query, Recommender
 from amzrec.arrays import Array, Doubles, Lists
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Memory
@@ -51,7 +52,7 @@ def votes_in_order(model: Recommender) -> bool:
     return memory is not None and memory.fade != 1
 
 
-def history_term(model: Recommender, past: Past, place: int, vector: float, vote: float) -> Document:
+def history_term(model: Recommender, past: Pasts, place: int, vector: float, vote: float) -> Document:
     """Describe what one product of a history says."""
     stars = float(past.stars[place])
     return {
@@ -63,7 +64,7 @@ def history_term(model: Recommender, past: Past, place: int, vector: float, vote
     }
 
 
-def said_by_vectors(model: Recommender, past: Past, candidate: Array) -> Doubles:
+def said_by_vectors(model: Recommender, past: Pasts, candidate: Array) -> Doubles:
     """Compute what each product of a past adds to the inner product with a candidate [Dr + 1]: [n]."""
     head = model.vectors.head
     try:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from amzrec.answers.folding import Pasts, biases, folded, said
 from amzrec.answers.given import spellings, text_of
 from amzrec.answers.index import ExactIndex, Index, columns_of, find
 from amzrec.answers.names import nearest, nearest_products
@@ -32,15 +33,6 @@ class Query:
     retrieval: Floats  # [Dr + 1], last 1
     rating: Floats  # [K + 2], see Vectors
     history: Rows  # product rows that vote, the latest last
-
-
-@dataclasses.dataclass(frozen=True)
-class Past:
-    """The n reviews that the query of a customer is computed from, the latest last."""
-
-    product: Rows  # [n]
-    stars: Doubles  # [n] NaN where none were given
-    weight: Doubles  # [n] what each counts; a review counts 1
 
 
 class Recommender:
@@ -236,24 +228,15 @@ class Recommender:
 
         `liked` are product rows, `stars` what was given to each (NaN or None: a click, which adds no residual), and
         `weights` what each counts beside a review, which counts 1.
-        x = base + (Σ bags + Σ residual · residual vectors) / √(n + 1) over the n fitted and liked reviews (Koren 2008,
-        SVD++, eq. 15, with residuals beside the clicks): what the towers compute, so that nothing new gives the stored
-        query. Products that are in the history already are not counted twice. Raises AmzrecError where the run has no
+        See `folding.folded`: nothing new gives the stored query. Products that are in the history already are not
+        counted twice. Raises AmzrecError where the run has no
         histories (--features ids) or reads them in order (--history sequence).
         """
-        v, head = self.vectors, self.vectors.head
         past = self.past(customer, liked, stars, weights)
-        x = v.query_base[customer] + self.added(past).sum(axis=0)
-        before = v.rating_query[customer]  # with the bias of the fitted reviews alone
-        bias = self._bias(past)
-        additive = before[-1] + head.bias_weight * (bias - before[-2])
-        return Query(
-            np.append(x[: head.retrieval_dims] / head.temperature, 1.0).astype(np.float32),
-            np.concatenate([x[head.rating_start :], [bias, additive]]).astype(np.float32),
-            past.product,
-        )
+        retrieval, rating = folded(self.vectors, np.array([customer]), past)
+        return Query(retrieval[0], rating[0], past.product)
 
-    def past(self, customer: int, liked: Rows, stars: Floats | None = None, weights: Floats | None = None) -> Past:
+    def past(self, customer: int, liked: Rows, stars: Floats | None = None, weights: Floats | None = None) -> Pasts:
         """Return the fitted reviews of a customer row and, behind them, what is liked and new; see fold_in."""
         if len(liked):
             self.need_histories()
@@ -261,35 +244,15 @@ class Recommender:
         new = ~np.isin(liked, product)
         more = np.full(len(liked), np.nan, np.float32) if stars is None else np.asarray(stars, np.float32)
         counts = np.ones(len(liked), np.float32) if weights is None else np.asarray(weights, np.float32)
-        return Past(
-            np.concatenate([product, np.asarray(liked, np.int32)[new]]),
+        return Pasts(
+            Lists.join([np.concatenate([product, np.asarray(liked, np.int32)[new]])]),
             np.concatenate([given, more[new]]).astype(np.float64),
             np.concatenate([np.ones(len(product)), counts[new]]),
         )
 
-    def added(self, past: Past) -> Doubles:
+    def added(self, past: Pasts) -> Doubles:
         """Compute what each review of a past adds to the vector of its customer, [n, D]; see fold_in."""
-        v, dims = self.vectors, self.vectors.head.retrieval_dims
-        rated = ~np.isnan(past.stars)
-        expected = (v.head.mean or 0.0) + v.product_bias[past.product] + self._bias(past)
-        residual = np.where(rated, past.stars - expected, 0.0)
-        bags = v.history_bag[past.product].astype(np.float64)
-        said = bags + residual[:, None] * v.history_residual[past.product]
-        said *= past.weight[:, None] / np.sqrt(past.weight.sum() + 1)
-        if v.recent_weights is not None:  # retrieval reads the last products alone: Σ w[age] · bag / √(Σ w² + ½)
-            by_age = np.zeros(len(past.product))
-            last = np.asarray(v.recent_weights)[: len(by_age)]
-            by_age[len(by_age) - len(last) :] = last[::-1]
-            by_age *= past.weight
-            said[:, :dims] = bags[:, :dims] * by_age[:, None] / np.sqrt(np.square(by_age).sum() + 0.5)
-        return said
-
-    def _bias(self, past: Past) -> float:
-        """Compute by how many stars a customer of this past gives more than the mean, shrunk."""
-        head, rated = self.vectors.head, ~np.isnan(past.stars)
-        weight = past.weight[rated]
-        beyond = weight @ (past.stars[rated] - (head.mean or 0.0))
-        return float(beyond / (weight.sum() + head.bias_shrinkage))
+        return said(self.vectors, past, biases(self.vectors, past))
 
     def need_histories(self) -> None:
         """Raise AmzrecError where products that a person likes cannot be folded in."""

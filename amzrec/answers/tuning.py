@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +17,10 @@ from amzrec.answers.scann import TREE_FROM, Effort, ScannIndex, scann_ops, witho
 from amzrec.arrays import Floats, Rows
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
+from amzrec.store.folders import private_folder, scratch_folder
 from amzrec.store.vectors import INDEX, VECTORS
 
-EXACT_UNTIL = (
-    TREE_FROM  # candidates: below, one query costs at most about 1 ms, as the rest of an answer does (measured)
-)
+EXACT_UNTIL = TREE_FROM  # candidates: below, a query costs at most some 1 ms, as the rest of an answer does (measured)
 INDEXES = ("auto", "exact", "scann")
 SAMPLE = 400  # queries of customers: every other one to choose by, the rest to tell what was chosen
 SHORT, LONG = 10, 100  # products of the lists whose recall is looked at
@@ -134,17 +130,19 @@ def opened(folder: Path, recommender: Recommender) -> tuple[ScannIndex, Tuned] |
 def keep(folder: Path, index: ScannIndex, tuned: Tuned, say: Say) -> None:
     """Keep an index, whole or not at all; where there is no place for it, it is only said."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
-            index.save(partial)
-            tuned.write(partial / TUNED)
+        private_folder(folder.parent)
+        with scratch_folder(folder.parent) as scratch:
+            whole = scratch / "index"
+            whole.mkdir()
+            index.save(whole)
+            tuned.write(whole / TUNED)
             shutil.rmtree(folder, ignore_errors=True)  # one that could not be read
-            with contextlib.suppress(FileExistsError):  # another process was faster
-                os.rename(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
+            try:
+                whole.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # else another process was faster
+                    raise
+    except (OSError, AmzrecError) as error:
         say(f"the index could not be kept for the next time ({error})")
 
 

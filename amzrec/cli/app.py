@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ from amzrec.cli.options import (
     SourcesOrDataset,
 )
 from amzrec.cli.program import Command, Program, tell
-from amzrec.cli.streams import prepare_process, speaks_unicode
+from amzrec.cli.streams import let_go, prepare_process, speaks_unicode
 from amzrec.cli.terminal import Terminal
 from amzrec.config import PrepareConfig, ServeConfig, TrainConfig
 from amzrec.errors import AmzrecError, printable
@@ -452,4 +453,7 @@ def options(
 def main() -> None:
     """Run `amzrec` with the words that were typed."""
     prepare_process()
-    app(prog_name="amzrec")
+    try:
+        app(prog_name="amzrec")
+    finally:
+        let_go(sys.stderr)

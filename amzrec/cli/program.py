@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from amzrec.cli.streams import silence
 from amzrec.errors import AmzrecError, is_utf8, printable
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # what Typer raises for anything typed wrong
@@ -96,11 +96,6 @@ def tell(text: str) -> None:
         raise AmzrecError(
             f"cannot write standard output: {error.strerror}. Free some space, or send it elsewhere"
         ) from error
-
-
-def silence(stream: TextIO) -> None:
-    """Let what is still to be written into a stream go nowhere, so that the end of the process says nothing of it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def check_words(words: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TextIO
 
 NAMES = ("stdin", "stdout", "stderr")
 
@@ -26,6 +27,19 @@ def prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def silence(stream: TextIO) -> None:
+    """Let what is still to be written into a stream go nowhere, so that the end of the process says nothing of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def let_go(stream: TextIO) -> None:
+    """Write what waits in a stream, or drop it: Python ends with code 120 where it cannot write it in the end."""
+    try:
+        stream.flush()
+    except OSError:
+        silence(stream)
 
 
 def speaks_unicode() -> bool:

@@ -168,7 +168,7 @@ class HistorySteps(Steps):
         fitted, dropout = self.fitted, self.recipe.history_dropout
         rows, row_of_review = unique_in_order(fitted.customer[reviews])
         slots = fitted.customers.histories.slot[reviews], fitted.products.histories.slot[reviews]
-        budget = self.recipe.history_budget * len(reviews)
+        budget = self.recipe.history_budget
         customers = StepSide(fitted.customers, rows, row_of_review, slots[0], seed, dropout, budget)
         products = StepSide(fitted.products, candidates.products, candidates.place, slots[1], seed + 1, dropout, budget)
         return customers, products

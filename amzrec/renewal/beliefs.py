@@ -6,15 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from amzrec.answers.folding import sums
 from amzrec.arrays import Array, Floats, Ints, Lists, Rows
 from amzrec.features.attributes import Attributes
+from amzrec.features.ridge import mean_of, said_by_attributes, worth_of
 from amzrec.reviews.arrow import array_of
 from amzrec.reviews.titles import tokens
 from amzrec.store.vectors import Vectors
 
 LEARNED_FROM = 5000  # most reviewed products that tell what attributes say
 FEW = 30.0  # reviews above which a product says little more, and what holds the attributes down
-STEPS, ENOUGH = 50, 1e-4  # of conjugate gradients: most of them, and the relative rest at which they end
 
 
 def believed(vectors: Vectors, new: pa.Table, table: Floats) -> Floats:
@@ -54,42 +55,23 @@ def described(vectors: Vectors, rows: Rows) -> pa.Table:
 def by_attributes(attributes: Attributes, counts: Ints, table: Floats, ridge: float) -> Floats:
     """Return what the attributes of each of R rows say its row of the table [R, d] is; the mean without any.
 
-    Each attribute counts 1 / √(1 + attributes of the row); a row of c reviews weighs c · ridge / (c + ridge), so that
-    rows without reviews say nothing. See training/coldstart.py, whose equations these are, in numpy.
+    See `features.ridge`; rows without reviews say nothing.
     """
-    worth = (counts * ridge / (counts + ridge)).astype(np.float32)
-    mean = np.average(table, axis=0, weights=worth if worth.any() else None).astype(np.float32)
+    worth = worth_of(counts, ridge)
     lists, number = attributes.lists, attributes.number
     if not number or not len(table):
-        return np.tile(mean, (len(table), 1))
+        return np.tile(mean_of(table, worth), (len(table), 1))
     weight = (1 / np.sqrt(lists.lengths + 1.0)).astype(np.float32)[:, None]
     back = Lists.of(lists.items, lists.owners, number)
-
-    def said(of_attributes: Array) -> Array:
-        products: Array = weight * summed(of_attributes, lists)
-        return products
-
-    def normal(of_attributes: Array) -> Array:
-        return summed(weight * worth[:, None] * said(of_attributes), back) + ridge * of_attributes
-
-    rest = summed(weight * worth[:, None] * (table - mean), back)
-    found, toward = np.zeros_like(rest), rest
-    size = first = np.square(rest).sum(axis=0)
-    for _ in range(STEPS):
-        if np.max(size / np.maximum(first, np.finfo(np.float32).tiny), initial=0) < ENOUGH**2:
-            break
-        image = normal(toward)
-        step = size / np.maximum((toward * image).sum(axis=0), np.finfo(np.float32).tiny)
-        found, rest, before = found + step * toward, rest - step * image, size
-        size = np.square(rest).sum(axis=0)
-        toward = rest + size / np.maximum(before, np.finfo(np.float32).tiny) * toward
-    return np.asarray(said(found) + mean, np.float32)
+    return said_by_attributes(
+        lambda of_attributes: weight * summed(of_attributes, lists),
+        lambda of_rows: summed(weight * of_rows, back),
+        table,
+        worth,
+        ridge,
+    )
 
 
-def summed(table: Array, lists: Lists) -> Array:
+def summed(table: Array, lists: Lists) -> Floats:
     """Add up the rows of a table that each of n lists names, [n, d]; 0 for an empty list."""
-    total = np.zeros((len(lists), table.shape[1]), np.float32)
-    filled = np.flatnonzero(lists.lengths)
-    if len(filled):
-        total[filled] = np.add.reduceat(table[lists.items], lists.offsets[filled], axis=0)
-    return total
+    return sums(table[lists.items], lists).astype(np.float32)

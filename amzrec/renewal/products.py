@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
+from amzrec.answers.folding import sums
 from amzrec.arrays import Array, Doubles, Floats, Ints, Lists, Rows, offsets_of
 from amzrec.features.popularity import Popularity
 from amzrec.features.profiles import PRODUCT_BIAS_SHRINKAGE
 from amzrec.renewal.beliefs import believed
-from amzrec.renewal.customers import sums
 from amzrec.renewal.ledger import Entries, shrunk
 from amzrec.store.run import RunInfo
 from amzrec.store.strings import Strings

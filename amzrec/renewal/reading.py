@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from amzrec.errors import AmzrecError, Progress
 from amzrec.reviews.cache import prepared
 from amzrec.settings import pairs_text
 from amzrec.store.dataset import INFO, Dataset, DatasetInfo, is_dataset, open_dataset
-from amzrec.store.folders import cache_folder, writing
+from amzrec.store.folders import private_cache, scratch_folder
 from amzrec.store.run import Run
 
 
@@ -28,11 +27,8 @@ def new_reviews(run: Run, reviews: Any, config: PrepareConfig, progress: Progres
     if isinstance(reviews, Dataset) or folder:
         yield named_alike(run, open_dataset(reviews) if folder else reviews)
         return
-    cache = cache_folder()
-    with writing("the cache", cache):
-        cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".update-", dir=cache) as scratch:
-        yield read(run, reviews, Path(scratch) / "reviews", config, progress)
+    with scratch_folder(private_cache()) as scratch:
+        yield read(run, reviews, scratch / "reviews", config, progress)
 
 
 def named_alike(run: Run, dataset: Dataset) -> Dataset:

@@ -14,7 +14,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset
-from amzrec.store.folders import cache_folder, private_folder, scratch_folder, sweep, whole_folder, writing
+from amzrec.store.folders import cache_folder, private_cache, scratch_folder, sweep, whole_folder
 from amzrec.store.ownership import DATASET_FOLDER, check_folder
 
 if TYPE_CHECKING:
@@ -138,9 +138,3 @@ def sources_of(source: Any, config: PrepareConfig | None) -> list[str | Path]:
     )
     paths += [config.test_source, config.titles] if config else []
     return [path for path in paths if isinstance(path, str | Path)]
-
-
-def private_cache() -> Path:
-    """Return the cache folder, made where it is not there: nobody else may read it, since it holds customer ids."""
-    with writing("the cache", cache_folder()):
-        return private_folder(cache_folder())

@@ -26,6 +26,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("AMZREC_CACHE") or Path(base) / "amzrec")
 
 
+def private_cache() -> Path:
+    """Return the cache folder, made where it is not there: nobody else may read it, since it holds customer ids."""
+    with writing("the cache", cache_folder()):
+        return private_folder(cache_folder())
+
+
 def cannot_write(what: str, place: Path | str, error: OSError, left: str = NOTHING_LEFT) -> AmzrecError:
     """Make the error for a full disk or a forbidden place: what could not be written, where, why, and what is left."""
     return AmzrecError(

@@ -8,50 +8,36 @@ import numpy as np
 import numpy.typing as npt
 
 from amzrec.features.profiles import Profiles
+from amzrec.features.ridge import Sum, mean_of, said_by_attributes, worth_of
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.sparse import sparse_matmul
 
 tf: Any = import_tensorflow()
 
 Array = npt.NDArray[Any]
-STEPS, ENOUGH = 100, 1e-5  # of conjugate gradients: most of them, and the relative rest at which they end
 
 
 def vectors_from_attributes(side: Profiles, vectors: Array, ridge: float) -> npt.NDArray[np.float32]:
     """[R + 1, n] what the attributes of every row say its vector [R + 1, n] is; the mean for a row without any.
 
-    A ridge regression of the rows with reviews on their attributes, each 1 / √(1 + attributes of the row): a row of c
-    reviews weighs c · ridge / (c + ridge), so that none counts for more than `ridge` reviews, and `ridge` is what holds
-    the attributes down. Gantner et al. 2010, Learning attribute-to-feature mappings for cold-start recommendations.
+    See `features.ridge`; the sums are TensorFlow's sparse products, which keep no row for each attribute of each row.
     """
     ridge = max(ridge, 1.0)
-    worth = side.counts * ridge / (side.counts + ridge)
-    mean = np.average(vectors, axis=0, weights=worth) if worth.any() else vectors.mean(axis=0)
+    worth = worth_of(side.counts, ridge)
     if side.attributes.number == 0:
-        return np.tile(mean, (len(vectors), 1)).astype(np.float32)
-    lengths = np.diff(side.attributes.lists.offsets)
-    row, attribute = np.repeat(np.arange(len(lengths)), lengths), side.attributes.lists.items.astype(np.int64)
+        return np.tile(mean_of(vectors, worth), (len(vectors), 1))
+    lengths = side.attributes.lists.lengths
+    row, attribute = side.attributes.lists.owners, side.attributes.lists.items.astype(np.int64)
     weight = (1 / np.sqrt(lengths + 1.0))[row].astype(np.float32)
     order = np.argsort(attribute, kind="stable")
     there = tf.constant(row), tf.constant(attribute), tf.constant(weight)
     back = tf.constant(attribute[order]), tf.constant(row[order]), tf.constant(weight[order])
-    times = tf.constant(worth[:, None], tf.float32)
 
-    def said(table: Any) -> Any:
-        return sparse_matmul(*there, table, len(vectors))
+    def summed(entries: tuple[Any, Any, Any], rows: int) -> Sum:
+        def product(table: Array) -> Array:
+            found: Array = sparse_matmul(*entries, tf.constant(table, tf.float32), rows).numpy()
+            return found
 
-    def normal(table: Any) -> Any:
-        return sparse_matmul(*back, times * said(table), side.attributes.number) + ridge * table
+        return product
 
-    rest = sparse_matmul(*back, times * tf.constant(vectors - mean, tf.float32), side.attributes.number)
-    found, toward = tf.zeros_like(rest), rest
-    size = first = tf.reduce_sum(tf.square(rest), axis=0)
-    for _ in range(STEPS):
-        if float(tf.reduce_max(tf.math.divide_no_nan(size, first))) < ENOUGH**2:
-            break
-        image = normal(toward)
-        step = tf.math.divide_no_nan(size, tf.reduce_sum(toward * image, axis=0))
-        found, rest, before = found + step * toward, rest - step * image, size
-        size = tf.reduce_sum(tf.square(rest), axis=0)
-        toward = rest + tf.math.divide_no_nan(size, before) * toward
-    return np.asarray(said(found) + mean, np.float32)
+    return said_by_attributes(summed(there, len(vectors)), summed(back, side.attributes.number), vectors, worth, ridge)

@@ -28,7 +28,7 @@ class Settings:
     power: float = 0.5  # of the popularity of both products, by which transitions are divided
 
 
-GRID: dict[str, tuple[float, ...]] = {  # what is tried, one setting after the other, twice
+GRID: dict[str, tuple[Any, ...]] = {  # what is tried, one setting after the other, twice
     "window": (3, 10, 30),
     "decay": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     "shrink": (0, 10, 40, 160),

@@ -1,0 +1,93 @@
+"""Fold-in: the vectors of customers from the reviews that they have, as the towers compute them, without training."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from amzrec.arrays import Array, Doubles, Floats, Ints, Lists, Rows
+from amzrec.store.vectors import Vectors
+
+
+class Pasts(NamedTuple):
+    """The h reviews that the queries of n customers are computed from, one list each, the latest last."""
+
+    products: Lists  # [n] lists of product rows
+    stars: Floats | Doubles  # [h] beside their items, NaN where none were given
+    weight: Floats | Doubles  # [h] what each counts; a review counts 1
+
+    @property
+    def product(self) -> Rows:
+        """The products [h] of all."""
+        return self.products.items
+
+
+def sums(values: Array, lists: Lists) -> Doubles:
+    """Add up values [h, d], which lie beside the items of n lists, by list: [n, d]; 0 for an empty list."""
+    total = np.zeros((len(lists), values.shape[1]))
+    filled = np.flatnonzero(lists.lengths)
+    if len(filled):
+        total[filled] = np.add.reduceat(values, lists.offsets[filled], axis=0)
+    return total
+
+
+def per_list(values: Array, lists: Lists) -> Doubles:
+    """Add up values [h], which lie beside the items of n lists, by list: [n]."""
+    total: Doubles = np.bincount(lists.owners, values, len(lists)).astype(np.float64)
+    return total
+
+
+def biases(vectors: Vectors, pasts: Pasts) -> Doubles:
+    """Compute by how many stars each of n customers gives more than the mean, shrunk."""
+    head, rated = vectors.head, ~np.isnan(pasts.stars)
+    weight = np.where(rated, pasts.weight, 0.0)
+    beyond = np.where(rated, pasts.stars - (head.mean or 0.0), 0.0)
+    return per_list(weight * beyond, pasts.products) / (per_list(weight, pasts.products) + head.bias_shrinkage)
+
+
+def said(vectors: Vectors, pasts: Pasts, bias: Doubles) -> Doubles:
+    """Compute what each review adds to the vector of its customer, [h, D]; `bias` [n] is that of the customers.
+
+    (bag + residual · residual vector) · weight / √(Σ weights + 1), and in a run that reads the last products alone, for
+    retrieval, w[age] · bag / √(Σ w² + ½). A product that the vectors do not have adds nothing.
+    """
+    v, owner, lists = vectors, pasts.products.owners, pasts.products
+    there = lists.items < len(v.history_bag)
+    product = lists.items if there.all() else np.where(there, lists.items, 0)
+    expected = (v.head.mean or 0.0) + v.product_bias[product] + bias[owner]
+    residual = np.where(there & ~np.isnan(pasts.stars), pasts.stars - expected, 0.0)
+    bags = v.history_bag[product].astype(np.float64)
+    bags[~there] = 0
+    found = bags + residual[:, None] * v.history_residual[product]
+    found *= (pasts.weight / np.sqrt(per_list(pasts.weight, lists) + 1)[owner])[:, None]
+    if v.recent_weights is not None:
+        dims, by_age = v.head.retrieval_dims, weight_by_age(v.recent_weights, lists) * pasts.weight
+        norm = np.sqrt(per_list(np.square(by_age), lists) + 0.5)
+        found[:, :dims] = bags[:, :dims] * (by_age / norm[owner])[:, None]
+    return found
+
+
+def weight_by_age(weights: Array, lists: Lists) -> Doubles:
+    """Weigh the items [h] of lists by how many come after them in their list; 0 beyond the last weight."""
+    age = np.repeat(lists.offsets[1:], lists.lengths) - 1 - np.arange(len(lists.items))
+    known = age < len(weights)
+    weighed: Doubles = np.where(known, np.asarray(weights)[np.where(known, age, 0)], 0.0).astype(np.float64)
+    return weighed
+
+
+def folded(vectors: Vectors, customers: Ints | Rows, pasts: Pasts) -> tuple[Floats, Floats]:
+    """Compute the retrieval queries [n, Dr + 1] and rating queries [n, K + 2] of customers with these pasts.
+
+    x = base + (Σ bags + Σ residual · residual vectors) / √(n + 1) over the n reviews of a customer (Koren 2008, SVD++,
+    eq. 15, with residuals beside the clicks): what the towers compute. `customers` [n] are rows; one that the vectors
+    do not have begins as row 0, the unknown one.
+    """
+    head, row = vectors.head, np.where(np.less(customers, len(vectors.query_base)), customers, 0)
+    bias = biases(vectors, pasts)
+    x = vectors.query_base[row] + sums(said(vectors, pasts, bias), pasts.products)
+    before = vectors.rating_query[row].astype(np.float64)  # with the bias of the fitted reviews alone
+    additive = before[:, -1] + head.bias_weight * (bias - before[:, -2])
+    retrieval = np.column_stack([x[:, : head.retrieval_dims] / head.temperature, np.ones(len(x))])
+    rating = np.column_stack([x[:, head.rating_start :], bias, additive])
+    return retrieval.astype(np.float32), rating.astype(np.float32)
