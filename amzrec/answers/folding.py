@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
+from functools import cached_property
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from amzrec.arrays import Array, Doubles, Floats, Ints, Lists, Rows
 from amzrec.store.vectors import Vectors
 
 
-class Pasts(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Pasts:
     """The h reviews that the queries of n customers are computed from, one list each, the latest last."""
 
     products: Lists  # [n] lists of product rows
@@ -22,6 +24,16 @@ class Pasts(NamedTuple):
         """The products [h] of all."""
         return self.products.items
 
+    @cached_property
+    def owner(self) -> Ints:
+        """The customer [h] of each, a position among the n."""
+        return self.products.owners
+
+    def added_up(self, values: Array) -> Doubles:
+        """Add up values [h] by customer, [n]."""
+        total: Doubles = np.bincount(self.owner, values, len(self.products)).astype(np.float64, copy=False)
+        return total
+
 
 def sums(values: Array, lists: Lists) -> Doubles:
     """Add up values [h, d], which lie beside the items of n lists, by list: [n, d]; 0 for an empty list."""
@@ -32,18 +44,12 @@ def sums(values: Array, lists: Lists) -> Doubles:
     return total
 
 
-def per_list(values: Array, lists: Lists) -> Doubles:
-    """Add up values [h], which lie beside the items of n lists, by list: [n]."""
-    total: Doubles = np.bincount(lists.owners, values, len(lists)).astype(np.float64)
-    return total
-
-
 def biases(vectors: Vectors, pasts: Pasts) -> Doubles:
     """Compute by how many stars each of n customers gives more than the mean, shrunk."""
     head, rated = vectors.head, ~np.isnan(pasts.stars)
     weight = np.where(rated, pasts.weight, 0.0)
     beyond = np.where(rated, pasts.stars - (head.mean or 0.0), 0.0)
-    return per_list(weight * beyond, pasts.products) / (per_list(weight, pasts.products) + head.bias_shrinkage)
+    return pasts.added_up(weight * beyond) / (pasts.added_up(weight) + head.bias_shrinkage)
 
 
 def said(vectors: Vectors, pasts: Pasts, bias: Doubles) -> Doubles:
@@ -52,7 +58,7 @@ def said(vectors: Vectors, pasts: Pasts, bias: Doubles) -> Doubles:
     (bag + residual · residual vector) · weight / √(Σ weights + 1), and in a run that reads the last products alone, for
     retrieval, w[age] · bag / √(Σ w² + ½). A product that the vectors do not have adds nothing.
     """
-    v, owner, lists = vectors, pasts.products.owners, pasts.products
+    v, owner, lists = vectors, pasts.owner, pasts.products
     there = lists.items < len(v.history_bag)
     product = lists.items if there.all() else np.where(there, lists.items, 0)
     expected = (v.head.mean or 0.0) + v.product_bias[product] + bias[owner]
@@ -60,10 +66,10 @@ def said(vectors: Vectors, pasts: Pasts, bias: Doubles) -> Doubles:
     bags = v.history_bag[product].astype(np.float64)
     bags[~there] = 0
     found = bags + residual[:, None] * v.history_residual[product]
-    found *= (pasts.weight / np.sqrt(per_list(pasts.weight, lists) + 1)[owner])[:, None]
+    found *= (pasts.weight / np.sqrt(pasts.added_up(pasts.weight) + 1)[owner])[:, None]
     if v.recent_weights is not None:
         dims, by_age = v.head.retrieval_dims, weight_by_age(v.recent_weights, lists) * pasts.weight
-        norm = np.sqrt(per_list(np.square(by_age), lists) + 0.5)
+        norm = np.sqrt(pasts.added_up(np.square(by_age)) + 0.5)
         found[:, :dims] = bags[:, :dims] * (by_age / norm[owner])[:, None]
     return found
 
