@@ -389,6 +389,21 @@ def test_a_dataset_folder_is_let_in_whole_if_its_products_are_named_alike(run: R
         update(run, by_title, tmp_path / "other")
 
 
+@pytest.mark.parametrize("key", ["parent", "title"])
+def test_a_table_without_what_names_products_in_the_run_has_their_names_as_ids(
+    run: Run, tmp_path: Path, key: str
+) -> None:
+    protocol = dataclasses.replace(open_dataset(run.info.dataset).protocol, product_key=key)  # type: ignore[arg-type]
+    named = dataclasses.replace(run, info=dataclasses.replace(run.info, protocol=protocol))
+    named.info.write(run.path / "run.json")
+    (tmp_path / "new.csv").write_text(f"{HEADER}nobody,p03,5,{BEGUN}\nnobody,p05,4,{BEGUN}\n")
+    made = update(run.path, tmp_path / "new.csv", tmp_path / "new")
+    assert made.info.updates[-1]["new_products"] == 0
+    assert made.info.updates[-1]["reviews"] == 2
+    with pytest.raises(AmzrecError, match="there is no file or folder"):
+        update(run.path, tmp_path / "missing.csv", tmp_path / "other")
+
+
 def test_a_run_is_never_updated_in_its_own_place(run: Run, tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
     with pytest.raises(AmzrecError, match="choose another --run"):

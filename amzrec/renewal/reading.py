@@ -43,7 +43,7 @@ def named_alike(run: Run, dataset: Dataset) -> Dataset:
 
 
 def read(run: Run, reviews: Any, folder: Path, config: PrepareConfig, progress: Progress) -> Dataset:
-    """Prepare new reviews into a dataset folder: the likeliest of the `ways`, or the next where that is none."""
+    """Prepare new reviews into a dataset folder in the likeliest of the `ways` that is one."""
     key = run.info.protocol.product_key if run.info.protocol else "auto"
     rated = run.vectors.head.mean is not None
     config = config.replace(
@@ -55,29 +55,29 @@ def read(run: Run, reviews: Any, folder: Path, config: PrepareConfig, progress: 
         test_source=None,
         min_reviews=0,
     )
-    first, *others = ways(run, reviews, config)
-    try:
-        return prepared(reviews, folder, first, progress=progress)
-    except AmzrecError:
-        if not others:
-            raise
-    return prepared(reviews, folder, others[0], progress=progress)
+    wrong: AmzrecError | None = None
+    for way in ways(run, reviews, config):
+        try:
+            return prepared(reviews, folder, way, progress=progress)
+        except AmzrecError as error:
+            wrong = wrong or error
+    assert wrong is not None
+    raise wrong
 
 
 def ways(run: Run, reviews: Any, config: PrepareConfig) -> list[PrepareConfig]:
     """List how new reviews may be read, the likeliest first.
 
-    A database without the column that names products in the run has their names as ids, as the events of the service
-    do. A table is read by the columns that were named for the run, if it has them.
+    A table is read by the columns that were named for the run, if it has them. One without the column that names
+    products in the run has their names as ids, as the events of the service do.
     """
     from amzrec.reviews.sources.databases import is_database
 
-    if isinstance(reviews, str | Path) and is_database(str(reviews)):
-        return [config, config.replace(product_key="id")] if config.product_key in ("parent", "title") else [config]
-    if config.columns or config.format or not isinstance(reviews, str | Path):
-        return [config]
+    found = [config, config.replace(product_key="id")] if config.product_key in ("parent", "title") else [config]
+    if config.columns or config.format or not isinstance(reviews, str | Path) or is_database(str(reviews)):
+        return found
     named = columns_of(run)
-    return [config.replace(columns=named), config] if named else [config]
+    return [config.replace(columns=named), *found] if named else found
 
 
 def columns_of(run: Run) -> str | None:
