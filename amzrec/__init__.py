@@ -1,8 +1,8 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
 Every command is a function of the same name: amzrec.prepare, describe, train, evaluate, compare, backtest,
-recommend, recommend_all, rate, similar, update, export, report, serve, doctor; amzrec.load opens a trained run and
-answers with pandas DataFrames. Importing is light: what stands behind a name is imported when the name is first used.
+recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a trained run
+and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from amzrec.commands.backtest import backtest as backtest
+    from amzrec.commands.card import card as card
     from amzrec.commands.compare import compare as compare
     from amzrec.commands.describe import describe as describe
     from amzrec.commands.doctor import doctor as doctor
@@ -51,6 +52,7 @@ MEMBERS = {  # name → the module that has it
     "update": "commands.update",
     "export": "commands.export",
     "report": "commands.report",
+    "card": "commands.card",
     "serve": "commands.serve",
     "doctor": "commands.doctor",
     "AmzrecError": "errors",

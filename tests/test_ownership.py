@@ -72,6 +72,7 @@ OUTPUTS = {  # every parameter of a command that says where to write → the com
     ("backtest", "--out"): ["backtest", SOURCE, "--out"],
     ("describe", "--out"): ["describe", SOURCE, "--out"],
     ("report", "--out"): ["report", "{home}/run", "--overwrite", "--out"],
+    ("card", "--out"): ["card", "{home}/run", "--overwrite", "--out"],
     ("evaluate", "run"): ["evaluate"],  # writes its figures into the run
 }
 INPUTS = {  # those that are only read
@@ -80,6 +81,7 @@ INPUTS = {  # those that are only read
     ("evaluate", "--dataset"),
     ("export", "run"),
     ("report", "run"),
+    ("card", "run"),
     ("update", "parent"),
     ("serve", "run"),
 }

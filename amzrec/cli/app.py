@@ -406,6 +406,24 @@ def report(
 
 
 @app.command(cls=Command)
+def card(
+    run: RunArgument = None,
+    *,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="Model card to write, .md or .html; the other one stands beside it.")
+    ] = Path("model-card.md"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the model card of a run.
+
+    In Markdown and HTML: data, protocol, figures with intervals and baselines, slices, limits, how to reproduce it.
+    """
+    from amzrec.commands.card import card as verb
+
+    tell(printable("\n".join(map(str, verb(run, out, overwrite=overwrite)))))
+
+
+@app.command(cls=Command)
 @with_settings(config=ServeConfig, recipes=False)
 def serve(run: RunArgument = None, *, config: ServeConfig | None) -> None:
     """Answer over HTTP, with live events.

@@ -158,6 +158,17 @@ def is_report(file: Path) -> bool:
     return start.startswith(b"<!doctype html>") and f'name="generator" content="{SOFTWARE} report"'.encode() in start
 
 
+CARD = f"{SOFTWARE} card"  # stands at the beginning of model cards
+
+
+def is_card(file: Path) -> bool:
+    """Tell whether this is a model card that `amzrec card` wrote, in Markdown or as a page."""
+    with file.open("rb") as stream:
+        start = stream.read(4096)
+    marks = f"<!-- {CARD} -->", f'name="generator" content="{CARD}"'
+    return start.startswith(marks[0].encode()) or (start.startswith(b"<!doctype html>") and marks[1].encode() in start)
+
+
 def is_recommendations(file: Path) -> bool:
     """Tell whether this is a file of `amzrec recommend --all`, by its columns."""
     columns: list[str] = []

@@ -8,9 +8,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from amzrec.config import PrepareConfig
+from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError
-from amzrec.settings import settings_of
+from amzrec.settings import flag, pairs_text, settings_of
 from amzrec.store.documents import plain
 from amzrec.store.run import METRICS, TASKS, Run, open_run
 
@@ -20,6 +20,18 @@ FIGURES = {  # name → (task, group in metrics.json) of the figures that stay w
     "ndcg@10": ("retrieval", "ranking"),
     "top_100": ("retrieval", "retrieval"),
 }
+
+
+NAMES = {  # our columns → as --columns names them
+    "customer_id": "customer",
+    "product_id": "product",
+    "product_parent": "parent",
+    "product_title": "title",
+    "category": "category",
+    "stars": "stars",
+    "timestamp": "timestamp",
+}
+SAMPLE = ("data", "sample")  # the folders at the end of the path of the embedded sample, which needs no name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +91,46 @@ def last_figures(run: Run, settings: dict[str, Any]) -> dict[str, Any] | None:
 def how_to_measure(run: Run) -> str:
     """Say what to type to measure the settings of a run that has no test reviews."""
     return f"evaluate with amzrec train SOURCE --recipe {shlex.quote(str(run.path))} --test 0.2"
+
+
+def command_of(run: Run, columns: dict[str, str] | None = None) -> list[str]:
+    """Return the words to type that train `run` again from its source, quoted for a shell.
+
+    They hold the split and every setting that differs from its preset, also those that the data decided. `columns` are
+    the columns of the source, by those of ours, where they have to be named.
+    """
+    info = run.info
+    source = info.source or "SOURCE"
+    named = source if "://" in source else Path(source).name
+    words = ["amzrec", "train", *([] if Path(source).parts[-2:] == SAMPLE else [shlex.quote(named)])]
+    if columns:
+        pairs = {NAMES[ours]: name for ours, name in columns.items() if ours in NAMES}
+        words += ["--columns", shlex.quote(pairs_text(pairs))]
+    protocol = plain(info.protocol) if info.protocol else {}
+    words += flags_of(PrepareConfig, protocol, {}, {"seed": "split_seed"})
+    if protocol.get("split") == "given":
+        words += ["--test-source", "FILE"]
+    preset = info.recipe.get("preset", "full")
+    words += ["--preset", preset] if preset != "full" else []
+    return words + flags_of(TrainConfig, info.recipe, TrainConfig.filled_in(preset))
+
+
+def flags_of(
+    config: type[PrepareConfig | TrainConfig],
+    values: dict[str, Any],
+    preset: dict[str, Any],
+    renamed: dict[str, str] | None = None,
+) -> list[str]:
+    """Return the flags, each followed by its value, of the settings that differ from the defaults or the preset's."""
+    words = list[str]()
+    for name, setting in settings_of(config).items():
+        value = tuple(values[name]) if isinstance(values.get(name), list) else values.get(name)
+        if name == "preset" or value is None or value == preset.get(name, setting.default):
+            continue
+        spelled = (renamed or {}).get(name, name)
+        if setting.kind is bool:
+            words.append(flag(spelled) if value else flag(f"no_{spelled}"))
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [flag(spelled), shlex.quote(text)]
+    return words
