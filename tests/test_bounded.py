@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from amzrec.arrays import Lists, offsets_of
+from amzrec.errors import SILENT
 from amzrec.features.candidates import InBatch
+from amzrec.features.fitted import fit_reviews
 from amzrec.features.leave_one_out import Windows, most_of_each
-from fits import batch_of, fitted_of, random_reviews, small, step_of
+from amzrec.training.learner import Learner
+from fits import batch_of, dataset_of, fitted_of, random_reviews, recipe_of, small, step_of
 from test_leave_one_out import Tables, dense
 
 LENGTHS = np.array([0, 1, 3, 40, 7, 25])
@@ -118,8 +121,11 @@ def test_a_bounded_draw_compares_the_products_of_the_first_reviews_and_each_prod
     assert found.own is not None
     assert found.own.rows.tolist() == [3, 5, 1, 7]
     np.testing.assert_allclose(found.own.bias, [np.log(2), 0, np.log(2), 0, 0, 0], rtol=1e-6)
-    for most in (None, 6, 100):
-        assert InBatch(fitted, log_q=False, most=most).of(product).own is None
+    for most in (6, 100):
+        found = InBatch(fitted, log_q=False, most=most).of(product)
+        assert found.rows.tolist() == [3, 5, 1, 7, 0], "all are compared, and no query finds the last one"
+        assert found.target.tolist() == [0, 1, 0, 2, 1, 3]
+    assert InBatch(fitted, log_q=False).of(product).own is None
 
 
 @pytest.mark.parametrize("features", ["full", "ids"])
@@ -180,3 +186,15 @@ def test_a_model_learns_with_both_bounds(history: str) -> None:
     for _ in range(30):
         model.train_step(batch)
     assert float(model.compute_loss(batch)) < before - 0.1
+
+
+@pytest.mark.parametrize("history", ["bag", "recent"])
+def test_an_epoch_reads_steps_in_which_not_all_reviews_are_compared(history: str) -> None:
+    """What the input of a training is told of its steps holds for all of them, however many reviews one has."""
+    dataset = dataset_of(random_reviews())
+    recipe = recipe_of(dataset, negatives="batch", compared=10, batch_size=64, history=history)
+    learner = Learner(recipe, fit_reviews(dataset, dataset.train, recipe), dataset)
+    learner.prepare()
+    assert learner.epoch_plan.batch_size > 10
+    losses = learner.epoch(1, SILENT, "", None, "select")
+    assert np.isfinite(list(losses.values())).all()

@@ -55,7 +55,8 @@ def negatives_of(fitted: FittedReviews, recipe: Recipe) -> Negatives:
     """
     if recipe.negatives == "full" and recipe.retrieval_weight > 0:
         return WholeCatalogue(fitted)
-    return InBatch(fitted, recipe.log_q, recipe.compared or None)
+    # all steps of a training have columns of one form, so that it is decided here which form that is
+    return InBatch(fitted, recipe.log_q, recipe.compared if 0 < recipe.compared < recipe.batch_size else None)
 
 
 class WholeCatalogue:
@@ -86,7 +87,10 @@ class InBatch:
     """
 
     def __init__(self, fitted: FittedReviews, log_q: bool, most: int | None = None) -> None:
-        """`log_q` tells whether to correct for popular products, `most` is how many reviews of a batch are compared."""
+        """`log_q` tells whether to correct for popular products, `most` is how many reviews of a batch are compared.
+
+        With None all of them are, and the candidates have no `own` products.
+        """
         share = np.maximum(fitted.products.counts, 0.5) / max(len(fitted), 1)
         self.log_share, self.most = np.log(share).astype(np.float32) * log_q, most
 
@@ -96,7 +100,7 @@ class InBatch:
         most = len(product) if self.most is None else min(self.most, len(product))
         times = np.maximum(np.bincount(place[:most], minlength=len(rows)), 1)
         bias = np.log(times).astype(np.float32) - self.log_share[rows]
-        if most == len(product):
+        if self.most is None:
             return Candidates(rows, place, bias)
         compared = int(place[:most].max(initial=-1)) + 1  # rows are in the order in which the reviews name them
         return Candidates(
