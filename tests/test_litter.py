@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from amzrec.commands.recommend_all import all_harmless, recommend_all
+from amzrec.answers.files import all_harmless
+from amzrec.commands.recommend_all import recommend_all
 from amzrec.errors import AmzrecError
 from amzrec.reviews.cache import dataset_of
 from amzrec.reviews.sources import fingerprint_of

@@ -271,7 +271,7 @@ def test_ids_that_steer_a_terminal_do_not_in_a_csv_and_are_as_they_are_in_parque
 def test_the_file_for_everyone_says_what_each_is_told_alone(
     random: Run, tmp_path: Path, suffix: str, sort: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amzrec.commands.recommend_all.TOGETHER", 7)
+    monkeypatch.setattr("amzrec.answers.everyone.TOGETHER", 7)
     out = recommend_all(random, tmp_path / f"all{suffix}", k=4, sort=sort)
     if suffix == ".parquet":
         lines = pq.read_table(out).to_pylist()

@@ -16,7 +16,10 @@ import typer
 
 from amzrec.cli.flags import with_settings
 from amzrec.cli.options import (
+    AllEngine,
     AllIndex,
+    AllMaster,
+    AllVectors,
     AskedCustomer,
     AtMost,
     Count,
@@ -274,6 +277,9 @@ def recommend(
     all: ForAll = False,
     out: ForAllOut = None,
     index: AllIndex = "exact",
+    engine: AllEngine = "threads",
+    spark_master: AllMaster = None,
+    vectors: AllVectors = "shared",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -289,13 +295,16 @@ def recommend(
             raise AmzrecError("--all needs --out FILE and no CUSTOMER_ID: amzrec recommend --all --out recs.parquet")
         if liked or exclude or json:
             raise AmzrecError("--liked, --exclude and --json are for one customer: leave them out with --all")
+        choices |= {"index": index, "engine": engine, "spark_master": spark_master, "vectors": vectors}
         with speaking() as voice:
-            recommend_all(run, out, index=index, overwrite=overwrite, progress=voice, **choices)
+            recommend_all(run, out, overwrite=overwrite, progress=voice, **choices)
         return
     if out is not None:
         raise AmzrecError("--out goes with --all: amzrec recommend --all --out recs.parquet")
     if index != "exact":
         raise AmzrecError("--index goes with --all: one customer is answered exactly")
+    if engine != "threads" or spark_master is not None or vectors != "shared":
+        raise AmzrecError("--engine, --spark-master and --vectors go with --all: one customer needs no cluster")
     if customer_id is None:
         raise AmzrecError("whom to recommend to? amzrec recommend CUSTOMER_ID, or --all --out FILE")
     document = verb(customer_id, run, liked=tuple(liked or ()), exclude=tuple(exclude or ()), **choices)

@@ -78,5 +78,28 @@ AllIndex = Annotated[
 ]
 ForAll = Annotated[bool, typer.Option("--all", help="Recommend to every known customer, into --out.")]
 ForAllOut = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl.")
+    Path | None,
+    typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl; on Spark a folder: .parquet."),
+]
+AllEngine = Annotated[
+    str,
+    typer.Option(
+        "--engine", metavar="threads|spark", help="What does the work of --all: the cores of this machine, or Spark."
+    ),
+]
+AllMaster = Annotated[
+    str | None,
+    typer.Option(
+        "--spark-master",
+        metavar="TEXT",
+        help="Cluster for --engine spark: spark://host:7077, yarn or local[4]; without it, Spark's own settings count.",
+    ),
+]
+AllVectors = Annotated[
+    str,
+    typer.Option(
+        "--vectors",
+        metavar="shared|sent",
+        help="Where Spark's machines find the run: under the same path as here, or sent to each of them.",
+    ),
 ]

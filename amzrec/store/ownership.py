@@ -48,8 +48,12 @@ EXPORT_FOLDER = Kind(
     "export folder", "export.json", frozenset({"run", "products"}),
     ("export.json", "README.md", "saved_model/*", "scann/*"),
 )  # fmt: skip
+RECOMMENDATIONS_FOLDER = Kind(  # readers of Parquet leave out what begins with an underscore
+    "folder of recommendations", "_recommendations.json", frozenset({"run", "customers", "rows"}),
+    ("_recommendations.json", "part-*.parquet"),
+)  # fmt: skip
 
-KINDS = (DATASET_FOLDER, RUN_FOLDER, EXPORT_FOLDER)
+KINDS = (DATASET_FOLDER, RUN_FOLDER, EXPORT_FOLDER, RECOMMENDATIONS_FOLDER)
 
 
 def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = ()) -> None:

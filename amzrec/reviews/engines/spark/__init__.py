@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
@@ -14,13 +17,27 @@ def connect(scratch: Path, config: PrepareConfig) -> Engine:
 
     Raises AmzrecError where pyspark or Java is not installed, and where Spark does not start.
     """
+    with installed():
+        from amzrec.reviews.engines.spark import engine
+    session, owned = start(scratch, config.spark_master)
+    engine.Ibis.register_options()
+    return engine.Spark(engine.Ibis().connect(session=session), scratch.absolute(), owned)
+
+
+def start(scratch: Path, master: str | None) -> tuple[Any, bool]:
+    """Return a Spark session, and whether it is ours to stop; see session.start. Raises AmzrecError as `connect`."""
+    with installed():
+        from amzrec.reviews.engines.spark import session
+    return session.start(scratch, master)
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Turn the import of a package that is not there into an AmzrecError."""
     try:
-        from amzrec.reviews.engines.spark import engine, session
+        yield
     except ImportError as error:
         raise AmzrecError(
             f"--engine spark needs pyspark, which is not installed here ({error}): pip install 'amzrec[spark]'; "
-            "--engine duckdb needs nothing more"
+            "without --engine spark nothing more is needed"
         ) from error
-    spark, owned = session.start(scratch, config.spark_master)
-    engine.Ibis.register_options()
-    return engine.Spark(engine.Ibis().connect(session=spark), scratch.absolute(), owned)

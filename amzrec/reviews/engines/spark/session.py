@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ SETTINGS = {
     "spark.sql.legacy.parquet.nanosAsLong": "true",
     "spark.sql.session.timeZone": "UTC",
 }
+ANSWERS = 5.0  # seconds in which a master must
 
 
 def start(scratch: Path, master: str | None) -> tuple[SparkSession, bool]:
@@ -59,10 +61,11 @@ def new_session(scratch: Path, master: str | None) -> SparkSession:
     if not shutil.which("java") and not (home and (Path(home) / "bin" / "java").is_file()):
         raise AmzrecError(
             "--engine spark needs Java 17 or 21, and there is none: install one (Debian, Ubuntu: apt-get install "
-            "openjdk-17-jre-headless), or set JAVA_HOME; --engine duckdb needs none"
+            "openjdk-17-jre-headless), or set JAVA_HOME; without --engine spark none is needed"
         )
     if master is None and not any(os.environ.get(name) for name in SET_UP):
         master = "local[*]"
+    need_master(master or "")
     builder = SparkSession.builder.appName("amzrec").config("spark.log.level", "ERROR")
     if master:
         builder = builder.master(master)
@@ -71,8 +74,36 @@ def new_session(scratch: Path, master: str | None) -> SparkSession:
         for name, value in (LOCAL | {"spark.driver.memory": f"{memory >> 20}m"}).items():
             builder = builder.config(name, value)
         builder = builder.config("spark.local.dir", str((scratch / "spill").absolute()))
-    with standard_error_in(scratch / "spark.log"):
-        return builder.getOrCreate()
+    here = (master or "").startswith("local") and "PYSPARK_PYTHON" not in os.environ
+    if here:  # else Spark takes the first python3 on the PATH for its tasks
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+    try:
+        with standard_error_in(scratch / "spark.log"):
+            return builder.getOrCreate()
+    finally:
+        if here:
+            del os.environ["PYSPARK_PYTHON"]
+
+
+def need_master(master: str) -> None:
+    """Raise AmzrecError where nobody listens at any address of spark://host:port,host:port.
+
+    Spark itself would try for a minute, and then say that its context was stopped.
+    """
+    if not master.startswith("spark://"):
+        return
+    failures = []
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), ANSWERS).close()
+            return
+        except (OSError, ValueError) as error:
+            failures.append(f"{address}: {getattr(error, 'strerror', None) or error}")
+    raise AmzrecError(
+        f"no Spark master answers at {master} ({'; '.join(failures)}): start it, or give the address that it shows as "
+        "--spark-master spark://host:7077; local[*] needs none"
+    )
 
 
 @contextlib.contextmanager
