@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -169,3 +170,21 @@ def checkerboard_csv(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
         lines = ["customer,product,stars"] + [f"u{u:02},p{p:02},{stars:g}" for u, p, stars in reviews]
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
     return folder / "train.csv", folder / "test.csv"
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The one Spark session of the tests, on two cores of this machine."""
+    from sparks import QUICK, need_spark
+
+    need_spark()
+    from pyspark.sql import SparkSession
+
+    builder = SparkSession.builder.master("local[2]")
+    for name, value in QUICK.items():
+        builder = builder.config(name, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        session = builder.config("spark.local.dir", str(tmp_path_factory.mktemp("spark"))).getOrCreate()
+    yield session
+    session.stop()

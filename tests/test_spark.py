@@ -27,45 +27,10 @@ from amzrec.reviews.engines.protocol import Engine
 from amzrec.store.dataset import CUSTOMERS, PARTS, PRODUCTS, REJECTS, Counts
 from conftest import ROOT
 from engine_contract import EngineContract, write
+from sparks import NO_PYSPARK, QUICK, need_spark
 from test_sources import US_REVIEWS
 
 TABLES = [f"{part}.parquet" for part in PARTS] + [CUSTOMERS, PRODUCTS, REJECTS]
-QUICK = {  # small data: what takes the time is Java compiling each query
-    "spark.log.level": "ERROR",
-    "spark.sql.adaptive.enabled": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.shuffle.partitions": "2",
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    "spark.driver.memory": "1g",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-}
-NO_PYSPARK = "pyspark is not installed: pip install 'amzrec[spark]'"
-NO_JAVA = "there is no Java: install 17 or 21"
-
-
-def need_spark() -> None:
-    """Skip, saying why, where pyspark or Java is not there."""
-    pytest.importorskip("pyspark", reason=NO_PYSPARK)
-    if not shutil.which("java") and not os.environ.get("JAVA_HOME"):
-        pytest.skip(NO_JAVA)
-
-
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The one Spark session of the tests, on two cores of this machine."""
-    need_spark()
-    from pyspark.sql import SparkSession
-
-    builder = SparkSession.builder.master("local[2]")
-    for name, value in QUICK.items():
-        builder = builder.config(name, value)
-    session = builder.config("spark.local.dir", str(tmp_path_factory.mktemp("spark"))).getOrCreate()
-    yield session
-    session.stop()
 
 
 @pytest.fixture(scope="session")

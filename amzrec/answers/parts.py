@@ -30,9 +30,7 @@ class Work:
 
     def vectors(self) -> Vectors:
         """Open the vectors, memory-mapped, on the machine of a task."""
-        from pyspark import SparkFiles
-
-        folder = Path(SparkFiles.get(self.sent)) if self.sent else self.run
+        folder = unpacked(self.sent) if self.sent else self.run
         try:
             same = checksum_of(folder) == self.checksum
         except OSError as error:
@@ -46,6 +44,13 @@ class Work:
                 "run where every machine sees it under the same path, or add --vectors sent"
             )
         return read_vectors(folder)
+
+
+def unpacked(name: str) -> Path:
+    """Return the folder in which Spark has unpacked an archive on the machine of a task."""
+    from pyspark import SparkFiles
+
+    return Path(SparkFiles.get(name))
 
 
 @dataclasses.dataclass(frozen=True)
