@@ -1,7 +1,7 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
-Every command is a function of the same name: amzrec.prepare, describe, train, evaluate, compare, backtest,
-recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a trained run
+Every command is a function of the same name: amzrec.prepare, describe, train, tune, evaluate, compare,
+backtest, recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a trained run
 and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when it is first used.
 """
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from amzrec.commands.serve import serve as serve
     from amzrec.commands.similar import similar as similar
     from amzrec.commands.train import train as train
+    from amzrec.commands.tune import tune as tune
     from amzrec.commands.update import update as update
     from amzrec.config import PrepareConfig as PrepareConfig
     from amzrec.config import ServeConfig as ServeConfig
@@ -41,6 +42,7 @@ MEMBERS = {  # name → the module that has it
     "describe": "commands.describe",
     "train": "commands.train",
     "evaluate": "commands.evaluate",
+    "tune": "commands.tune",
     "compare": "commands.compare",
     "backtest": "commands.backtest",
     "recommend": "commands.recommend",

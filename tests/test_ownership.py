@@ -65,6 +65,7 @@ SOURCE = "{home}/data/reviews.csv"
 OUTPUTS = {  # every parameter of a command that says where to write → the command up to it
     ("prepare", "--out"): ["prepare", SOURCE, "--overwrite", "--out"],
     ("train", "--run"): ["train", SOURCE, "--overwrite", "--run"],
+    ("tune", "--out"): ["tune", SOURCE, "--out"],
     ("compare", "--root"): ["compare", SOURCE, "--overwrite", "--root"],
     ("update", "--run"): ["update", "{home}/run", SOURCE, "--overwrite", "--run"],
     ("export", "--out"): ["export", "{home}/run", "--overwrite", "--out"],
@@ -76,7 +77,7 @@ OUTPUTS = {  # every parameter of a command that says where to write → the com
     ("evaluate", "run"): ["evaluate"],  # writes its figures into the run
 }
 INPUTS = {  # those that are only read
-    *((command, "--recipe") for command in ("prepare", "describe", "train", "compare", "backtest")),
+    *((command, "--recipe") for command in ("prepare", "describe", "train", "tune", "compare", "backtest")),
     *((command, "--run") for command in ("recommend", "rate", "similar")),
     ("evaluate", "--dataset"),
     ("export", "run"),

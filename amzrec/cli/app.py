@@ -167,6 +167,52 @@ def train(
 
 
 @app.command(cls=Command)
+@with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
+def tune(
+    source: SourcesOrDataset = None,
+    *,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", help="Trials that the study is to have. Without it and --minutes: 20.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="Minutes after which it ends, whatever the trials.")
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that share the trials.")] = 1,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Database that keeps the study: postgresql://…, sqlite:///FILE. Without it: in --out."
+        ),
+    ] = None,
+    tuned: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", help="Settings to tune, such as learning-rate,dim. Without it: all that count."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of the study, the recipe and the picture.")
+    ] = Path("tune"),
+    prepare: PrepareConfig | None,
+    config: TrainConfig | None,
+    json: Json = False,
+) -> None:
+    """Search better settings, judged on valid.
+
+    Writes a recipe for `train --recipe`, and draws what was reached. The same command goes on with an unfinished study,
+    also while another one is at it. Settings that are given are not tuned. Needs pip install 'amzrec[tune]'.
+    """
+    from amzrec.cli import reports
+    from amzrec.commands.tune import tune as verb
+
+    choices: dict[str, Any] = {"trials": trials, "minutes": minutes, "workers": workers, "study": study, "out": out}
+    choices["tuned"] = tuple(name for name in (tuned or "").split(",") if name.strip())
+    with speaking() as voice:
+        document = verb(one_or_several(source), config, prepare=prepare, progress=voice, **choices)
+    show(document, json, lambda: reports.tuning(document, source))
+
+
+@app.command(cls=Command)
 def evaluate(
     run: RunArgument = None,
     *,

@@ -60,6 +60,29 @@ def comparison(document: Document) -> str:
     return paragraphs(*parts, f"The joint model:\n{gaps}" if gaps else "", f"picture: {document['picture']}")
 
 
+def tuning(document: Document, sources: Sequence[str] | None) -> str:
+    """Write what `tune` found: the defaults, the trials of the front and the one that was chosen; what to type next."""
+    names = [objective["name"] for objective in document["objectives"]]
+    settings = [dimension["name"] for dimension in document["dimensions"]]
+    rows = []
+    for trial in document["trials"]:
+        on_front, picked = trial["number"] in document["front"], trial["number"] == document["chosen"]
+        if (on_front or picked or trial["usual"]) and trial["figures"]:
+            kind = ["the defaults"] * trial["usual"] + ["front"] * on_front + ["the recipe"] * picked
+            figures = [f"{trial['figures'][name]:.4f}" for name in names]
+            used = [f"{trial['settings'][name]:g}" for name in settings]
+            rows.append([trial["number"], ", ".join(kind), *figures, *used])
+    states = [trial["state"] for trial in document["trials"]]
+    counts = ", ".join(f"{states.count(state):,} {state}" for state in dict.fromkeys(states))
+    source = "".join(f" {quoted(name)}" for name in sources or ())
+    return paragraphs(
+        f"on valid, {len(states):,} trials ({counts}):",
+        table(["trial", "", *names, *(name.replace("_", "-") for name in settings)], rows),
+        f"picture: {document['picture']}",
+        f"Next:  amzrec train --recipe {quoted(Path(document['recipe']))}{source}",
+    )
+
+
 def backtest(document: Document) -> str:
     """Write what `backtest` found: the systems by window, the RMSE and the top 100, then all windows together."""
     windows = [window for window in document["windows"] if window["systems"]]

@@ -198,6 +198,46 @@ def _draw_top_k(axis: Axis, retrieved: dict[str, dict[str, float]], colours: dic
     axis.set_title("% of test reviews found in the top k: higher is better", loc="left", color=INK)
 
 
+def draw_front(document: dict[str, Any], file: Path) -> Path:
+    """Draw what `tune` found (see tune.tune): each trial by its figures on valid, and the Pareto front.
+
+    Of a single objective each trial is drawn by its number, and the best so far.
+    """
+    objectives, trials = document["objectives"], [t for t in document["trials"] if t["figures"]]
+    names = [objective["name"] for objective in objectives]
+    both = len(names) > 1
+    figure, (axis,) = canvas(1, 6.2, 4.4)
+
+    def place(trial: dict[str, Any]) -> tuple[float, float]:
+        figures = [trial["figures"][name] for name in names]
+        return (figures[0], figures[1]) if both else (trial["number"], figures[0])
+
+    kinds = {
+        "stopped": ([t for t in trials if t["state"] != "complete"], {"marker": "x", "color": QUIET, "s": 22}),
+        "finished": ([t for t in trials if t["state"] == "complete"], {"color": MODELS[1], "s": 26}),
+        "the defaults": ([t for t in trials if t["usual"]], {"marker": "s", "color": COLOURS["popularity"], "s": 60}),
+        "the recipe": (
+            [t for t in trials if t["number"] == document["chosen"]],
+            {"marker": "o", "facecolors": "none", "edgecolors": COLOURS["model"], "s": 170, "linewidths": 1.8},
+        ),
+    }
+    for label, (some, style) in kinds.items():
+        if some:
+            axis.scatter(*zip(*map(place, some), strict=True), label=label, zorder=3, **style)
+    if both:
+        front = sorted(place(t) for t in trials if t["number"] in document["front"])
+        axis.plot(*zip(*front, strict=True), color=COLOURS["model"], linewidth=1.2, label="Pareto front", zorder=2)
+    better = ["less" if objective["lower"] else "more" for objective in objectives]
+    labels = [f"{name.upper()} on valid: {kind} is better" for name, kind in zip(names, better, strict=True)]
+    axis.set_xlabel(labels[0] if both else "trial")
+    axis.set_ylabel(labels[1] if both else labels[0])
+    axis.grid(color=GRID)
+    axis.legend(frameon=False, fontsize=9)
+    axis.set_title(f"{len(trials)} trials of the study {document['study']}", loc="left", color=INK)
+    save(figure, file)
+    return file
+
+
 def draw_backtest(document: dict[str, Any], file: Path) -> Path:
     """Draw a backtest (see backtest.backtest): each figure of each system by window, baselines grey."""
     windows = [window for window in document["windows"] if window["systems"]]

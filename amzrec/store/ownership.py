@@ -53,7 +53,13 @@ RECOMMENDATIONS_FOLDER = Kind(  # readers of Parquet leave out what begins with 
     ("_recommendations.json", "part-*.parquet"),
 )  # fmt: skip
 
-KINDS = (DATASET_FOLDER, RUN_FOLDER, EXPORT_FOLDER, RECOMMENDATIONS_FOLDER)
+TUNING_FOLDER = Kind(
+    "tuning folder", "tune.json", frozenset({"study", "objectives"}),
+    ("tune.json", "recipe.json", "front.png", "study.db*", ".study.*",
+     ".tune.json.*", ".recipe.json.*", ".front.png.*"),
+)  # fmt: skip
+
+KINDS = (DATASET_FOLDER, RUN_FOLDER, EXPORT_FOLDER, RECOMMENDATIONS_FOLDER, TUNING_FOLDER)
 
 
 def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = ()) -> None:

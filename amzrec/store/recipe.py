@@ -31,6 +31,7 @@ NAMES = {  # our columns → as --columns names them
     "stars": "stars",
     "timestamp": "timestamp",
 }
+SPLIT_SEED = "split_seed"  # what `train` calls the seed of `prepare`, which has one of its own
 SAMPLE = ("data", "sample")  # the folders at the end of the path of the embedded sample, which needs no name
 
 
@@ -107,7 +108,7 @@ def command_of(run: Run, columns: dict[str, str] | None = None) -> list[str]:
         pairs = {NAMES[ours]: name for ours, name in columns.items() if ours in NAMES}
         words += ["--columns", shlex.quote(pairs_text(pairs))]
     protocol = plain(info.protocol) if info.protocol else {}
-    words += flags_of(PrepareConfig, protocol, {}, {"seed": "split_seed"})
+    words += flags_of(PrepareConfig, protocol, {}, {"seed": SPLIT_SEED})
     if protocol.get("split") == "given":
         words += ["--test-source", "FILE"]
     preset = info.recipe.get("preset", "full")

@@ -38,10 +38,21 @@ def run(session: Session) -> None:
 
 
 def select(session: Session) -> Choices:
-    """Train on train, and return what valid chooses: from where to start, and the best epoch of each task.
+    """Train on train, and return what valid chooses: from where to start, the best epoch of each task, what beside it.
 
     Without valid reviews all epochs are trained and the last one is kept. Snapshots are kept only where no refit
     follows.
+    """
+    fitted, watch = choose_epochs(session)
+    if watch:
+        choose_beside(session, fitted, watch)
+    return session.state.choices
+
+
+def choose_epochs(session: Session) -> tuple[FittedReviews, Watch | None]:
+    """Train on train until valid sees no gain, noting the best epoch of each task; all epochs where there is no valid.
+
+    Returns what was fitted, and what judged it on valid.
     """
     dataset, recipe, state = session.dataset, session.recipe, session.state
     watched = len(dataset.valid) > 0
@@ -64,9 +75,7 @@ def select(session: Session) -> Choices:
         if keep:
             session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, state.choices))
         session.checkpoint(learner, watch)
-    if watch:
-        choose_beside(session, fitted, watch)
-    return state.choices
+    return fitted, watch
 
 
 def refit(session: Session, choices: Choices) -> None:
