@@ -1,7 +1,7 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
-Every command is a function of the same name: amzrec.prepare, describe, train, tune, evaluate, compare,
-backtest, recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a trained run
+Every command is a function of the same name: amzrec.prepare, describe, train, tune, evaluate, compare, backtest,
+recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a trained run
 and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when it is first used.
 """
 

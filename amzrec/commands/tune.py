@@ -120,7 +120,7 @@ def tell(study: Any, objectives: Sequence[Objective], said: set[int], progress: 
 
 
 def settings_given(config: TrainConfig, prepare: PrepareConfig | None) -> Document:
-    """Return what was given beside what is tuned, by the names of flags: the split, and the settings of the training."""
+    """Return what was given beside what is tuned, by the names of flags: of the split, and of the training."""
     split = {
         SPLIT_SEED if name == "seed" else name: value
         for name, setting in settings_of(PrepareConfig).items()

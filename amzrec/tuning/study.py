@@ -94,7 +94,7 @@ def open_study(address: str, name: str, objectives: Sequence[Objective]) -> Any:
                     heartbeat_interval=HEARTBEAT,
                     grace_period=GRACE,
                 )
-                directions = [objective.direction for objective in objectives]
+                directions: list[Any] = [objective.direction for objective in objectives]
                 return optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
             except (SQLAlchemyError, optuna.exceptions.StorageInternalError, optuna.exceptions.DuplicatedStudyError):
                 if attempt == TRIES - 1:  # another process that makes the same tables is done by then
@@ -124,7 +124,7 @@ def bury(study: Any) -> None:
 
 
 def is_dead(trial: Any) -> bool:
-    """Tell whether the process of a running trial is known to be dead: it was one of this machine, and left its lock."""
+    """Tell whether the process of a running trial is known to be dead: of this machine, and its lock is not held."""
     told = trial.user_attrs
     if OWNER not in told:
         age = datetime.datetime.now() - (trial.datetime_start or datetime.datetime.now())
