@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+import amzrec.training.often
 import amzrec.training.session
 from amzrec.commands.train import train
 from amzrec.config import TrainConfig
 from amzrec.errors import AmzrecError, Silent
+from amzrec.interrupts import Interrupted
 from amzrec.store.dataset import Dataset
 from amzrec.store.locks import alone
 from amzrec.store.run import Run, finished_runs, open_run
 from amzrec.training.session import STATE
+from amzrec.training.state import State
 from fits import dataset_of, random_reviews, reviews_of
 
 CONFIG = TrainConfig(dim=6, head=(), own_vector=3, epochs=2, patience=9, retrieval_weight=0.0, refit=False)
@@ -36,13 +41,44 @@ class Stop(Silent):
             raise KeyboardInterrupt
 
 
+class CtrlC(Silent):
+    """Lets the process hear Ctrl-C when a line is said, or after a step."""
+
+    def __init__(self, label: str, step: int | None = None) -> None:
+        self.label, self.at = label, step
+
+    def say(self, line: str) -> None:
+        if self.at is None and line.startswith(self.label):
+            signal.raise_signal(signal.SIGINT)
+
+    def step(self, label: str, done: int, total: int, note: str = "") -> None:
+        if label.startswith(self.label) and done == self.at:
+            signal.raise_signal(signal.SIGINT)
+
+
+class Said(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def losses(run: Run) -> list[dict[str, str]]:
+    """The history of a run without what depends on the clock."""
+    with (run.path / "history.csv").open() as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _eagerly_and_with_every_checkpoint() -> Iterator[None]:
     """Without a graph, whose tracing would take longer than these trainings; a checkpoint after each epoch."""
     from amzrec.training.learner import tf
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 0.0)
+        patch.setattr(amzrec.training.often, "EPOCH_SECONDS", 0.0)
         tf.config.run_functions_eagerly(True)
         yield
         tf.config.run_functions_eagerly(False)
@@ -101,7 +137,7 @@ def test_a_finished_run_holds_its_answers_and_nothing_that_only_resuming_needs(d
 def test_interrupted_before_the_first_checkpoint_nothing_is_left(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 999.0)
+    monkeypatch.setattr(amzrec.training.often, "EPOCH_SECONDS", 999.0)
     with pytest.raises(KeyboardInterrupt):
         train(data, tmp_path / "run", CONFIG, progress=Stop("epoch 1"))
     assert left(tmp_path) == []
@@ -132,7 +168,7 @@ def test_a_run_that_cannot_be_written_at_the_end_is_resumed_and_is_the_same(
 def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_like_a_run(
     data: Dataset, tmp_path: Path, checkpoints: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 0.0 if checkpoints else 999.0)
+    monkeypatch.setattr(amzrec.training.often, "EPOCH_SECONDS", 0.0 if checkpoints else 999.0)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, before[1]))
     try:
@@ -204,6 +240,79 @@ def test_a_damaged_unfinished_training_is_one_clear_error(data: Dataset, unfinis
 
 def test_with_nothing_to_go_on_with_it_begins_at_the_start(data: Dataset, tmp_path: Path) -> None:
     assert train(data, tmp_path / "run", CONFIG.replace(epochs=1), resume=True).info.best_epochs
+
+
+def test_going_on_in_the_middle_of_an_epoch_ends_the_same_to_the_last_bit(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amzrec.training.often, "EPOCH_SECONDS", 999.0)
+    config = CONFIG.replace(batch_size=10, retrieval_weight=1.0, refit=True)
+    whole = train(data, tmp_path / "whole", config)
+    stops = [("choosing epochs 1", 2), ("choosing epochs 2", 4), ("refit", 1)]
+    for label, step in stops:
+        with pytest.raises(Interrupted, match=rf"step {step} of epoch .*--resume"):
+            train(data, tmp_path / "run", config, resume=True, progress=CtrlC(label, step))
+    run = train(data, tmp_path / "run", config, resume=True)
+    assert same(run, whole)
+    assert losses(run) == losses(whole)
+    assert left(tmp_path) == ["run", "whole"]
+
+
+def test_an_interrupt_while_an_epoch_is_judged_waits_for_its_end(
+    data: Dataset, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amzrec.training.often, "EPOCH_SECONDS", 999.0)
+    with pytest.raises(Interrupted, match="after epoch 1 of choosing epochs"):
+        train(data, tmp_path / "run", CONFIG, progress=CtrlC("epoch 1:"))
+    assert same(train(data, tmp_path / "run", CONFIG, resume=True), done)
+
+
+def test_interrupted_while_its_vectors_are_written_nothing_is_trained_again(
+    data: Dataset, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: Path, vectors: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(amzrec.training.session, "write_vectors", write)
+        with pytest.raises(Interrupted, match="vectors left to write"):
+            train(data, tmp_path / "run", CONFIG)
+    monkeypatch.setattr(amzrec.training.session.Session, "epoch", None)
+    assert same(train(data, tmp_path / "run", CONFIG, resume=True), done)
+
+
+def test_a_checkpoint_is_saved_after_so_many_steps(data: Dataset, tmp_path: Path) -> None:
+    config = CONFIG.replace(batch_size=10)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "run", config, checkpoint_every="3", progress=Stop("epoch 2"))
+    state = State.read(tmp_path / ".run.training" / STATE)
+    steps = len(data.train) // 10 + 1
+    assert state.epoch * steps + state.step == 2 * steps // 3 * 3
+    for wrong in ("0", "10 minutes", "1.5h", "-3"):
+        with pytest.raises(AmzrecError, match=r"--checkpoint-every.*10m"):
+            train(data, tmp_path / "other", checkpoint_every=wrong)
+
+
+def test_a_replacement_that_was_interrupted_goes_on_without_being_allowed_again(data: Dataset, tmp_path: Path) -> None:
+    before = train(data, tmp_path / "run", CONFIG.replace(epochs=1))
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "run", CONFIG, overwrite=True, progress=Stop("epoch 2"))
+    assert open_run(tmp_path / "run").info == before.info
+    assert train(data, tmp_path / "run", CONFIG, resume=True).info.recipe["epochs"] == CONFIG.epochs
+
+
+def test_a_finished_run_is_not_trained_again(data: Dataset, done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Said()
+    with monkeypatch.context() as patch:
+        patch.setattr(amzrec.training.session.Session, "open_state", None)
+        for overwrite in (False, True):
+            again = train(data, done.path, CONFIG, resume=True, overwrite=overwrite, progress=said)
+            assert again.info == done.info
+    assert said.lines == [f"the run {done.path} is trained: its evaluation is left"] * 2
+    with pytest.raises(AmzrecError, match=r"other settings or data \(--seed\).*in place of --resume"):
+        train(data, done.path, CONFIG.replace(seed=3), resume=True)
+    with pytest.raises(AmzrecError, match="--epochs"):
+        train(data, done.path, CONFIG.replace(epochs=3), resume=True)
 
 
 # --- names and places

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import amzrec.training.often
 import amzrec.training.session
 from amzrec.answers.recommender import Recommender
 from amzrec.config import PrepareConfig, TrainConfig
@@ -142,7 +143,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Datase
 def test_a_training_that_was_stopped_in_each_phase_goes_on_where_it_was(
     board: Dataset, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(amzrec.training.session, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(amzrec.training.often, "EPOCH_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         amzrec.train(board, tmp_path / "stopped", TINY, progress=Told("epoch 2: rmse"))
     assert not (tmp_path / "stopped").exists()

@@ -33,6 +33,7 @@ from amzrec.cli.options import (
     Never,
     Only,
     Overwrite,
+    Resume,
     RunArgument,
     RunOption,
     Sort,
@@ -40,10 +41,11 @@ from amzrec.cli.options import (
     SourcesOrDataset,
 )
 from amzrec.cli.program import Command, Program, tell
-from amzrec.cli.streams import let_go, prepare_process, speaks_unicode
+from amzrec.cli.streams import be_done, let_go, prepare_process, speaks_unicode
 from amzrec.cli.terminal import Terminal
 from amzrec.config import PrepareConfig, ServeConfig, TrainConfig
 from amzrec.errors import AmzrecError, printable
+from amzrec.interrupts import Interrupted, listen
 
 app = typer.Typer(
     name="amzrec",
@@ -73,6 +75,15 @@ def speaking() -> Iterator[Terminal]:
     voice = Terminal()
     yield voice
     voice.close()
+
+
+@contextmanager
+def can_go_on(run: Path) -> Iterator[None]:
+    """Let an interrupt of the evaluation of a run say how to go on with it."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise Interrupted("the run is trained, and its evaluation is left", run) from stopped
 
 
 def one_or_several(sources: list[str] | None) -> str | list[str] | None:
@@ -139,8 +150,17 @@ def train(
     prepare: PrepareConfig | None,
     config: TrainConfig | None,
     recipe: Path | None = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a training of this run stopped.")] = False,
+    resume: Resume = False,
     overwrite: Overwrite = False,
+    checkpoint_every: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME|STEPS",
+            help="How often to save what --resume goes on from: 90s, 10m, 2h, or a number of steps such as 500. "
+            "Without it, at the ends of epochs, 30 s apart or more, and within epochs each 10 minutes.",
+            hidden=True,
+        ),
+    ] = None,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", hidden=True, help="Write logs for TensorBoard as well.")
     ] = False,
@@ -151,14 +171,18 @@ def train(
     Trains on reviews or on a dataset folder, writes a run folder, and measures it on the test reviews, if any.
     """
     from amzrec.cli import reports
-    from amzrec.commands.evaluate import evaluate
+    from amzrec.commands.evaluate import evaluate, kept_figures
     from amzrec.commands.train import train as verb
 
     choices: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
+    choices["checkpoint_every"] = checkpoint_every
     choices["repeats"] = recipe if recipe is not None and recipe.is_dir() else None
     with speaking() as voice:
         trained = verb(one_or_several(source), run, config, prepare=prepare, progress=voice, **choices)
-        document = None if trained.info.untested else evaluate(trained, progress=voice)
+        document = kept_figures(trained) if resume else None
+        if document is None and not trained.info.untested:  # not measured yet
+            with can_go_on(trained.path):
+                document = evaluate(trained, progress=voice)
     if document is None:
         unmeasured = {"run": str(trained.path), "model": None, "evaluated": trained.info.evaluated}
         show(unmeasured, json, lambda: f"\n{reports.untested(trained)}\n\n{reports.what_next(trained)}")
@@ -260,6 +284,7 @@ def compare(
     ),
     prepare: PrepareConfig | None,
     config: TrainConfig | None,
+    resume: Resume = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -271,7 +296,8 @@ def compare(
     from amzrec.commands.compare import compare as verb
 
     with speaking() as voice:
-        document = verb(one_or_several(source), config, prepare=prepare, root=root, overwrite=overwrite, progress=voice)
+        choices: dict[str, Any] = {"overwrite": overwrite, "resume": resume}
+        document = verb(one_or_several(source), config, prepare=prepare, root=root, progress=voice, **choices)
     show(document, json, lambda: reports.comparison(document))
 
 
@@ -526,7 +552,9 @@ def options(
 def main() -> None:
     """Run `amzrec` with the words that were typed."""
     prepare_process()
+    listen()
     try:
         app(prog_name="amzrec")
     finally:
+        be_done()
         let_go(sys.stderr)

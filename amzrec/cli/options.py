@@ -77,6 +77,9 @@ AllIndex = Annotated[
     ),
 ]
 ForAll = Annotated[bool, typer.Option("--all", help="Recommend to every known customer, into --out.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with what is left: training, refit, vectors, or evaluation.")
+]
 ForAllOut = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="File that --all writes: .parquet, .csv or .jsonl; on Spark a folder: .parquet."),

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from amzrec import interrupts
 from amzrec.cli.streams import silence
 from amzrec.errors import AmzrecError, is_utf8, printable
 
@@ -24,8 +28,11 @@ class Program(TyperGroup):
     def main(self, *arguments: Any, **options: Any) -> NoReturn:
         """Run what was typed, and end the process with its exit code."""
         try:
-            check_words(options.get("args") or (arguments[0] if arguments else None) or sys.argv[1:])
+            self.words = list(options.get("args") or (arguments[0] if arguments else None) or sys.argv[1:])
+            check_words(self.words)
             code = super().main(*arguments, **options | {"standalone_mode": False})
+        except (typer.Abort, KeyboardInterrupt):  # before the command began, or after it
+            code = interrupted()
         except UsageError as error:
             fail(sentence(error))
         except AmzrecError as error:
@@ -43,10 +50,14 @@ class Program(TyperGroup):
             done = super().invoke(ctx)
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             silence(sys.stdout)
-        except KeyboardInterrupt:
-            print(file=sys.stderr)
-            raise typer.Exit(130) from None
+        except (KeyboardInterrupt, Exception) as error:
+            # libraries turn an interrupt into errors of their own
+            if not isinstance(error, KeyboardInterrupt) and not interrupts.asked():
+                raise
+            raise typer.Exit(interrupted(error, self.words)) from None
         else:
+            if interrupts.asked():  # swallowed by a library
+                raise typer.Exit(interrupted())
             return done
 
 
@@ -105,6 +116,29 @@ def check_words(words: Sequence[str]) -> None:
             raise AmzrecError(
                 f"{word} is not UTF-8, as amzrec takes words and names of files: rename it, or its folder"
             )
+
+
+def interrupted(error: BaseException | None = None, words: Sequence[str] = ()) -> int:
+    """Say in one line that the command was interrupted, and how to go on where it can; return its exit code.
+
+    `words` are what was typed.
+    """
+    text = "interrupted"
+    if isinstance(error, interrupts.Interrupted) and words[:1] in (["train"], ["compare"]):
+        text += f"; {error.kept}. Go on with: {going_on(words, error.run)}"
+    with contextlib.suppress(OSError):  # nobody is there to be told
+        line = printable(f"amzrec: {text}")
+        print(f"\n{line}" if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+    return 128 + (interrupts.asked() or signal.SIGINT)
+
+
+def going_on(words: Sequence[str], run: Path) -> str:
+    """Write the line that goes on with a training, from the words that began it."""
+    train = words[0] == "train"
+    line = [word for word in words if word != "--resume" and not (train and word == "--overwrite")]
+    if train and not any(word == "--run" or word.startswith("--run=") for word in line):
+        line += ["--run", str(run)]
+    return f"amzrec {shlex.join(line)} --resume"
 
 
 def fail(message: str) -> NoReturn:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from typing import TextIO
 
 NAMES = ("stdin", "stdout", "stderr")
@@ -40,6 +42,13 @@ def let_go(stream: TextIO) -> None:
         stream.flush()
     except OSError:
         silence(stream)
+
+
+def be_done() -> None:
+    """Let Ctrl-C and what libraries say of it go nowhere from now on: the work is done, and the process ends soon."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def speaks_unicode() -> bool:

@@ -8,6 +8,7 @@ import time
 from typing import TextIO
 
 from amzrec.errors import printable
+from amzrec.interrupts import let_through
 
 WIDTH = 24  # characters of the bar
 PAUSE = 2.0  # least seconds between two plain lines of progress
@@ -24,12 +25,14 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Print a finished sentence above the bar."""
+        let_through()
         self._clear()
         self.last = time.monotonic()
         self._write(f"{printable(line)}\n")
 
     def step(self, label: str, done: int, total: int, note: str = "") -> None:
         """Draw the bar again, or print a line where there is none, if nothing was said for two seconds."""
+        let_through()
         now = time.monotonic()
         if now - self.last < (0.1 if self.live and done < total else 0 if self.live else PAUSE):
             return

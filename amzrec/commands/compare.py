@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from amzrec.commands.evaluate import check_test, evaluate, write_json
+from amzrec.commands.evaluate import check_test, evaluate, kept_figures, write_json
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import SILENT, Progress
 from amzrec.evaluation import metrics
@@ -27,6 +27,7 @@ def compare(
     prepare: PrepareConfig | None = None,
     root: Path | str = RUNS,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Train the three models of MODELS into `root` and measure them on the same rows.
@@ -35,14 +36,14 @@ def compare(
     writes {"protocol", "models": {name: figures}, "baselines", "differences": {name: …}, "untrained": {name: …},
     "runs", "picture"}, each part as in metrics.json; the picture leaves out what was not trained. Runs that are in
     the way are refused before anything is trained, unless `overwrite`, and so is a dataset without test reviews.
+    `resume` goes on with a comparison that was interrupted: runs of these settings that are there are kept.
     """
     from amzrec.commands.train import train
 
     root, config = Path(root), config or TrainConfig()
+    kind = dataclasses.replace(RUN_FOLDER, flag="--root")
     for name in MODELS:
-        check_folder(
-            root / name, dataclasses.replace(RUN_FOLDER, flag="--root"), overwrite, sources_of(source, prepare)
-        )
+        check_folder(root / name, kind, overwrite or resume, sources_of(source, prepare))
     check_file(root / COMPARISON, "the comparison", is_comparison)
     if not (root / COMPARISON).exists():
         check_file(root / PICTURE, "the picture", is_picture)
@@ -54,8 +55,9 @@ def compare(
             weights = (config.rating_weight, config.retrieval_weight)
         settings = config.replace(rating_weight=weights[0], retrieval_weight=weights[1])
         progress.say(f"Training {name} (rating weight {weights[0]:g}, retrieval weight {weights[1]:g})")
-        run = train(dataset, root / name, settings, overwrite=overwrite, progress=progress)
-        measured[name], runs[name] = evaluate(run, dataset, progress=progress), str(run.path)
+        run = train(dataset, root / name, settings, overwrite=overwrite, resume=resume, progress=progress)
+        figures = kept_figures(run) if resume else None
+        measured[name], runs[name] = figures or evaluate(run, dataset, progress=progress), str(run.path)
     joint = measured["joint"]
     document = {
         "protocol": joint["protocol"],

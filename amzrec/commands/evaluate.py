@@ -21,7 +21,7 @@ from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.documents import plain
 from amzrec.store.folders import whole_file, writing
 from amzrec.store.recipe import how_to_measure
-from amzrec.store.run import METRICS, PLOTS, Run, open_run
+from amzrec.store.run import METRICS, PLOTS, Run, is_measured, open_run
 
 FACTORIZED = "factorized-top-k"
 
@@ -94,6 +94,15 @@ def evaluate(
     write_json(run.path / (f"metrics_{named}.json" if named else METRICS), document)
     if not named:
         draw(run, testset, {"model": model, **rivals})
+    return document
+
+
+def kept_figures(run: Run) -> Document | None:
+    """Return what `evaluate` wrote into a run; None where it was interrupted, or what it wrote is damaged."""
+    try:
+        document: Document | None = json.loads((run.path / METRICS).read_text()) if is_measured(run) else None
+    except ValueError:
+        return None
     return document
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ import numpy as np
 
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.interrupts import Interrupted
 from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.store.dataset import Dataset
+from amzrec.store.documents import plain
 from amzrec.store.folders import cannot_write, replace_folder
 from amzrec.store.folders import tidy as tidy_beside
 from amzrec.store.locks import alone
 from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.recipe import last_figures
-from amzrec.store.run import RUNS, Run, open_run
-from amzrec.training.session import STATE, Session, tidy
+from amzrec.store.run import RUN, RUNS, Run, finished_runs, is_measured, open_run
+from amzrec.training.often import Often
+from amzrec.training.session import STATE, Session, settings_of, tidy
+from amzrec.training.state import WRITE, State
 
 
 def train(
@@ -31,6 +36,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     tensorboard: bool = False,
+    checkpoint_every: str | None = None,
     repeats: Run | Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Run:
@@ -38,23 +44,29 @@ def train(
 
     Without `run` it is runs/joint, runs/rating or runs/retrieval, by the weights of `config`, with a number where that
     is taken. `prepare` says how a source is prepared before it is trained on, `overwrite` replaces a run, `resume` goes
-    on with an unfinished training of that name, and `tensorboard` writes logs for TensorBoard into the run. `repeats`
+    on with an unfinished training of that name, or returns the run that it has become, and `tensorboard` writes logs
+    for TensorBoard into the run. `checkpoint_every` is a time or a number of steps (training/often.py). `repeats`
     is the run whose settings these are: where no reviews are held out to test on, its figures are kept in run.json.
     Raises AmzrecError for data without anything to learn from, for a `run` that exists where `overwrite` is not given,
-    and for one that is no run folder in any case.
+    and for one that is no run folder in any case. Raises Interrupted for a Ctrl-C after which `resume` can go on.
     """
-    config = config or TrainConfig()
+    config, often = config or TrainConfig(), Often(checkpoint_every)
     folder = Path(run) if run is not None else free_name(config, resume)
-    check_folder(folder, RUN_FOLDER, overwrite, sources_of(source, prepare))
+    work = folder.parent / f".{folder.name}.training"
+    going_on = resume and (work / STATE).exists()
+    overwrite = overwrite or (going_on and State.read(work / STATE).replaces)
+    finished = resume and not going_on and (folder / RUN).is_file()
+    check_folder(folder, RUN_FOLDER, overwrite or finished, sources_of(source, prepare))
     dataset = dataset_of(source, prepare, progress=progress)
     recipe = recipe_for(dataset, config, progress)
+    if finished and (done := finished_before(folder, dataset, recipe, overwrite, progress)):
+        return done
     figures = last_figures(open_run(repeats), recipe.to_json()) if repeats and dataset.protocol.untested else None
-    work = folder.parent / f".{folder.name}.training"
     try:
         with alone(folder, progress):
             try:
                 tidy_beside(folder)
-                session = Session(dataset, recipe, work, progress, tensorboard)
+                session = Session(dataset, recipe, work, progress, tensorboard, often)
                 session.evaluated = figures
                 session.open_state(resume, overwrite)
                 progress.say("starting TensorFlow")
@@ -70,20 +82,49 @@ def train(
     except OSError as error:
         kept = "what was reached is kept: go on with --resume" if (work / STATE).exists() else "nothing was left there"
         raise cannot_write("the run folder", folder, error, kept) from error
+    except KeyboardInterrupt as stopped:
+        if not (work / STATE).exists():
+            raise
+        raise Interrupted(f"what was reached is kept, after {State.read(work / STATE).reached()}", folder) from stopped
     return open_run(folder)
+
+
+def finished_before(folder: Path, dataset: Dataset, recipe: Recipe, overwrite: bool, progress: Progress) -> Run | None:
+    """Return the run that stands in a folder where it is what a training of this recipe ends as.
+
+    Where it has other settings or data it is None with `overwrite`, and else raises AmzrecError.
+    """
+    run = open_run(folder)
+    of_data = {"fingerprint": run.info.fingerprint, "protocol": run.info.protocol and plain(run.info.protocol)}
+    was = State({"recipe": run.info.recipe} | of_data, phase=WRITE)
+    if changed := was.changed(settings_of(dataset, recipe)) if not run.info.updates else ["updates"]:
+        if overwrite:
+            return None
+        raise AmzrecError(
+            f"the run {folder} is finished, and had other settings or data ({', '.join(changed)}): choose another "
+            "--run, or put --overwrite in place of --resume to replace it"
+        )
+    with alone(folder, progress):
+        tidy(folder)  # of a training that was killed as it became the run
+    unmeasured = is_measured(run) is False
+    progress.say(f"the run {folder} is trained: {'its evaluation is left' if unmeasured else 'nothing is left to do'}")
+    return run
 
 
 def free_name(config: TrainConfig, resume: bool) -> Path:
     """Name the run folder: runs/joint, or joint-2, joint-3 … where that is taken.
 
     A task that is trained alone gives its name in place of "joint". With `resume` it is the newest unfinished training
-    of such a name, if there is one.
+    of such a name, if there is one, or else the newest run of such a name, if it is still to be evaluated.
     """
     name = "rating" if config.retrieval_weight == 0 else "retrieval" if config.rating_weight == 0 else "joint"
     if resume:
         unfinished = sorted(RUNS.glob(f".{name}*.training/{STATE}"), key=lambda file: file.stat().st_mtime)
         if unfinished:
             return RUNS / unfinished[-1].parent.name[1 : -len(".training")]
+        unmeasured = [run for run in finished_runs(RUNS) if re.fullmatch(rf"{name}(-\d+)?", run.name)]
+        if unmeasured and is_measured(open_run(unmeasured[-1])) is False:
+            return unmeasured[-1]
     names = [name, *(f"{name}-{number}" for number in range(2, 10_000))]
     return next(RUNS / n for n in names if not (RUNS / n).exists())
 

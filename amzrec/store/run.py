@@ -18,6 +18,7 @@ RUN = "run.json"
 METRICS = "metrics.json"
 HISTORY = "history.csv"
 PLOTS = "plots"
+LAST_PICTURE = "coverage.png"  # that `evaluate` draws
 CHECKPOINTS = "checkpoints"
 RUNS = Path("runs")
 TASKS = ("rating", "retrieval")
@@ -90,6 +91,13 @@ def open_run(path: Run | Path | str | None = None) -> Run:
             f"{path} is not a finished run folder (it has no {RUN}): make one with: amzrec train --run {path}"
         )
     return Run(path, RunInfo.read(path / RUN, REMEDY))
+
+
+def is_measured(run: Run) -> bool | None:
+    """Tell whether a run was evaluated, to the last picture; None where it has no test reviews to be measured on."""
+    if run.info.untested or run.info.updates:
+        return None
+    return (run.path / METRICS).is_file() and (run.path / PLOTS / LAST_PICTURE).is_file()
 
 
 def finished_runs(root: Path = RUNS) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from amzrec.arrays import Array, Floats, Ints, Rows
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
-from amzrec.features.batches import plan_epoch, shuffled_batches
+from amzrec.features.batches import EpochPlan, plan_epoch, shuffled_batches
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.order import steps_of
 from amzrec.features.steps import Steps
@@ -64,35 +65,41 @@ class Learner:
 
     def _numbered_batches(self) -> Iterator[tuple[int, Ints]]:
         """Yield the steps of the present epoch: their numbers, counted through all epochs, and their reviews [B]."""
-        first = (self.epoch_number - 1) * self.epoch_plan.steps
+        first = (self.epoch_number - 1) * self.epoch_plan.steps + self.steps_done
         seed = [*self.epoch_seed, self.epoch_number]
-        return enumerate(shuffled_batches(self.fitted, self.epoch_plan, seed), first)
+        batches = shuffled_batches(self.fitted, self.epoch_plan, seed)
+        return enumerate(itertools.islice(batches, self.steps_done, None), first)
 
-    def epoch(self, number: int, progress: Progress, label: str, logs: Path | None, phase: str) -> dict[str, float]:
+    def epoch(self, number: int, counter: StepCounter, logs: Path | None, phase: str) -> dict[str, float]:
         """Pass once over the reviews, in an order drawn from the seed, the phase and the number of the epoch.
 
-        `number` counts from 1, `label` is what the progress shows, `logs` is where TensorBoard reads. Returns the mean
-        loss of each task, and the loss of the task's constant predictor to compare it with.
+        `number` counts from 1, `counter` tells how many steps of the epoch were done before the training was
+        interrupted, `logs` is where TensorBoard reads. Returns the mean loss of each task, and the loss of the task's
+        constant predictor to compare it with.
         """
         self.epoch_number, self.epoch_seed = number, [self.recipe.seed, int(phase == "refit")]
-        callbacks = [StepCounter(progress, label, self.epoch_plan.steps, self.epoch_plan.batch_size)]
+        self.steps_done = counter.done
+        callbacks: list[Any] = [counter]
+        if self.steps_done:
+            callbacks.append(KeptMeans(self.model.loss_means))
         if logs:
             callbacks.append(tf.keras.callbacks.TensorBoard(str(logs / phase), profile_batch=0))
-        log = self.model.fit(
-            self.step_columns,
-            initial_epoch=number - 1,
-            epochs=number,
-            steps_per_epoch=self.epoch_plan.steps,
-            verbose=0,
-            callbacks=callbacks,
-        ).history
+        if self.steps_done < self.epoch_plan.steps:
+            self.model.fit(
+                self.step_columns,
+                initial_epoch=number - 1,
+                epochs=number,
+                steps_per_epoch=self.epoch_plan.steps - self.steps_done,
+                verbose=0,
+                callbacks=callbacks,
+            )
         constants = {
             "rating": float(np.var(self.fitted.value[self.fitted.rated > 0])) if self.fitted.rated.any() else 0.0,
             "retrieval": float(np.log(len(self.fitted.candidates))),
         }
         losses: dict[str, float] = {}
-        for task in self.recipe.tasks:
-            losses |= {f"{task}_loss": log[f"{task}_loss"][0], f"{task}_constant": constants[task]}
+        for task, mean in zip(self.recipe.tasks, self.model.loss_means, strict=True):
+            losses |= {f"{task}_loss": mean.result(), f"{task}_constant": constants[task]}
         return {name: round(float(value), 6) for name, value in losses.items()}
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
@@ -217,9 +224,12 @@ class StepCounter(tf.keras.callbacks.Callback):  # type: ignore[misc]
 
     _supports_tf_logs = True
 
-    def __init__(self, progress: Progress, label: str, total: int, batch_size: int) -> None:
+    def __init__(
+        self, progress: Progress, label: str, plan: EpochPlan, done: int, after_step: Callable[[int], None]
+    ) -> None:
+        """`done` steps are done already; `after_step` is called after each further one, with how many are done."""
         super().__init__()
-        self.progress, self.label, self.total, self.batch_size = progress, label, total, batch_size
+        self.progress, self.label, self.plan, self.done, self.after_step = progress, label, plan, done, after_step
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -227,5 +237,19 @@ class StepCounter(tf.keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Tell that one more step is done, and how many examples per second that makes."""
-        rate = (batch + 1) * self.batch_size / max(time.monotonic() - self.begun, 1e-9)
-        self.progress.step(self.label, batch + 1, self.total, f"{rate:,.0f} examples/s")
+        rate = (batch + 1) * self.plan.batch_size / max(time.monotonic() - self.begun, 1e-9)
+        self.progress.step(self.label, self.done + batch + 1, self.plan.steps, f"{rate:,.0f} examples/s")
+        self.after_step(self.done + batch + 1)
+
+
+class KeptMeans(tf.keras.callbacks.Callback):  # type: ignore[misc]
+    """Gives means over an epoch what they had when it was interrupted, since Keras begins them anew."""
+
+    def __init__(self, means: list[Any]) -> None:
+        super().__init__()
+        self.kept = [(mean, mean.get_weights()) for mean in means]
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Give them back, which Keras has just begun anew."""
+        for mean, weights in self.kept:
+            mean.set_weights(weights)

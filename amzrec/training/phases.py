@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from amzrec import interrupts
 from amzrec.arrays import Floats
 from amzrec.config import Recipe
 from amzrec.evaluation.baselines import choose_half_life
@@ -16,7 +17,7 @@ from amzrec.training.learner import Learner, tf
 from amzrec.training.remember import choose_memory
 from amzrec.training.residuals import choose_moment
 from amzrec.training.session import Session
-from amzrec.training.state import REFIT, SELECT, Choices
+from amzrec.training.state import REFIT, SELECT, WRITE, Choices
 from amzrec.training.watch import Watch
 
 TASKS = ("rating", "retrieval")
@@ -30,10 +31,10 @@ def run(session: Session) -> None:
     with graphs_as_written():
         if session.state.phase == SELECT:
             select(session)
-            if session.recipe.refit:
-                session.begin_phase(REFIT)
-        if session.recipe.refit:
+            session.begin_phase(REFIT if session.recipe.refit else WRITE)
+        if session.state.phase == REFIT:
             refit(session, session.state.choices)
+            session.begin_phase(WRITE)
     session.finish(["train", "valid"] if session.recipe.refit else ["train"])
 
 
@@ -43,16 +44,17 @@ def select(session: Session) -> Choices:
     Without valid reviews all epochs are trained and the last one is kept. Snapshots are kept only where no refit
     follows.
     """
-    fitted, watch = choose_epochs(session)
+    learner, watch = choose_epochs(session)
     if watch:
-        choose_beside(session, fitted, watch)
+        with session.saving(learner, watch):
+            choose_beside(session, learner.fitted, watch)
     return session.state.choices
 
 
-def choose_epochs(session: Session) -> tuple[FittedReviews, Watch | None]:
+def choose_epochs(session: Session) -> tuple[Learner, Watch | None]:
     """Train on train until valid sees no gain, noting the best epoch of each task; all epochs where there is no valid.
 
-    Returns what was fitted, and what judged it on valid.
+    Returns what learned, and what judged it on valid.
     """
     dataset, recipe, state = session.dataset, session.recipe, session.state
     watched = len(dataset.valid) > 0
@@ -60,7 +62,7 @@ def choose_epochs(session: Session) -> tuple[FittedReviews, Watch | None]:
     if not watched:
         state.choices.best = dict.fromkeys(recipe.tasks, recipe.epochs)
     watch = Watch(dataset, fitted.candidates, recipe.seed) if watched else None
-    if watch and not state.epoch:
+    if watch and not state.begun:
         choose_time(session, fitted, watch)
     fitted = with_chosen_time(fitted, dataset.train, state.choices)
     learner = new_learner(session, fitted, watch)
@@ -70,12 +72,13 @@ def choose_epochs(session: Session) -> tuple[FittedReviews, Watch | None]:
         if keep:
             session.keep_snapshots(learner, tasks_best_at(0, recipe, state.choices))
     while state.epoch < recipe.epochs and not (watch and out_of_patience(session)):
-        facts = session.epoch(learner, SELECT, recipe.epochs)
-        judge(session, learner, watch, state.epoch, facts)
-        if keep:
-            session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, state.choices))
-        session.checkpoint(learner, watch)
-    return fitted, watch
+        with interrupts.held():
+            facts = session.epoch(learner, watch, SELECT, recipe.epochs)
+            judge(session, learner, watch, state.epoch, facts)
+            if keep:
+                session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, state.choices))
+            session.checkpoint(learner, watch)
+    return learner, watch
 
 
 def refit(session: Session, choices: Choices) -> None:
@@ -87,11 +90,13 @@ def refit(session: Session, choices: Choices) -> None:
     if not session.resumed(learner, None):
         session.keep_snapshots(learner, tasks_best_at(0, recipe, choices))
     while state.epoch < choices.epochs:
-        facts = session.epoch(learner, REFIT, choices.epochs)
-        session.record(facts, {})
-        session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, choices))
-        session.checkpoint(learner, None)
-    session.keep_memory(fitted)
+        with interrupts.held():
+            facts = session.epoch(learner, None, REFIT, choices.epochs)
+            session.record(facts, {})
+            session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, choices))
+            session.checkpoint(learner, None)
+    with session.saving(learner, None):
+        session.keep_memory(fitted)
 
 
 def tasks_best_at(epoch: int, recipe: Recipe, choices: Choices) -> list[str]:
@@ -146,7 +151,7 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
     Valid decides that once, before the first epoch, by comparing it with popularity alone; the refit follows.
     """
     recipe, state, dataset = session.recipe, session.state, session.dataset
-    deciding = watch is not None and state.epoch == 0
+    deciding = watch is not None and not state.begun
     vectors: Floats | None = None
     if recipe.svd_start and (deciding or state.choices.svd_start):
         vectors = initial_product_vectors(fitted, recipe.retrieval_dims, recipe.own_vector, recipe.seed)

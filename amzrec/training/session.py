@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import math
 import platform
 import shutil
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amzrec import __version__
+from amzrec import __version__, interrupts
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset
@@ -20,6 +22,7 @@ from amzrec.store.documents import plain
 from amzrec.store.folders import make_private, private_folder
 from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, RunInfo
 from amzrec.store.vectors import VECTORS, write_vectors
+from amzrec.training.often import Often
 from amzrec.training.state import REFIT, SELECT, MemoryChoice, State
 
 if TYPE_CHECKING:
@@ -27,7 +30,6 @@ if TYPE_CHECKING:
     from amzrec.training.learner import Learner
     from amzrec.training.watch import Watch
 
-CHECKPOINT_SECONDS = 30.0  # least time between two checkpoints
 STATE = "state.json"  # file that says where an unfinished training stands
 MEMORY = "memory.npz"  # file with the memory of pairs that was chosen
 LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
@@ -36,16 +38,14 @@ LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
 class Session:
     """A training under way: its dataset, recipe and state, and the folder that becomes the run when it is finished."""
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, work: Path, progress: Progress, tensorboard: bool) -> None:
+    def __init__(
+        self, dataset: Dataset, recipe: Recipe, work: Path, progress: Progress, tensorboard: bool, often: Often
+    ) -> None:
         """Set up a training that begins in the folder `work`; call `open_state` before anything else."""
         self.dataset, self.recipe, self.work, self.progress = dataset, recipe, work, progress
         self.logs = work / "tensorboard" if tensorboard else None
-        self.started = self.saved = time.monotonic()
-        self.settings = {
-            "recipe": recipe.to_json(),
-            "fingerprint": dataset.info.fingerprint,
-            "protocol": plain(dataset.protocol),
-        }
+        self.started, self.often = time.monotonic(), often
+        self.settings = settings_of(dataset, recipe)
         self.state = State(self.settings)
         self.earlier_seconds = 0.0  # that the training took before it was interrupted
         self.evaluated: dict[str, Any] | None = None  # figures of an earlier run of this recipe, for run.json
@@ -64,50 +64,67 @@ class Session:
                     f"the unfinished training in {self.work} had other settings or data ({', '.join(changed)}): "
                     "repeat its command with --resume, or begin again with --overwrite"
                 )
-            self.progress.say(f"going on after epoch {state.epoch} of {state.phase}")
+            self.progress.say(f"going on after {state.reached()}")
             self.state = dataclasses.replace(state, settings=self.settings)
             self.earlier_seconds = state.seconds
             return
         if file.exists() and not overwrite:
             raise AmzrecError(
-                f"an unfinished training is in {self.work} (epoch {State.read(file).epoch}): go on with --resume, "
-                "or begin again with --overwrite"
+                f"an unfinished training is in {self.work} (after {State.read(file).reached()}): go on with "
+                "--resume, or begin again with --overwrite"
             )
         if resume:
             self.progress.say("there is no unfinished training of this name: beginning at the start")
         shutil.rmtree(self.work, ignore_errors=True)
         private_folder(self.work)
         (self.work / CHECKPOINTS).mkdir()
+        self.state.replaces = overwrite
 
     def begin_phase(self, phase: str) -> None:
-        """Go on to the next phase, which stands before its first epoch."""
-        self.state = dataclasses.replace(self.state, phase=phase, epoch=0, checkpoint="")
+        """Go on to the next phase, which stands before its first epoch and needs no weights of the one before."""
+        self.state = dataclasses.replace(self.state, phase=phase, epoch=0, step=0, checkpoint="")
+        self.state.write(self.work / STATE)
+        for file in (self.work / CHECKPOINTS).iterdir():
+            file.unlink()
 
     def resumed(self, learner: Learner, watch: Watch | None) -> bool:
-        """Tell whether this phase goes on after some epoch; if so give the learner its weights, the watch its best."""
+        """Tell whether this phase goes on after some step; if so give the learner its weights, the watch its best."""
         if self.state.checkpoint:
             learner.restore(self.work / CHECKPOINTS / self.state.checkpoint)
             if watch:
                 watch.load(self.work / CHECKPOINTS / f"{self.state.checkpoint}.watch.npz", learner.fitted)
-        return self.state.epoch > 0
+        return self.state.begun
 
-    def epoch(self, learner: Learner, phase: str, epochs: int) -> dict[str, float]:
+    def epoch(self, learner: Learner, watch: Watch | None, phase: str, epochs: int) -> dict[str, float]:
         """Pass once more over the reviews, and return what the history records of it: seconds, speed and losses.
 
-        `epochs` is how many there may be, for the label of the progress. Raises AmzrecError for a loss that is no
-        number.
+        `epochs` is how many there may be, for the label of the progress. A checkpoint is saved after a step where one
+        is due, or where a signal asks to end, which is then raised. Raises AmzrecError for a loss that is no number.
         """
+        from amzrec.training.learner import StepCounter
+
         state, started, number = self.state, time.monotonic(), self.state.epoch + 1
-        losses = learner.epoch(number, self.progress, f"{LABELS[phase]} {number}/{epochs}", self.logs, phase)
+        plan, done = learner.epoch_plan, self.state.step
+
+        def after_step(step: int) -> None:
+            state.step = step
+            self.often.steps += 1
+            if interrupts.waits() or self.often.due():
+                self.save(learner, watch)
+            if interrupts.waits():
+                raise KeyboardInterrupt
+
+        counter = StepCounter(self.progress, f"{LABELS[phase]} {number}/{epochs}", plan, done, after_step)
+        losses = learner.epoch(number, counter, self.logs, phase)
         seconds = time.monotonic() - started
-        state.epoch = number
+        state.epoch, state.step = number, 0
         if not all(math.isfinite(value) for value in losses.values()):
             raise AmzrecError(
                 f"the loss is no longer a number in epoch {number}: lower --learning-rate ({self.recipe.learning_rate})"
             )
         return {
             "seconds": round(seconds, 3),
-            "examples_per_second": round(learner.epoch_plan.reviews / seconds),
+            "examples_per_second": round((plan.steps - done) * plan.batch_size / seconds),
         } | losses
 
     def record(self, facts: dict[str, float], figures: dict[str, float]) -> None:
@@ -120,7 +137,6 @@ class Session:
         state.history.append({"phase": state.phase, "epoch": state.epoch, **facts, **rounded})
         shown = " ".join(f"{k.removeprefix('valid_')} {v:.4f}" for k, v in figures.items() if math.isfinite(v))
         self.progress.say(f"epoch {state.epoch}: {shown or 'fitted'}, {facts['examples_per_second']:,} examples/s")
-        state.seconds = self.earlier_seconds + time.monotonic() - self.started
 
     def keep_snapshots(self, learner: Learner, tasks: list[str]) -> None:
         """Write what these tasks have learned by now into the working folder, where `finish` reads it."""
@@ -145,22 +161,35 @@ class Session:
             MemorySnapshot.of(memory_of(fitted, choice)).save(self.work / MEMORY)
 
     def checkpoint(self, learner: Learner, watch: Watch | None) -> None:
-        """Save weights, optimizer, state and watch, unless that was done less than CHECKPOINT_SECONDS ago.
+        """Save at the end of an epoch, where a checkpoint is due or a signal asks to end."""
+        if interrupts.waits() or self.often.due(end_of_epoch=True):
+            self.save(learner, watch)
 
-        The checkpoint before is removed when the new one is whole.
-        """
-        if time.monotonic() - self.saved < CHECKPOINT_SECONDS:
-            return
+    def save(self, learner: Learner, watch: Watch | None) -> None:
+        """Save weights, optimizer, state and watch; the checkpoint before is removed when the new one is whole."""
         state, folder = self.state, self.work / CHECKPOINTS
-        old, state.checkpoint = state.checkpoint, f"{state.phase}-{state.epoch}"
-        learner.save(folder / state.checkpoint)
+        name = f"{state.phase}-{state.epoch}-{state.step}"
+        if name == state.checkpoint:  # nothing was learned since
+            return
+        learner.save(folder / name)
         if watch:
-            watch.save(folder / f"{state.checkpoint}.watch.npz")
+            watch.save(folder / f"{name}.watch.npz")
+        state.seconds = self.earlier_seconds + time.monotonic() - self.started
+        old, state.checkpoint = state.checkpoint, name
         state.write(self.work / STATE)
-        if old and old != state.checkpoint:
+        if old:
             for file in folder.glob(f"{old}.*"):
                 file.unlink()
-        self.saved = time.monotonic()
+        self.often.saved()
+
+    @contextlib.contextmanager
+    def saving(self, learner: Learner, watch: Watch | None) -> Iterator[None]:
+        """Save before an interrupt of the block goes on, which must leave the learner and the state as they are."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.save(learner, watch)
+            raise
 
     def finish(self, fit_parts: list[str]) -> None:
         """Write the files of the run: vectors/, history.csv and run.json.
@@ -206,6 +235,12 @@ class Session:
         )
         info.write(self.work / RUN)
         make_private(self.work)
+
+
+def settings_of(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+    """Return what must be equal for a training to go on: the settings, the source and how it was split."""
+    fingerprint, protocol = dataset.info.fingerprint, plain(dataset.protocol)
+    return {"recipe": recipe.to_json(), "fingerprint": fingerprint, "protocol": protocol}
 
 
 def tidy(folder: Path) -> None:

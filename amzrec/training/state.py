@@ -12,6 +12,7 @@ from amzrec.errors import AmzrecError
 from amzrec.store.moment import Moment
 
 SELECT, REFIT = "select", "refit"  # the phases: fitted on train and judged on valid; fitted on train + valid
+WRITE = "write"  # the last phase: all is learned, and the files of the run are written
 MAY_CHANGE = ("epochs", "patience")  # settings that may be others when a training goes on in the phase SELECT
 
 
@@ -49,11 +50,25 @@ class State:
     settings: dict[str, Any]  # recipe, fingerprint and protocol: they must be equal to go on
     phase: str = SELECT
     epoch: int = 0  # finished epochs of this phase
+    step: int = 0  # finished steps of the epoch after those
     choices: Choices = dataclasses.field(default_factory=Choices)
     figures: dict[str, float] = dataclasses.field(default_factory=dict)  # on valid at the best epoch of each task
     history: list[dict[str, str | float]] = dataclasses.field(default_factory=list)  # a row per epoch of both phases
     seconds: float = 0.0  # of training, interruptions left out
-    checkpoint: str = ""  # name of the checkpoint with the weights; empty before the first one
+    checkpoint: str = ""  # name of the checkpoint with the weights; empty before the first one of the phase
+    replaces: bool = False  # whether the run that stands at its place may be replaced
+
+    @property
+    def begun(self) -> bool:
+        """Whether the phase is past its first step."""
+        return self.epoch > 0 or self.step > 0
+
+    def reached(self) -> str:
+        """Say where the training stands, after …"""
+        if self.phase == WRITE:
+            return "all epochs, with its vectors left to write"
+        of = "choosing epochs" if self.phase == SELECT else "the refit"
+        return f"{f'step {self.step} of epoch {self.epoch + 1}' if self.step else f'epoch {self.epoch}'} of {of}"
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -50,7 +50,7 @@ class TrialSession(Session):
         found = [objective.raised(figures.get(f"valid_{objective.name}", math.nan)) for objective in self.objectives]
         self.told([value if math.isfinite(value) else -math.inf for value in found])
 
-    def checkpoint(self, learner: Learner, watch: Watch | None) -> None:
+    def save(self, learner: Learner, watch: Watch | None) -> None:
         """Save nothing."""
 
 
