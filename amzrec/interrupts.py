@@ -39,7 +39,8 @@ def hear(number: int, frame: FrameType | None) -> None:
 
 def listen() -> None:
     """Hear Ctrl-C and SIGTERM from now on, unless the process was begun so that it ignores them."""
-    _Ear.asked, _Ear.waits, sys.unraisablehook = 0, False, quiet
+    forget()
+    sys.unraisablehook = quiet
     for number in ASK_TO_END:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, hear)
@@ -55,6 +56,11 @@ def quiet(unraisable: sys.UnraisableHookArgs) -> None:
     """Say nothing of what an interrupt breaks in a place that cannot raise it."""
     if not _Ear.asked:
         sys.__unraisablehook__(unraisable)
+
+
+def forget() -> None:
+    """Begin anew: what was asked before is over."""
+    _Ear.asked, _Ear.waits = 0, False
 
 
 def asked() -> int:
@@ -86,5 +92,7 @@ def held() -> Iterator[None]:
         if alone:
             signal.signal(signal.SIGINT, before)
         waited, _Ear.waits = _Ear.waits, _Ear.waits and _Ear.held > 0
+        if alone:
+            forget()
     if waited and not _Ear.held:
         raise KeyboardInterrupt

@@ -27,6 +27,7 @@ class Program(TyperGroup):
 
     def main(self, *arguments: Any, **options: Any) -> NoReturn:
         """Run what was typed, and end the process with its exit code."""
+        interrupts.forget()
         try:
             self.words = list(options.get("args") or (arguments[0] if arguments else None) or sys.argv[1:])
             check_words(self.words)
