@@ -24,7 +24,7 @@ from amzrec.store.run import Run, RunInfo
 from amzrec.store.vectors import Vectors
 from amzrec.training import phases
 from amzrec.training.assembly import Learned, assemble
-from amzrec.training.learner import Learner, StepCounter, columns_dataset, stateless_uniform, tf
+from amzrec.training.learner import Learner, columns_dataset, stateless_uniform, tf
 from amzrec.training.session import Session
 from amzrec.training.snapshot import RatingSnapshot, RetrievalSnapshot, rating_snapshot, retrieval_snapshot
 from amzrec.training.state import Choices
@@ -194,7 +194,7 @@ def test_a_snapshot_is_of_the_averaged_weights_and_leaves_the_weights_alone() ->
     learner = untouched(CONFIG.replace(average=0.9), dataset())
     learner.prepare()
     for number in (1, 2, 3):
-        learner.epoch(number, StepCounter(SILENT, "", learner.epoch_plan, 0, lambda _: None), None, "select")
+        learner.epoch(number, SILENT, "", None, "select")
     weights = [v.numpy() for v in learner.model.trainable_variables]
     base = retrieval_snapshot(learner).query_base
     for variable, before in zip(learner.model.trainable_variables, weights, strict=True):

@@ -70,16 +70,26 @@ class Learner:
         batches = shuffled_batches(self.fitted, self.epoch_plan, seed)
         return enumerate(itertools.islice(batches, self.steps_done, None), first)
 
-    def epoch(self, number: int, counter: StepCounter, logs: Path | None, phase: str) -> dict[str, float]:
+    def epoch(
+        self,
+        number: int,
+        progress: Progress,
+        label: str,
+        logs: Path | None,
+        phase: str,
+        done: int = 0,
+        after_step: Callable[[int], None] = lambda done: None,
+    ) -> dict[str, float]:
         """Pass once over the reviews, in an order drawn from the seed, the phase and the number of the epoch.
 
-        `number` counts from 1, `counter` tells how many steps of the epoch were done before the training was
-        interrupted, `logs` is where TensorBoard reads. Returns the mean loss of each task, and the loss of the task's
-        constant predictor to compare it with.
+        `number` counts from 1, `label` is what the progress shows, `logs` is where TensorBoard reads. `done` steps of
+        the epoch were done before the training was interrupted; `after_step` is called after each further one, with how
+        many are done. Returns the mean loss of each task, and the loss of the task's constant predictor to compare it
+        with.
         """
         self.epoch_number, self.epoch_seed = number, [self.recipe.seed, int(phase == "refit")]
-        self.steps_done = counter.done
-        callbacks: list[Any] = [counter]
+        self.steps_done = done
+        callbacks: list[Any] = [StepCounter(progress, label, self.epoch_plan, done, after_step)]
         if self.steps_done:
             callbacks.append(KeptMeans(self.model.loss_means))
         if logs:

@@ -101,8 +101,6 @@ class Session:
         `epochs` is how many there may be, for the label of the progress. A checkpoint is saved after a step where one
         is due, or where a signal asks to end, which is then raised. Raises AmzrecError for a loss that is no number.
         """
-        from amzrec.training.learner import StepCounter
-
         state, started, number = self.state, time.monotonic(), self.state.epoch + 1
         plan, done = learner.epoch_plan, self.state.step
 
@@ -114,8 +112,8 @@ class Session:
             if interrupts.waits():
                 raise KeyboardInterrupt
 
-        counter = StepCounter(self.progress, f"{LABELS[phase]} {number}/{epochs}", plan, done, after_step)
-        losses = learner.epoch(number, counter, self.logs, phase)
+        label = f"{LABELS[phase]} {number}/{epochs}"
+        losses = learner.epoch(number, self.progress, label, self.logs, phase, done, after_step)
         seconds = time.monotonic() - started
         state.epoch, state.step = number, 0
         if not all(math.isfinite(value) for value in losses.values()):
