@@ -39,12 +39,18 @@ class Session:
     """A training under way: its dataset, recipe and state, and the folder that becomes the run when it is finished."""
 
     def __init__(
-        self, dataset: Dataset, recipe: Recipe, work: Path, progress: Progress, tensorboard: bool, often: Often
+        self,
+        dataset: Dataset,
+        recipe: Recipe,
+        work: Path,
+        progress: Progress,
+        tensorboard: bool,
+        often: Often | None = None,
     ) -> None:
         """Set up a training that begins in the folder `work`; call `open_state` before anything else."""
         self.dataset, self.recipe, self.work, self.progress = dataset, recipe, work, progress
         self.logs = work / "tensorboard" if tensorboard else None
-        self.started, self.often = time.monotonic(), often
+        self.started, self.often = time.monotonic(), often or Often()
         self.settings = settings_of(dataset, recipe)
         self.state = State(self.settings)
         self.earlier_seconds = 0.0  # that the training took before it was interrupted
