@@ -1,6 +1,6 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
-Every command is a function of the same name: amzrec.prepare, describe, train, tune, evaluate, compare, backtest,
+Every command is a function of the same name: amzrec.prepare, describe, plan, train, tune, evaluate, compare, backtest,
 recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a trained run
 and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when it is first used.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from amzrec.commands.export import export as export
     from amzrec.commands.load import Model as Model
     from amzrec.commands.load import load as load
+    from amzrec.commands.plan import plan as plan
     from amzrec.commands.prepare import prepare as prepare
     from amzrec.commands.rate import rate as rate
     from amzrec.commands.recommend import recommend as recommend
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 MEMBERS = {  # name → the module that has it
     "prepare": "commands.prepare",
     "describe": "commands.describe",
+    "plan": "commands.plan",
     "train": "commands.train",
     "evaluate": "commands.evaluate",
     "tune": "commands.tune",

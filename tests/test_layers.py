@@ -28,6 +28,7 @@ LAYERS = [  # rooms in the order in which data flows: a file imports from its ow
     "training",
     "exports",
     # no TensorFlow
+    "planning",
     "tuning",
     "commands",
     "cli",

@@ -140,6 +140,31 @@ def describe(
 
 @app.command(cls=Command)
 @with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
+def plan(
+    source: SourcesOrDataset = None,
+    *,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate/--no-calibrate", help="Train a few steps, in some ten seconds, to take the time."),
+    ] = True,
+    prepare: PrepareConfig | None,
+    config: TrainConfig | None,
+    json: Json = False,
+) -> None:
+    """Tell what a training takes before it begins.
+
+    Prints parameters, memory and seconds by stage, and what to change where it does not fit. Takes the flags of train.
+    """
+    from amzrec.cli import plans
+    from amzrec.commands.plan import plan as verb
+
+    with speaking() as voice:
+        document = verb(one_or_several(source), config, prepare=prepare, calibrate=calibrate, progress=voice)
+    show(document, json, lambda: plans.planned(document))
+
+
+@app.command(cls=Command)
+@with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
 def train(
     source: SourcesOrDataset = None,
     *,
@@ -164,6 +189,9 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", hidden=True, help="Write logs for TensorBoard as well.")
     ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Train also where the plan says that memory does not suffice.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train, evaluate, and print the model beside baselines.
@@ -175,7 +203,7 @@ def train(
     from amzrec.commands.train import train as verb
 
     choices: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
-    choices["checkpoint_every"] = checkpoint_every
+    choices |= {"checkpoint_every": checkpoint_every, "anyway": anyway}
     choices["repeats"] = recipe if recipe is not None and recipe.is_dir() else None
     with speaking() as voice:
         trained = verb(one_or_several(source), run, config, prepare=prepare, progress=voice, **choices)

@@ -1,0 +1,102 @@
+"""How much memory each stage takes: what is counted, times what it was measured to take on Linux (LOG.md)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from amzrec.config import Recipe
+from amzrec.features.popularity import KERNEL_HALF_LIVES
+from amzrec.planning.parameters import parameters_of
+from amzrec.planning.sizes import Phase, Sizes, StepSizes, step_sizes
+
+MB = 1 << 20
+FLOAT = 4
+PYTHON, TENSORFLOW = 110 * MB, 760 * MB  # of a process that answers, and of one that trains, before it reads anything
+TRACED = 250 * MB  # of the graph of a step, and of the threads that run it
+PREPARING, PREPARED_ROW = 330 * MB, 120  # of the engine, and of each row that is read
+REVIEW = 20  # of a review as it is read: two rows, stars, time
+FITTED = 110  # of a fitted review: what is known of it, and its place in both histories
+ARRANGED = 60  # of a fitted review while histories are arranged
+ROW = 48  # of a customer or product: counts, biases, where its history begins
+COPIES = 4.0  # of the tables of a step: read, put together, and their gradients
+UPDATED = 7.0  # of the rows that an optimiser updates: gradients, summed, moments, steps
+ENTRY = 300  # of a review of a history: in steps that wait, and as a sparse matrix
+LOGITS = 4096 * 3  # of a candidate: blocks of logits, so many queries at a time
+SNAPSHOTS = 3.0  # of the vectors of a run while they are put together from what both tasks have learned
+
+
+class Memory(NamedTuple):
+    """Bytes of each stage at its peak."""
+
+    preparing: int
+    training: int
+    answering: int  # of `recommend`, without what is mapped from files
+    serving: int
+    run: int  # bytes of the vectors of the run on disk
+
+
+def memory_of(sizes: Sizes, recipe: Recipe) -> Memory:
+    """Return what each stage takes for data of these sizes."""
+    run = run_bytes(sizes, recipe)
+    everyone, products = sizes.largest.customers, sizes.largest.products
+    names = everyone.table + products.table
+    return Memory(
+        preparing=int(PREPARING + PREPARED_ROW * sum(sizes.parts.values()) + names),
+        training=int(max(training(sizes, recipe, phase) for phase in sizes.phases.values())),
+        answering=int(PYTHON + 2 * FLOAT * recipe.retrieval_dims * min(products.rows, 100_000)),
+        serving=int(2 * PYTHON + run),
+        run=run,
+    )
+
+
+def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
+    """Return the most bytes that a phase takes: in a step, while it is measured, or while the run is put together."""
+    learned = FLOAT * sum(parameters_of(phase, recipe).values())
+    slots = 1 if recipe.optimizer == "adagrad" else 3 if recipe.average else 2
+    held = TENSORFLOW + TRACED + data(sizes, phase) + learned * (1 + slots)
+    run = run_bytes(sizes, recipe)
+    step = step_bytes(step_sizes(sizes, phase, recipe), phase, recipe)
+    averaged = learned * (slots > 2)
+    choosing = arranging(sizes, phase)
+    return max(held + step, held + averaged + SNAPSHOTS / 2 * run, TENSORFLOW + data(sizes, phase) + choosing)
+
+
+def data(sizes: Sizes, phase: Phase) -> float:
+    """Return the bytes of the reviews, of what is known of them, and of the tables of a dataset."""
+    read = REVIEW * (sizes.parts["train"] + sizes.parts["valid"])
+    rows = phase.customers.rows + phase.products.rows
+    context = 2 * FLOAT * sizes.periods * phase.products.rows
+    return read + FITTED * phase.reviews + ROW * rows + context + phase.customers.table + phase.products.table
+
+
+def arranging(sizes: Sizes, phase: Phase) -> float:
+    """Return the bytes that are taken while histories and popularity over time are arranged."""
+    tables = (len(KERNEL_HALF_LIVES) * FLOAT + 24) * sizes.periods * phase.products.rows if sizes.dated else 0
+    return float(ARRANGED * phase.reviews + tables)
+
+
+def step_bytes(step: StepSizes, phase: Phase, recipe: Recipe) -> float:
+    """Return the bytes that a step takes beside what is learned."""
+    u, p, width = step.customers, step.products, FLOAT * recipe.dim
+    logits = LOGITS * step.candidates if recipe.retrieval_weight > 0 else 0
+    if recipe.features == "ids":
+        return float(width * (COPIES + UPDATED) * (u + p) + logits)
+    partners = sum(step.partners)
+    tables = 5 * u + 2 * p + 3 * p + 2 * u + 2 * partners
+    updated = u + p + 2 * (u + p + partners)
+    return width * (COPIES * tables + UPDATED * updated) + ENTRY * sum(step.entries) + logits
+
+
+def run_bytes(sizes: Sizes, recipe: Recipe) -> int:
+    """Return the bytes of the vectors of a run, which are what is on disk and what serving maps."""
+    phase, dims, rated = sizes.largest, recipe.retrieval_dims, recipe.dim - recipe.rating_start
+    both = dims + rated
+    customer = FLOAT * (dims + 1 + rated + 2 + both) + 8 + 8
+    product = FLOAT * (dims + 1 + rated + 2 + 2 * both + 1) + 8 + 4
+    if recipe.features != "ids":
+        customer += 2 * 2 * both
+        product += FLOAT * 2 * both + 8
+    product += FLOAT * sizes.periods * (sizes.periods > 1)
+    seen = (4 + 4 + 1 + 8 * sizes.dated) * sum(sizes.parts.values())
+    names = phase.customers.table + phase.products.table
+    return phase.customers.rows * customer + phase.products.rows * product + seen + names

@@ -1,0 +1,50 @@
+"""How many numbers a model learns, counted before it is built."""
+
+from __future__ import annotations
+
+import itertools
+
+from amzrec.config import Recipe
+from amzrec.features.recent import RECENT_PRODUCTS
+from amzrec.planning.sizes import Phase, Side
+
+
+def parameters_of(phase: Phase, recipe: Recipe) -> dict[str, int]:
+    """Return how many numbers are learned, by what they are of: customers, products, and the rest."""
+    rest = head(recipe)
+    if recipe.features != "ids":
+        moved = recipe.history != "recent"
+        rest += moved  # the temperature
+    if recipe.history == "sequence":
+        rest += 3 * (2 * recipe.dim**2 + 2 * recipe.dim) + recipe.dim**2  # GRU (Cho et al. 2014), and what it adds
+    if recipe.history == "recent":
+        rest += RECENT_PRODUCTS["recent"]
+    return {
+        "customers": tower(phase.customers, recipe),
+        "products": tower(phase.products, recipe) + of_each_product(recipe) * phase.products.rows,
+        "rest": rest,
+    }
+
+
+def tower(side: Side, recipe: Recipe) -> int:
+    """Count the tables of a tower."""
+    if recipe.features == "ids":
+        return side.own * recipe.dim
+    return side.own * (3 * recipe.dim + 1) + max(side.attributes, 1) * (recipe.dim + 1)
+
+
+def of_each_product(recipe: Recipe) -> int:
+    """Count what is learned of every product, also of those without a vector of their own."""
+    if recipe.features == "ids":
+        return 0
+    return 1 + (2 * recipe.retrieval_dims if recipe.history == "recent" else 0)
+
+
+def head(recipe: Recipe) -> int:
+    """Count the head of the rating."""
+    biased, width = recipe.features != "ids", recipe.dim - recipe.rating_start
+    widths = [3 * width + 2 if biased else 2 * recipe.dim, *recipe.head, 1]
+    if biased and not recipe.head:
+        return 2 + width
+    layers = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
+    return layers + (2 + width if biased else 0)
