@@ -51,11 +51,8 @@ def train(
     for TensorBoard into the run. `checkpoint_every` is a time or a number of steps (training/often.py). `repeats`
     is the run whose settings these are: where no reviews are held out to test on, its figures are kept in run.json.
     Raises AmzrecError for data without anything to learn from, for a `run` that exists where `overwrite` is not given,
-<<<<<<< HEAD
-    and for one that is no run folder in any case. Raises Interrupted for a Ctrl-C after which `resume` can go on.
-=======
-    for one that is no run folder in any case, and, unless it is to be tried `anyway`, for more than memory holds.
->>>>>>> f48489f (plan: what a training takes before it begins; train refuses what memory cannot hold)
+    for one that is no run folder in any case, and, unless it is to be tried `anyway`, for more than memory holds. Raises
+    Interrupted for a Ctrl-C after which `resume` can go on.
     """
     config, often = config or TrainConfig(), Often(checkpoint_every)
     folder = Path(run) if run is not None else free_name(config, resume)
@@ -66,13 +63,10 @@ def train(
     check_folder(folder, RUN_FOLDER, overwrite or finished, sources_of(source, prepare))
     dataset = dataset_of(source, prepare, progress=progress)
     recipe = recipe_for(dataset, config, progress)
-<<<<<<< HEAD
     if finished and (done := finished_before(folder, dataset, recipe, overwrite, progress)):
         return done
-=======
     if not anyway:
         check_fits(dataset, recipe, memory_available())
->>>>>>> f48489f (plan: what a training takes before it begins; train refuses what memory cannot hold)
     figures = last_figures(open_run(repeats), recipe.to_json()) if repeats and dataset.protocol.untested else None
     try:
         with alone(folder, progress):
