@@ -1,8 +1,9 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
-Every command is a function of the same name: amzrec.prepare, describe, plan, train, tune, evaluate, compare, backtest,
-recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a trained run
-and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when it is first used.
+Every command is a function of the same name: amzrec.prepare, describe, plan, train, tune, track, evaluate, compare,
+backtest, recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a
+trained run and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when it is
+first used.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from amzrec.commands.report import report as report
     from amzrec.commands.serve import serve as serve
     from amzrec.commands.similar import similar as similar
+    from amzrec.commands.track import track as track
     from amzrec.commands.train import train as train
     from amzrec.commands.tune import tune as tune
     from amzrec.commands.update import update as update
@@ -45,6 +47,7 @@ MEMBERS = {  # name → the module that has it
     "train": "commands.train",
     "evaluate": "commands.evaluate",
     "tune": "commands.tune",
+    "track": "commands.track",
     "compare": "commands.compare",
     "backtest": "commands.backtest",
     "recommend": "commands.recommend",

@@ -1,4 +1,4 @@
-"""Real servers on the loopback for the tests: PostgreSQL and MariaDB of Debian, S3 by moto, the web by Python."""
+"""Real servers on the loopback for the tests: PostgreSQL, MariaDB, MLflow, S3 by moto, the web by Python."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,6 +114,41 @@ def mariadb() -> Iterator[str]:
             server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def mlflow(folder: Path) -> Iterator[str]:
+    """Start MLflow's tracking server, which keeps all in a folder, and give its address.
+
+    It is MLflow's own application under the server of Flask: `mlflow server` wants packages that mlflow-skinny lacks.
+    """
+    port = free_port()
+    settings = {
+        "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{folder / 'mlflow.db'}",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": str(folder / "artifacts"),
+        "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    command = [sys.executable, "-m", "flask", "--app", "mlflow.server:app", "run", "--port", str(port)]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=os.environ | settings)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"{address}/health", timeout=5):
+                    break
+            except OSError:  # it is starting
+                if time.monotonic() > deadline or server.poll() is not None:
+                    raise AssertionError((folder / "log").read_text()) from None
+                time.sleep(0.2)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 @contextlib.contextmanager

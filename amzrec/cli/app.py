@@ -39,6 +39,7 @@ from amzrec.cli.options import (
     Sort,
     Sources,
     SourcesOrDataset,
+    Track,
 )
 from amzrec.cli.program import Command, Program, tell
 from amzrec.cli.streams import be_done, let_go, prepare_process, speaks_unicode
@@ -84,6 +85,23 @@ def can_go_on(run: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stopped:
         raise Interrupted("the run is trained, and its evaluation is left", run) from stopped
+
+
+@contextmanager
+def tracking(store: str | None) -> Iterator[Callable[[Any], None]]:
+    """Reach a store of trainings before the work begins, and give what keeps a run there; nothing without `store`."""
+    if store is None:
+        yield lambda run: None
+        return
+    from amzrec.commands.track import open_tracker, track
+
+    tracker = open_tracker(store)
+
+    def keep(run: Any) -> None:
+        with speaking() as voice:
+            voice.say(f"tracked at {tracker.where} as {track(run, store, tracker=tracker)}")
+
+    yield keep
 
 
 def one_or_several(sources: list[str] | None) -> str | list[str] | None:
@@ -192,6 +210,7 @@ def train(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Train also where the plan says that memory does not suffice.")
     ] = False,
+    track: Track = None,
     json: Json = False,
 ) -> None:
     """Train, evaluate, and print the model beside baselines.
@@ -205,17 +224,20 @@ def train(
     choices: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
     choices |= {"checkpoint_every": checkpoint_every, "anyway": anyway}
     choices["repeats"] = recipe if recipe is not None and recipe.is_dir() else None
-    with speaking() as voice:
-        trained = verb(one_or_several(source), run, config, prepare=prepare, progress=voice, **choices)
-        document = kept_figures(trained) if resume else None
-        if document is None and not trained.info.untested:  # not measured yet
-            with can_go_on(trained.path):
-                document = evaluate(trained, progress=voice)
-    if document is None:
-        unmeasured = {"run": str(trained.path), "model": None, "evaluated": trained.info.evaluated}
-        show(unmeasured, json, lambda: f"\n{reports.untested(trained)}\n\n{reports.what_next(trained)}")
-        return
-    show(document, json, lambda: f"\n{reports.evaluation(document, trained.path.name)}\n\n{reports.what_next(trained)}")
+    with tracking(track) as keep:
+        with speaking() as voice:
+            trained = verb(one_or_several(source), run, config, prepare=prepare, progress=voice, **choices)
+            document = kept_figures(trained) if resume else None
+            if document is None and not trained.info.untested:  # not measured yet
+                with can_go_on(trained.path):
+                    document = evaluate(trained, progress=voice)
+        if document is None:
+            unmeasured = {"run": str(trained.path), "model": None, "evaluated": trained.info.evaluated}
+            show(unmeasured, json, lambda: f"\n{reports.untested(trained)}\n\n{reports.what_next(trained)}")
+        else:
+            table = reports.evaluation(document, trained.path.name)
+            show(document, json, lambda: f"\n{table}\n\n{reports.what_next(trained)}")
+        keep(trained)
 
 
 @app.command(cls=Command)
@@ -288,6 +310,7 @@ def evaluate(
             metavar="SOURCE", help="Reviews that came after the run: it is measured on those that it does not have."
         ),
     ] = None,
+    track: Track = None,
     json: Json = False,
 ) -> None:
     """Measure a run on its test reviews.
@@ -297,9 +320,13 @@ def evaluate(
     from amzrec.cli import reports
     from amzrec.commands.evaluate import evaluate as verb
 
-    with speaking() as voice:
-        document = verb(run, dataset, context=context, metric=metric, later=one_or_several(later), progress=voice)
-    show(document, json, lambda: reports.evaluation(document))
+    if track and (context or later):
+        raise AmzrecError("--track keeps the figures of the test reviews: leave --context and --later out")
+    with tracking(track) as keep:
+        with speaking() as voice:
+            document = verb(run, dataset, context=context, metric=metric, later=one_or_several(later), progress=voice)
+        show(document, json, lambda: reports.evaluation(document))
+        keep(run)
 
 
 @app.command(cls=Command)

@@ -28,6 +28,13 @@ LATEST = "Run folder. Without it: the one under runs/ that was finished last."
 RunArgument = Annotated[Path | None, typer.Argument(metavar="[RUN]", help=LATEST)]
 RunOption = Annotated[Path | None, typer.Option("--run", metavar="RUN", help=LATEST)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="mlflow",
+        help="Also keep the run in MLflow: mlflow.db here, or what MLFLOW_TRACKING_URI names. See docs/tune.md.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 Count = Annotated[int, typer.Option("-k", metavar="N", help="How many products to list.", show_default=True)]
 
