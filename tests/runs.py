@@ -10,6 +10,8 @@ import numpy as np
 
 from amzrec.arrays import offsets_of
 from amzrec.store.dataset import Dataset, Reviews, open_dataset
+from amzrec.store.manifest import new_identity, write_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.run import RUN, Run, RunInfo, open_run
 from amzrec.store.strings import Strings, feature_lists
 from amzrec.store.vectors import Head, Vectors, write_vectors
@@ -137,6 +139,8 @@ def write_run(folder: Path, dataset: Dataset | Path, vectors: Vectors, /, **info
         "fingerprint": dataset.info.fingerprint,
         "protocol": dataset.protocol,
         "finished": 1.0,
+        "identity": new_identity(),
     }
     RunInfo(**facts | info).write(folder / RUN)
+    write_manifest(folder, RUN_FOLDER)
     return open_run(folder)

@@ -71,7 +71,7 @@ def test_a_folder_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     with whole_folder(out, IT, False) as partial:
         (partial / "file").write_text("whole")
         assert not out.exists()
-    assert names(out) == ["file"]
+    assert names(out) == ["file", "manifest.json"]
     assert names(out.parent) == ["out"]
 
 
@@ -89,7 +89,7 @@ def test_a_folder_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None
     with pytest.raises(AmzrecError, match="nothing was left there"):
         write_half()
     assert names(tmp_path) == ["out"]
-    assert names(out) == ["it.json", "old"]
+    assert names(out) == ["it.json", "manifest.json", "old"]
 
 
 def test_a_folder_that_exists_is_refused_with_the_flag_that_replaces_it(tmp_path: Path) -> None:

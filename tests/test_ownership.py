@@ -80,6 +80,7 @@ INPUTS = {  # those that are only read
     *((command, "--recipe") for command in ("prepare", "describe", "plan", "train", "tune", "compare", "backtest")),
     *((command, "--run") for command in ("recommend", "rate", "similar")),
     ("evaluate", "--dataset"),
+    ("doctor", "folder"),
     ("export", "run"),
     ("report", "run"),
     ("card", "run"),

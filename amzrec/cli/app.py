@@ -576,12 +576,20 @@ def serve(run: RunArgument = None, *, config: ServeConfig | None) -> None:
 
 
 @app.command(cls=Command)
-def doctor(json: Json = False) -> None:
-    """Check this installation, with remedies."""
+def doctor(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[RUN|DATASET|EXPORT]", help="Folder to check instead.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check this installation, or all files of a folder.
+
+    Each problem comes with what to type. Of a run, a dataset or an export all that was written is read again.
+    """
     from amzrec.cli import reports
     from amzrec.commands.doctor import doctor as verb
 
-    document = [dataclasses.asdict(check) for check in verb()]
+    document = [dataclasses.asdict(check) for check in verb(folder)]
     show(document, json, lambda: reports.checks(document))
     if not all(check["ok"] for check in document):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`amzrec doctor`: whether this installation can do the job, and what to do about each problem."""
+"""`amzrec doctor`: whether this installation, or a folder, is in order, and what to do about each problem."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ tell(scann=reason)
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One part of the installation."""
+    """One part of the installation, or of a folder."""
 
     name: str
     ok: bool
@@ -57,8 +57,16 @@ class Check:
     remedy: str = ""  # what to type or change where it is not ok
 
 
-def doctor() -> list[Check]:
-    """Make all checks, in the order in which problems should be mended; takes about 10 s (TensorFlow); never raises."""
+def doctor(folder: Path | str | None = None) -> list[Check]:
+    """Check this installation, in the order in which problems should be mended; takes about 10 s (TensorFlow).
+
+    With a `folder`, a run, a dataset or an export, check that instead: all its files are read and compared with what
+    was written. Raises AmzrecError for a folder that is none of these, and never otherwise.
+    """
+    if folder is not None:
+        from amzrec.store.findings import findings
+
+        return [Check(*finding) for finding in findings(Path(folder))]
     parts: list[tuple[str, Callable[[], Iterator[Check]]]] = [
         ("Python", python),
         ("packages", packages),

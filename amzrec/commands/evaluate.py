@@ -19,8 +19,10 @@ from amzrec.evaluation.testset import TestSet, in_context, line_up_run, line_up_
 from amzrec.settings import require
 from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.documents import plain
-from amzrec.store.folders import whole_file, writing
+from amzrec.store.folders import whole_file
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.recipe import how_to_measure
+from amzrec.store.revision import revised
 from amzrec.store.run import METRICS, PLOTS, Run, is_measured, open_run
 
 FACTORIZED = "factorized-top-k"
@@ -91,7 +93,8 @@ def evaluate(
         progress.say("measuring with tfrs.metrics.FactorizedTopK")
         document["model"]["factorized_top_k"] = factorized_top_k(vectors, testset.reviews)
     named = "later" if later is not None else context
-    write_json(run.path / (f"metrics_{named}.json" if named else METRICS), document)
+    with revised(run.path, RUN_FOLDER, "the figures") as new:
+        write_json(new / (f"metrics_{named}.json" if named else METRICS), document)
     if not named:
         draw(run, testset, {"model": model, **rivals})
     return document
@@ -197,9 +200,9 @@ def draw(run: Run, testset: TestSet, judged: dict[str, Figures]) -> None:
     """Draw the pictures of a run into its plots/ folder."""
     from amzrec.evaluation import pictures
 
-    folder = run.path / PLOTS
-    with writing("the pictures", folder, "the figures were written"):
-        folder.mkdir(exist_ok=True)
+    with revised(run.path, RUN_FOLDER, "the pictures", "the figures were written") as new:
+        folder = new / PLOTS
+        folder.mkdir()
         pictures.draw_history(run.path, folder)
         counts = np.bincount(testset.fit.product, minlength=len(testset.column))[testset.candidates]
         ranked = {name: figures.answers.ranked for name, figures in judged.items()}

@@ -12,9 +12,10 @@ from amzrec.answers.recommender import Recommender
 from amzrec.answers.scann import BRUTE_UNTIL, ScannIndex, without_scann
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.store.folders import whole_folder
+from amzrec.store.manifest import new_identity
 from amzrec.store.ownership import EXPORT_FOLDER
 from amzrec.store.run import Run, open_run
-from amzrec.store.vectors import Vectors, read_vectors
+from amzrec.store.vectors import Vectors
 
 FACTS = EXPORT_FOLDER.marker
 
@@ -35,7 +36,7 @@ def export(
     AmzrecError, and no folder, where they differ or cannot be written. `overwrite` replaces an earlier export only.
     """
     run, out = open_run(run), Path(out)
-    vectors = read_vectors(run.path, verify=True)
+    vectors = run.verified()
     if not len(vectors.candidates):
         raise AmzrecError(
             f"run {run.path} has no products to recommend, so there is nothing to export: train on reviews"
@@ -54,6 +55,8 @@ def export(
         checked = check_export(partial, vectors, kind is not None)
         facts = {
             "run": run.path.name,
+            "run_identity": run.info.identity,
+            "identity": new_identity(),
             "products": len(vectors.candidates),
             "customers": len(vectors.customer_ids) - 1,
             "scann": kind,

@@ -92,7 +92,7 @@ def train(
         if not (work / STATE).exists():
             raise
         raise Interrupted(f"what was reached is kept, after {State.read(work / STATE).reached()}", folder) from stopped
-    return open_run(folder)
+    return open_run(folder).remembered()
 
 
 def finished_before(folder: Path, dataset: Dataset, recipe: Recipe, overwrite: bool, progress: Progress) -> Run | None:

@@ -13,6 +13,7 @@ from amzrec.errors import SILENT, Progress
 from amzrec.reviews.cache import sources_of
 from amzrec.store.documents import plain
 from amzrec.store.folders import whole_folder
+from amzrec.store.manifest import new_identity
 from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.run import HISTORY, RUN, Run, open_run
 from amzrec.store.vectors import write_vectors
@@ -55,7 +56,11 @@ def update(
                 shutil.copyfile(run.path / HISTORY, work / HISTORY)
             came["seconds"] = round(time.monotonic() - started, 1)
             info = dataclasses.replace(
-                run.info, finished=time.time(), updates=(*run.info.updates, came), evaluated=None
+                run.info,
+                finished=time.time(),
+                updates=(*run.info.updates, came),
+                evaluated=None,
+                identity=new_identity(),
             )
             info.write(work / RUN)
-    return open_run(out)
+    return open_run(out).remembered()

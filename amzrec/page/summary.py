@@ -53,7 +53,7 @@ def described(run: Run, there: bool = True) -> Document:
         "untrained": info.untrained,
         "figures": figures,
         "missing": None if figures else missing(run),
-        "curves": curves_of(run.path / HISTORY) if there else [],
+        "curves": curves_of(run) if there else [],
     }
 
 
@@ -93,7 +93,7 @@ def figures_of(run: Run) -> Document | None:
     "kind" and its groups of metrics. "gaps" are model - baseline with 95 % intervals, by baseline, group and metric.
     """
     file = run.path / METRICS
-    document = read_json(file) if file.is_file() else None
+    document = read_json(run, file) if file.is_file() else None
     if document is None:
         return None
     untrained = document.get("untrained", run.info.untrained)
@@ -136,28 +136,30 @@ def slice_of(name: str, part: Document, rivals: dict[str, Document | None]) -> D
     return found
 
 
-def read_json(file: Path) -> Document:
-    """Read a JSON object; AmzrecError where it is damaged."""
+def read_json(run: Run, file: Path) -> Document:
+    """Read the figures of a run; AmzrecError where they are damaged."""
     try:
+        run.check(file.name)
         document = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(document, dict) and {"protocol", "model", "baselines", "differences"} <= set(document):
             return document
-    except (OSError, ValueError):
+    except (OSError, ValueError, AmzrecError):
         pass
     raise AmzrecError(
         f"{file} cannot be read as figures: write it again with: amzrec evaluate {shlex.quote(str(file.parent))}"
     )
 
 
-def curves_of(file: Path) -> list[Document]:
+def curves_of(run: Run) -> list[Document]:
     """Read history.csv, one object per epoch: numbers, None where a cell is empty; no rows where there is no file."""
     try:
-        with file.open(newline="", encoding="utf-8") as stream:
+        run.check(HISTORY)
+        with (run.path / HISTORY).open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     except FileNotFoundError:
         return []
     except (OSError, ValueError, csv.Error) as error:
-        raise AmzrecError(f"{file} cannot be read: {error}. Train again, or remove that file") from error
+        raise AmzrecError(f"{run.path / HISTORY} cannot be read: {error}. Train again, or remove that file") from error
     return [
         {name: text if name in TEXT else number(text) for name, text in row.items() if isinstance(name, str)}
         for row in rows

@@ -78,7 +78,7 @@ def before(dataset: Dataset, reviews: Reviews, moment: int) -> Dataset:
     early = dataclasses.replace(early, customer=rows[0], product=rows[1])
     protocol = dataclasses.replace(dataset.protocol, split="temporal", test=0.0, valid=VALID)
     counts = Counts(read=len(early), kept=len(early), train=int((~later).sum()), valid=int(later.sum()))
-    info = dataclasses.replace(dataset.info, protocol=protocol, counts=counts, checksums={})
+    info = dataclasses.replace(dataset.info, protocol=protocol, counts=counts, checksums={}, identity="")
     return with_parts(Dataset(dataset.path, info, *tables), early.take(~later), early.take(later))
 
 

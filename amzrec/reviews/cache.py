@@ -14,7 +14,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import Dataset, is_dataset, open_dataset
-from amzrec.store.folders import cache_folder, private_cache, scratch_folder, sweep, whole_folder
+from amzrec.store.folders import cache_folder, private_cache, remove, scratch_folder, sweep, whole_folder
 from amzrec.store.ownership import DATASET_FOLDER, check_folder
 
 if TYPE_CHECKING:
@@ -54,10 +54,27 @@ def cached(source: Any, config: PrepareConfig, progress: Progress = SILENT) -> D
         if None in prints:
             return anew(origin, config, progress)
         kept = cache_folder() / key_of(prints, config)
-        if is_dataset(kept):
-            return open_dataset(kept)
+        if found := whole_one(kept, progress):
+            return found
         private_cache()
         return written(origin, kept, config, True, progress, private=True)
+
+
+def whole_one(kept: Path, progress: Progress) -> Dataset | None:
+    """Open a dataset folder of the cache; None, and it is removed, where it is not there, not whole, or damaged."""
+    if not kept.exists():
+        return None
+    try:
+        if is_dataset(kept):
+            dataset = open_dataset(kept)
+            dataset.check_files()
+            return dataset
+        reason = f"{kept} is not whole"
+    except AmzrecError as error:
+        reason = str(error).partition(". Prepare it again")[0]
+    progress.say(f"what the cache held is made anew: {reason}")
+    remove(kept)
+    return None
 
 
 def key_of(prints: list[str | None], config: PrepareConfig) -> str:
@@ -73,8 +90,9 @@ def anew(origin: Origin, config: PrepareConfig, progress: Progress) -> Dataset:
     """
     with scratch_folder(private_cache()) as folder:
         made = written(origin, folder / "dataset", config, True, progress, private=True)
-        kept = cache_folder() / key_of([content_of(sorted(made.path.iterdir()))], config)
-        if not is_dataset(kept):
+        facts = json.dumps(made.info.to_json() | {"identity": ""}, sort_keys=True)
+        kept = cache_folder() / key_of([content_of(sorted(made.path.glob("*.parquet"))), facts], config)
+        if whole_one(kept, progress) is None:
             with contextlib.suppress(OSError):  # another process has just put one of the same content there
                 made.path.rename(kept)
     return open_dataset(kept)

@@ -26,8 +26,8 @@ from amzrec.reviews.sources.origin import Origin
 from amzrec.reviews.sources.remote import Copied
 from amzrec.reviews.textfile import content_of
 from amzrec.store.dataset import CUSTOMERS, INFO, PARTS, PRODUCTS, REJECTS, Counts, DatasetInfo, Scale
+from amzrec.store.manifest import new_identity
 from amzrec.store.protocol import DataProtocol
-from amzrec.store.tables import checksum, checksum_of
 from amzrec.store.times import few
 
 SCRATCH = "scratch"  # engine files and copies, inside the folder under construction
@@ -365,9 +365,8 @@ class Preparation:
             counts=Counts(**self.counts),
             warnings=tuple(self.warnings),
             version=__version__,
+            identity=new_identity(),
         )
-        sums = {name: checksum(self.folder / name) for name in TABLES} | {INFO: checksum_of(info.to_json())}
-        info = dataclasses.replace(info, checksums=sums)
         info.write(self.folder / INFO)
         for warning in self.warnings:
             self.progress.say(warning)

@@ -22,7 +22,7 @@ from amzrec.page.summary import computed
 from amzrec.store.folders import cache_folder
 from amzrec.store.run import RUN, Run, open_run
 from amzrec.store.strings import Strings
-from amzrec.store.vectors import STRINGS, Vectors, read_vectors
+from amzrec.store.vectors import STRINGS, Vectors
 
 LOG = logging.getLogger("amzrec.service")
 
@@ -42,7 +42,7 @@ class Served:
     def open(cls, path: Path | None, index: str = "exact", recall: float = 0.98) -> Served:
         """Open a run (None: the latest), compare all checksums, and let it answer once; AmzrecError where it cannot."""
         run = open_run(path)
-        vectors = plain(read_vectors(run.path, verify=True))
+        vectors = plain(run.verified())
         real = dataclasses.replace(run, path=run.path.resolve())
         chosen = choose(Recommender(vectors), real.path, index, recall, cache_folder(), LOG.info)
         served = cls(real.path.name, chosen.recommender, real, chosen.document())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +13,11 @@ from amzrec.arrays import Array, Floats, Ints, Rows
 from amzrec.config import DataFacts
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
+from amzrec.store.manifest import Damaged, Manifest, damaged, read_manifest
+from amzrec.store.ownership import DATASET_FOLDER
 from amzrec.store.protocol import DataProtocol
-from amzrec.store.tables import Damaged, check_finite, check_rows, checksum_of, damaged, read_checked
+from amzrec.store.remembered import Files
+from amzrec.store.tables import check_finite, check_rows, read_checked
 from amzrec.store.times import NO_TIME as NO_TIME
 from amzrec.store.times import few
 
@@ -110,7 +112,8 @@ class DatasetInfo(Document):
     counts: Counts = Counts()
     warnings: tuple[str, ...] = ()
     version: str = ""  # of the amzrec that prepared it
-    checksums: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)  # of its tables, by file name
+    checksums: dict[str, str] = dataclasses.field(default_factory=dict, compare=False)  # of before manifest.json
+    identity: str = dataclasses.field(default="", compare=False)  # as in manifest.json; "": of before there was one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Dataset:
     info: DatasetInfo
     customers: pa.Table  # CUSTOMER_SCHEMA, [C + 1]
     products: pa.Table  # PRODUCT_SCHEMA, [N + 1]
+    manifest: Manifest | None = None  # what the files must be; None: not known
 
     @cached_property
     def train(self) -> Reviews:
@@ -158,7 +162,7 @@ class Dataset:
     def part(self, name: str) -> Reviews:
         """Read the rows of one of PARTS as its file has them; raises AmzrecError where it is damaged."""
         try:
-            table = read_checked(self.path / f"{name}.parquet", self.info.checksums, REVIEW_SCHEMA)
+            table = read_checked(self.path / f"{name}.parquet", self.manifest, REVIEW_SCHEMA)
             reviews = Reviews(
                 table["customer"].to_numpy(),
                 table["product"].to_numpy(),
@@ -168,11 +172,32 @@ class Dataset:
             )
             check_rows(reviews.customer, self.customers.num_rows, "customer")
             check_rows(reviews.product, self.products.num_rows, "product")
+            if np.isinf(reviews.stars).any():
+                raise Damaged(f"{name}.parquet has infinite stars")
             if reviews.weight is not None:
                 check_finite(reviews.weight, "weight")
+            written = getattr(self.info.counts, name)
+            if self.info.counts.kept and len(reviews) != written:
+                raise Damaged(f"{name}.parquet has {len(reviews):,} reviews where {written:,} were written")
         except Damaged as error:
-            raise damaged(self.path, error) from error
+            raise damaged(self.path, DATASET_FOLDER, error) from error
         return reviews
+
+    def check_files(self) -> None:
+        """Compare all files with their checksums, once on this machine (see remembered.py).
+
+        Raises AmzrecError where one is not what was written.
+        """
+        if self.manifest is None:
+            return
+        try:
+            found = Files(self.path, list(self.manifest.files), self.manifest.checksum)
+            if not found.are_known():
+                for name in self.manifest.files:
+                    self.manifest.check_content(self.path, name)
+                found.remember()
+        except (Damaged, OSError) as error:
+            raise damaged(self.path, DATASET_FOLDER, error) from error
 
     @property
     def protocol(self) -> DataProtocol:
@@ -237,12 +262,14 @@ def open_dataset(path: Path | str) -> Dataset:
     missing = [part for part in PARTS if not (path / f"{part}.parquet").is_file()]
     if missing:
         raise AmzrecError(f"dataset folder {path} is damaged: {missing[0]}.parquet is missing. Prepare it again")
-    sums = info.checksums
+    manifest = read_manifest(path, DATASET_FOLDER, info.identity)
     try:
-        if sums and checksum_of(json.loads((path / INFO).read_text(encoding="utf-8"))) != sums.get(INFO):
-            raise Damaged(f"{INFO} is not as it was written (its checksum is another)")
-        customers = read_checked(path / CUSTOMERS, sums, CUSTOMER_SCHEMA)
-        products = read_checked(path / PRODUCTS, sums, PRODUCT_SCHEMA)
+        if manifest is not None:
+            manifest.check_content(path, INFO)
+            for name in manifest.files:
+                manifest.check_size(path, name)
+        customers = read_checked(path / CUSTOMERS, manifest, CUSTOMER_SCHEMA)
+        products = read_checked(path / PRODUCTS, manifest, PRODUCT_SCHEMA)
     except Damaged as error:
-        raise damaged(path, error) from error
-    return Dataset(path, info, customers, products)
+        raise damaged(path, DATASET_FOLDER, error) from error
+    return Dataset(path, info, customers, products, manifest)

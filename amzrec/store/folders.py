@@ -13,6 +13,7 @@ from pathlib import Path
 
 from amzrec.errors import AmzrecError
 from amzrec.store.locks import TOKEN, claim, is_running, taken_over
+from amzrec.store.manifest import write_manifest
 from amzrec.store.ownership import Kind, check_folder
 
 NOTHING_LEFT = "nothing was left there"
@@ -91,6 +92,7 @@ def whole_folder(
                 partial.mkdir(mode=0o700 if private else 0o777)
                 yield partial
                 check_folder(out, kind, overwrite, sources)  # what came there meanwhile
+                write_manifest(partial, kind)
                 if private:
                     make_private(partial)
                 replace_folder(partial, out)

@@ -6,10 +6,13 @@ import csv
 import dataclasses
 import fnmatch
 import json
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from amzrec.errors import AmzrecError, is_utf8
+
+MANIFEST = "manifest.json"  # see manifest.py
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,15 @@ class Kind:
     keys: frozenset[str]  # … and keys that it then has
     files: tuple[str, ...]  # all that it writes there, as patterns of paths within the folder; * stands for / too
     flag: str = "--out"  # which names the folder
+    again: str = "make it again"  # what to do where a folder is damaged; {folder} stands for its name
+
+    def remedy(self, folder: Path) -> str:
+        """Say how a damaged folder is made again."""
+        return self.again.format(folder=shlex.quote(str(folder)))
+
+    def writes(self, path: str) -> bool:
+        """Tell whether amzrec writes a file of this path into such a folder."""
+        return any(fnmatch.fnmatch(path, pattern) for pattern in self.files)
 
     def marks(self, folder: Path) -> bool:
         """Tell whether this kind of folder stands there; a damaged marker counts, another document does not."""
@@ -37,16 +49,19 @@ class Kind:
 DATASET_FOLDER = Kind(
     "dataset folder", "dataset.json", frozenset({"source", "protocol", "counts"}),
     ("dataset.json", *(f"{n}.parquet" for n in ("train", "valid", "test", "customers", "products", "rejects"))),
+    again="prepare it again: amzrec prepare SOURCE --out {folder} --overwrite",
 )  # fmt: skip
 RUN_FOLDER = Kind(
     "run folder", "run.json", frozenset({"finished"}),
     ("run.json", "history.csv", "metrics*.json", "recipe.json", "vectors/*.npy", "vectors/vectors.json", "plots/*.png",
      "checkpoints/*", "tensorboard/*"),
     "--run",
+    "train again: amzrec train SOURCE --run {folder} --overwrite",
 )  # fmt: skip
 EXPORT_FOLDER = Kind(
     "export folder", "export.json", frozenset({"run", "products"}),
-    ("export.json", "README.md", "saved_model/*", "scann/*"),
+    ("export.json", "README.md", "saved_model/*", "scann/*", "onnx/*"),
+    again="export it again: amzrec export RUN --out {folder} --overwrite",
 )  # fmt: skip
 RECOMMENDATIONS_FOLDER = Kind(  # readers of Parquet leave out what begins with an underscore
     "folder of recommendations", "_recommendations.json", frozenset({"run", "customers", "rows"}),
@@ -110,7 +125,7 @@ def check_above(place: Path, what: str, elsewhere: str) -> None:
 def foreign_files(folder: Path, kind: Kind) -> list[str]:
     """List the files and links in a folder that are none of its kind, by their paths within it."""
     paths = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_symlink() or file.is_file()]
-    return [path for path in paths if not any(fnmatch.fnmatch(path, pattern) for pattern in kind.files)]
+    return [path for path in paths if path != MANIFEST and not kind.writes(path)]
 
 
 def local(sources: Iterable[str | Path | None]) -> list[Path]:

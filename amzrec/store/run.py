@@ -7,12 +7,14 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
+from amzrec.store.manifest import Damaged, Manifest, damaged, read_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.protocol import DataProtocol
-from amzrec.store.vectors import REMEDY, Vectors, read_vectors
+from amzrec.store.vectors import REMEDY, Vectors, as_written, check_file, read_vectors
 
 RUN = "run.json"
 METRICS = "metrics.json"
@@ -49,6 +51,7 @@ class RunInfo(Document):
     updates: tuple[dict[str, Any], ...] = ()  # by `amzrec update`, the first one first: from which run, with what
     seconds: float = 0.0  # that the training took
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of amzrec, Python and packages
+    identity: str = ""  # of the run, as in its manifest; "": it is of before there were manifests
 
     @property
     def untested(self) -> bool:
@@ -74,8 +77,32 @@ class Run:
 
     @cached_property
     def vectors(self) -> Vectors:
-        """The learned vectors, memory-mapped."""
-        return read_vectors(self.path)
+        """The learned vectors, memory-mapped; AmzrecError where they are damaged."""
+        return read_vectors(self.path, self.manifest)
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """What the files of the run must be; None for one of before there were manifests."""
+        return read_manifest(self.path, RUN_FOLDER, self.info.identity)
+
+    def remembered(self) -> Self:
+        """Remember, right after they were written, that the vectors are whole: the first answer then reads less."""
+        as_written(self.path, self.manifest).remember(wait=True)
+        return self
+
+    def check(self, name: str) -> None:
+        """Raise AmzrecError where a small file is not what the manifest says now; one that is not listed is let be."""
+        manifest = read_manifest(self.path, RUN_FOLDER, self.info.identity)
+        try:
+            check_file(self.path, name, manifest)
+        except Damaged as error:
+            if manifest != read_manifest(self.path, RUN_FOLDER, self.info.identity):
+                return self.check(name)  # it was replaced this very moment
+            raise damaged(self.path, RUN_FOLDER, error) from error
+
+    def verified(self) -> Vectors:
+        """Open the vectors after all checksums were compared anew; AmzrecError where one is another."""
+        return read_vectors(self.path, self.manifest, verify=True)
 
 
 def open_run(path: Run | Path | str | None = None) -> Run:
@@ -90,7 +117,9 @@ def open_run(path: Run | Path | str | None = None) -> Run:
         raise AmzrecError(
             f"{path} is not a finished run folder (it has no {RUN}): make one with: amzrec train --run {path}"
         )
-    return Run(path, RunInfo.read(path / RUN, REMEDY))
+    run = Run(path, RunInfo.read(path / RUN, REMEDY))
+    run.check(RUN)
+    return run
 
 
 def is_measured(run: Run) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,13 @@ import numpy as np
 from amzrec.arrays import Array, Floats, Ints, Lists, Rows, give_back
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
+from amzrec.store.manifest import Manifest, damaged, read_manifest
 from amzrec.store.memory import Memory
 from amzrec.store.moment import Moment
+from amzrec.store.ownership import RUN_FOLDER
+from amzrec.store.remembered import Files
 from amzrec.store.strings import Strings
+from amzrec.store.structure import check_shapes, check_values
 
 VECTORS = "vectors"
 INDEX = "vectors.json"
@@ -172,7 +177,7 @@ class StoredArray:
 
     shape: tuple[int, ...]
     dtype: str
-    crc32: int
+    crc32: int | None = None  # of its numbers, in runs of before manifest.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +200,7 @@ def check_learned(name: str, array: Array) -> None:
 
 
 def write_vectors(folder: Path, vectors: Vectors) -> None:
-    """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json.
+    """Write `vectors/` into a run folder under construction, with shapes in vectors.json.
 
     Raises AmzrecError where a number is none; only stars that a source did not give are.
     """
@@ -210,42 +215,76 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
             arrays |= {f"{name}_{part}": getattr(strings, part) for part in ("blob", "offsets", "order")}
     files = {}
     for name, array in arrays.items():
-        array = np.ascontiguousarray(array)
         if name != "seen_stars":
             check_learned(name, array)
-        np.save(target / f"{name}.npy", array, allow_pickle=False)
-        files[name] = StoredArray(array.shape, str(array.dtype), zlib.crc32(array.data))
+        np.save(target / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
+        files[name] = StoredArray(array.shape, str(array.dtype))
     VectorsIndex(files, len(vectors.layers), vectors.head).write(target / INDEX)
 
 
-def read_vectors(folder: Path, verify: bool = False) -> Vectors:
-    """Open `vectors/` of a run folder memory-mapped; `verify` also reads all of it and compares the checksums.
+def read_vectors(folder: Path, manifest: Manifest | None = None, verify: bool = False) -> Vectors:
+    """Open `vectors/` of a run folder memory-mapped.
 
-    Raises AmzrecError naming the file where one is missing, has another shape than vectors.json says, or differs.
+    Sizes and shapes are compared each time. Checksums, with those of `manifest`, and what the numbers may be are
+    compared when files are first opened on this machine (see remembered.py); with `verify` in any case. Raises
+    AmzrecError naming the file where one is missing or is not what was written.
     """
-    target = folder / VECTORS
-    index = VectorsIndex.read(target / INDEX, REMEDY)
+    manifest = manifest or read_manifest(folder, RUN_FOLDER)
     try:
-        arrays: dict[str, Any] = {
-            name: read_array(target / f"{name}.npy", fact, verify) for name, fact in index.files.items()
-        }
-        layers = [(arrays.pop(f"head_kernel_{i}"), arrays.pop(f"head_bias_{i}")) for i in range(index.layers)]
-        strings: dict[str, Any] = {
-            name: Strings(*(arrays.pop(f"{name}_{part}") for part in ("blob", "offsets", "order")))
-            for name in STRINGS
-            if name not in OPTIONAL or f"{name}_blob" in arrays
-        }
-        for name, kind in FILES.items():
-            if name in OPTIONAL and name not in arrays:
-                continue
-            if arrays[name].dtype != kind.dtype or arrays[name].ndim != kind.rank:
-                raise ValueError(f"{name}.npy must be {kind.dtype} with {kind.rank} dimensions")
-        return Vectors(layers=layers, head=index.head, **arrays, **strings)
+        check_file(folder, f"{VECTORS}/{INDEX}", manifest)
+        index = VectorsIndex.read(folder / VECTORS / INDEX, REMEDY)
+        names, found = files_of(folder, index, manifest)
+        compare = verify or not found.are_known()
+        if manifest is not None:
+            for name in names:
+                (manifest.check_content if compare else manifest.check_size)(folder, name)
+        vectors = opened(folder / VECTORS, index, compare)
+        check_shapes(vectors)
+        if compare:
+            check_values(vectors)
+            found.remember()
+        return vectors
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise AmzrecError(
-            f"run folder {folder} is damaged or not one of amzrec: {reason}. {REMEDY.capitalize()}"
-        ) from error
+        raise damaged(folder, RUN_FOLDER, reason) from error
+
+
+def check_file(folder: Path, name: str, manifest: Manifest | None) -> None:
+    """Raise Damaged where a small file is not what the manifest says."""
+    if manifest is not None:
+        manifest.check_content(folder, name)
+
+
+def files_of(folder: Path, index: VectorsIndex, manifest: Manifest | None) -> tuple[list[str], Files]:
+    """Name the files of the arrays, and look at them with what is expected of them; OSError where one is missing."""
+    names = [f"{VECTORS}/{name}.npy" for name in index.files]
+    if manifest is None:
+        return names, Files(folder, names, json.dumps(index.to_json(), sort_keys=True))
+    return names, Files(folder, names, "".join(f"{name} {manifest.files.get(name)}\n" for name in names))
+
+
+def as_written(folder: Path, manifest: Manifest | None) -> Files:
+    """Return the files of the arrays as they stand, for a run folder that was written just now."""
+    return files_of(folder, VectorsIndex.read(folder / VECTORS / INDEX, REMEDY), manifest)[1]
+
+
+def opened(target: Path, index: VectorsIndex, verify: bool) -> Vectors:
+    """Open the arrays of `vectors/`; OSError, ValueError or KeyError where they are not what vectors.json says."""
+    arrays: dict[str, Any] = {
+        name: read_array(target / f"{name}.npy", fact, verify) for name, fact in index.files.items()
+    }
+    layers = [(arrays.pop(f"head_kernel_{i}"), arrays.pop(f"head_bias_{i}")) for i in range(index.layers)]
+    strings: dict[str, Any] = {
+        name: Strings(*(arrays.pop(f"{name}_{part}") for part in ("blob", "offsets", "order")))
+        for name in STRINGS
+        if name not in OPTIONAL or f"{name}_blob" in arrays
+    }
+    for name, kind in FILES.items():
+        if name in OPTIONAL and name not in arrays:
+            continue
+        if arrays[name].dtype != kind.dtype or arrays[name].ndim != kind.rank:
+            raise ValueError(f"{name}.npy must be {kind.dtype} with {kind.rank} dimensions")
+    return Vectors(layers=layers, head=index.head, **arrays, **strings)
 
 
 def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
@@ -259,7 +298,7 @@ def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
         raise ValueError(f"{file.name} has no header of an array ({' '.join(str(error).split())[:200]})") from error
     if array.shape != fact.shape or str(array.dtype) != fact.dtype:
         raise ValueError(f"{file.name} holds {array.dtype}{list(array.shape)}, not {fact.dtype}{list(fact.shape)}")
-    if verify:
+    if verify and fact.crc32 is not None:
         if zlib.crc32(np.ascontiguousarray(array).data) != fact.crc32:
             raise ValueError(f"{file.name} does not have the checksum that it was written with")
         give_back(array)

@@ -20,6 +20,8 @@ from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset
 from amzrec.store.documents import plain
 from amzrec.store.folders import make_private, private_folder
+from amzrec.store.manifest import new_identity, write_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, RunInfo
 from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.training.often import Often
@@ -236,8 +238,10 @@ class Session:
             seconds=round(self.earlier_seconds + time.monotonic() - self.started, 1),
             versions=versions(),
             finished=time.time(),
+            identity=new_identity(),
         )
         info.write(self.work / RUN)
+        write_manifest(self.work, RUN_FOLDER)
         make_private(self.work)
 
 

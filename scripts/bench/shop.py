@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from amzrec.store.manifest import new_identity, write_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.run import RUN, Run, RunInfo, open_run
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import Head, Vectors, write_vectors
@@ -69,5 +71,6 @@ def shop(folder: Path, customers: int, products: int, dims: int) -> Run:
     head = Head(mean=4.0, retrieval_dims=dims, rating_start=0, memory_per_log=0.5)
     folder.mkdir(parents=True)
     write_vectors(folder, Vectors(**arrays, **strings, layers=layers, head=head))
-    RunInfo(finished=1.0).write(folder / RUN)
-    return open_run(folder)
+    RunInfo(finished=1.0, identity=new_identity()).write(folder / RUN)
+    write_manifest(folder, RUN_FOLDER)
+    return open_run(folder).remembered()

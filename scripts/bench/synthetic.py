@@ -23,6 +23,8 @@ from amzrec.store.dataset import (
     open_dataset,
     reviews_table,
 )
+from amzrec.store.manifest import new_identity, write_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.protocol import DataProtocol
 from amzrec.store.run import RUN, Run, RunInfo, open_run
 from amzrec.store.strings import Strings
@@ -128,8 +130,9 @@ def run_of(folder: Path, dataset: Dataset, dated: bool, unknown: bool = False) -
     names = [dataset.customers["customer_id"].to_pylist(), dataset.products["product_id"].to_pylist()]
     head = Head(mean=3.0, retrieval_dims=WIDTH, rating_start=0)
     write(folder, arrays, [*names, [""] * (TITLES + 1)], layers, head)
-    RunInfo(finished=1.0, dataset=str(dataset.path)).write(folder / RUN)
-    return open_run(folder)
+    RunInfo(finished=1.0, dataset=str(dataset.path), identity=new_identity()).write(folder / RUN)
+    write_manifest(folder, RUN_FOLDER)
+    return open_run(folder).remembered()
 
 
 def run_of_everyone(folder: Path, customers: int, products: int, dims: int) -> Run:
@@ -159,15 +162,18 @@ def run_of_everyone(folder: Path, customers: int, products: int, dims: int) -> R
     titles = ["", *(f"A product of the catalogue, number {n:05}" for n in range(products))]
     head = Head(mean=4.0, retrieval_dims=dims, rating_start=0)
     write(folder, arrays, [*names, titles], layers, head)
-    RunInfo(finished=1.0).write(folder / RUN)
-    return open_run(folder)
+    RunInfo(finished=1.0, identity=new_identity()).write(folder / RUN)
+    write_manifest(folder, RUN_FOLDER)
+    return open_run(folder).remembered()
 
 
 def write(folder: Path, arrays: dict[str, Any], names: list[Any], layers: Any, head: Head) -> None:
     """Write vectors of a run, with what only --liked reads left empty; `names` are customers, products, titles."""
     folder.mkdir(parents=True)
+    sizes = [len(names[0]), len(names[1]), len(names[1])]
     nothing: dict[str, Any] = {
-        name: np.zeros((1, 1), np.float32) for name in ("query_base", "history_bag", "history_residual")
+        name: np.zeros((rows, 0), np.float32)
+        for name, rows in zip(("query_base", "history_bag", "history_residual"), sizes, strict=True)
     }
     strings: dict[str, Any] = dict(zip(("customer_ids", "product_ids", "titles"), map(Strings.of, names), strict=True))
     write_vectors(folder, Vectors(**arrays, **nothing, **strings, layers=layers, head=head))
