@@ -133,7 +133,6 @@ def write_checkerboard(folder: Path, side: int = SIDE) -> Path:
         "protocol": protocol | {"min_stars": 0.0, "catalogue": "train"},
         "stars": {"min": 1.0, "max": 5.0},
         "counts": {"read": kept, "kept": kept, "rejected": {}, "duplicates": 0, "repeats": 0, "filtered": 0}
-        | sizes
         | {"customers": side, "products": side},
         "warnings": [],
         "version": "0.1.0",

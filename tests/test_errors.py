@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from amzrec.cli.app import app
 from amzrec.store.dataset import open_dataset
+from amzrec.store.manifest import write_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from conftest import ROOT
 from runs import parity_vectors, write_run
 
@@ -180,6 +182,7 @@ def test_one_customer_or_all_of_them(words: list[str], run: Path) -> None:
 def test_evaluate_of_a_dataset_that_is_gone(run: Path) -> None:
     facts: dict[str, Any] = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"dataset": str(run / "gone")}))
+    write_manifest(run, RUN_FOLDER)
     assert "--dataset" in mistake("evaluate", run)
 
 

@@ -322,7 +322,11 @@ def test_the_dataset_file_tells_source_columns_protocol_and_counts(tmp_path: Pat
     assert info["protocol"]["product_key"] == "id"
     assert len(info["fingerprint"]) == 16
     tables = {"train", "valid", "test", "customers", "products", "rejects"}
-    assert {p.name for p in dataset.path.iterdir()} == {"dataset.json", *(f"{name}.parquet" for name in tables)}
+    assert {p.name for p in dataset.path.iterdir()} == {
+        "dataset.json",
+        "manifest.json",
+        *(f"{name}.parquet" for name in tables),
+    }
 
 
 def test_an_existing_folder_is_refused_without_overwrite_and_a_failure_leaves_it(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from amzrec.features.popularity import Popularity
 from amzrec.service.events import Event
 from amzrec.service.sqlite import SQLiteLedger
 from amzrec.store.dataset import open_dataset
+from amzrec.store.manifest import write_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.run import Run, open_run
 from amzrec.store.strings import Strings, feature_lists
 from amzrec.store.vectors import Vectors
@@ -396,6 +398,7 @@ def test_a_table_without_what_names_products_in_the_run_has_their_names_as_ids(
     protocol = dataclasses.replace(open_dataset(run.info.dataset).protocol, product_key=key)  # type: ignore[arg-type]
     named = dataclasses.replace(run, info=dataclasses.replace(run.info, protocol=protocol))
     named.info.write(run.path / "run.json")
+    write_manifest(run.path, RUN_FOLDER)
     (tmp_path / "new.csv").write_text(f"{HEADER}nobody,p03,5,{BEGUN}\nnobody,p05,4,{BEGUN}\n")
     made = update(run.path, tmp_path / "new.csv", tmp_path / "new")
     assert made.info.updates[-1]["new_products"] == 0
@@ -414,7 +417,7 @@ def test_a_run_is_never_updated_in_its_own_place(run: Run, tmp_path: Path) -> No
 def test_an_updated_run_has_no_figures_of_the_run_before(run: Run, tmp_path: Path) -> None:
     evaluate(run)
     new = update(run, written(tmp_path, "u03,p12,4,"), tmp_path / "new")
-    assert sorted(file.name for file in new.path.iterdir()) == ["run.json", "vectors"]
+    assert sorted(file.name for file in new.path.iterdir()) == ["manifest.json", "run.json", "vectors"]
     with pytest.raises(AmzrecError, match="--later LATER"):
         evaluate(new)
 

@@ -176,8 +176,9 @@ class Dataset:
                 raise Damaged(f"{name}.parquet has infinite stars")
             if reviews.weight is not None:
                 check_finite(reviews.weight, "weight")
-            written = getattr(self.info.counts, name)
-            if self.info.counts.kept and len(reviews) != written:
+            counts, written = self.info.counts, getattr(self.info.counts, name)
+            told = counts.train + counts.valid + counts.test == counts.kept > 0
+            if told and len(reviews) != written:
                 raise Damaged(f"{name}.parquet has {len(reviews):,} reviews where {written:,} were written")
         except Damaged as error:
             raise damaged(self.path, DATASET_FOLDER, error) from error

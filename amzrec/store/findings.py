@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 from amzrec.errors import AmzrecError
 from amzrec.store.dataset import PARTS, Dataset, open_dataset
 from amzrec.store.documents import NewerFormat, UnknownKey
-from amzrec.store.manifest import Damaged, Manifest, listed, read_manifest
+from amzrec.store.manifest import Damaged, Manifest, json_of, listed, read_manifest
 from amzrec.store.ownership import DATASET_FOLDER, EXPORT_FOLDER, KINDS, MANIFEST, RUN_FOLDER, Kind
 from amzrec.store.run import METRICS, PLOTS, Run, open_run
 
@@ -37,15 +36,6 @@ def kind_of(folder: Path) -> Kind:
         markers = ", ".join(kind.marker for kind in KINDS)
         raise AmzrecError(f"{folder} is no run, no dataset and no export of amzrec: it has none of {markers}")
     return kind
-
-
-def json_of(file: Path) -> dict[str, object]:
-    """Read a JSON object; an empty one where there is none."""
-    try:
-        document = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def findings(folder: Path) -> Iterator[Finding]:

@@ -105,10 +105,18 @@ def write_manifest(folder: Path, kind: Kind) -> None:
     """
     found = (str(file.relative_to(folder).as_posix()) for file in sorted(folder.rglob("*")) if file.is_file())
     names = [name for name in found if listed(name, kind)]
-    marker = folder / kind.marker
-    named = json.loads(marker.read_text(encoding="utf-8")).get("identity") if marker.exists() else None
+    identity = str(json_of(folder / kind.marker).get("identity") or new_identity())
     files = {name: Entry.of(folder / name) for name in names}
-    Manifest(kind=kind.name, identity=named or new_identity(), files=files).signed().write(folder / MANIFEST)
+    Manifest(kind=kind.name, identity=identity, files=files).signed().write(folder / MANIFEST)
+
+
+def json_of(file: Path) -> dict[str, object]:
+    """Read a JSON object; an empty one where there is none."""
+    try:
+        document = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def listed(name: str, kind: Kind) -> bool:
