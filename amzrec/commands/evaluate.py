@@ -102,9 +102,12 @@ def evaluate(
 
 def kept_figures(run: Run) -> Document | None:
     """Return what `evaluate` wrote into a run; None where it was interrupted, or what it wrote is damaged."""
+    if not is_measured(run):
+        return None
     try:
-        document: Document | None = json.loads((run.path / METRICS).read_text()) if is_measured(run) else None
-    except ValueError:
+        run.check(METRICS)
+        document: Document = json.loads((run.path / METRICS).read_text())
+    except (ValueError, AmzrecError):
         return None
     return document
 

@@ -25,7 +25,8 @@ def revised(folder: Path, kind: Kind, what: str, left: str = NOTHING_LEFT) -> It
         yield scratch
         if not folder.stat().st_mode & OTHERS:
             make_private(scratch)
-        names = [file.relative_to(scratch).as_posix() for file in sorted(scratch.rglob("*")) if file.is_file()]
+        written = sorted((file.stat().st_mtime_ns, file) for file in scratch.rglob("*") if file.is_file())
+        names = [file.relative_to(scratch).as_posix() for _, file in written]  # the last one comes last here too
         with waiting(folder):
             manifest = read_manifest(folder, kind)
             if manifest is None:
