@@ -51,8 +51,8 @@ def train(
     for TensorBoard into the run. `checkpoint_every` is a time or a number of steps (training/often.py). `repeats`
     is the run whose settings these are: where no reviews are held out to test on, its figures are kept in run.json.
     Raises AmzrecError for data without anything to learn from, for a `run` that exists where `overwrite` is not given,
-    for one that is no run folder in any case, and, unless it is to be tried `anyway`, for more than memory holds. Raises
-    Interrupted for a Ctrl-C after which `resume` can go on.
+    for one that is no run folder in any case, and, unless it is to be tried `anyway`, for more than memory holds;
+    raises Interrupted for a Ctrl-C after which `resume` can go on.
     """
     config, often = config or TrainConfig(), Often(checkpoint_every)
     folder = Path(run) if run is not None else free_name(config, resume)
