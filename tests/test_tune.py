@@ -25,6 +25,7 @@ from amzrec.errors import AmzrecError
 from amzrec.evaluation.pictures import draw_front
 from amzrec.store.dataset import Dataset
 from amzrec.store.ownership import is_picture
+from amzrec.tuning import work
 from amzrec.tuning.front import Objective, Tried, chosen, pareto
 from amzrec.tuning.pruning import is_behind
 from amzrec.tuning.space import dimensions
@@ -190,8 +191,10 @@ def test_failed_trials_are_counted_and_said_and_interrupted_ones_are_not(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("amzrec.tuning.work.measured", stops)
+    voice = Voice()
     with pytest.raises(KeyboardInterrupt):
-        amzrec.tune(checkerboard, SMALL, trials=3, out=tmp_path / "t")
+        amzrec.tune(checkerboard, SMALL, trials=3, out=tmp_path / "t", progress=voice)
+    assert voice.lines[-1] == "stopped: 0 trials are kept, and the same command goes on with them"
     monkeypatch.setattr("amzrec.tuning.work.measured", fails)
     with pytest.raises(AmzrecError, match=r"no trial of the study .* was finished: the loss is no longer a number"):
         amzrec.tune(checkerboard, SMALL, trials=3, out=tmp_path / "t")
@@ -372,3 +375,9 @@ def test_a_study_in_postgresql_is_gone_on_with_and_its_password_is_not_shown(
     with pytest.raises(AmzrecError, match=r"the study .*\*\*\*.* cannot be used.*Finished trials are kept") as told:
         amzrec.tune(checkerboard, SMALL, trials=2, study=wrong, out=tmp_path / "wrong")
     assert "not-" not in str(told.value)
+
+
+def test_what_all_processes_say_when_they_fail_is_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = work.Job(str(tmp_path / "gone"), {}, [], "sqlite:///none.db", "s", str(tmp_path / "study"), 1, None)
+    with pytest.raises(AmzrecError, match=r"gone.*amzrec prepare"):
+        list(work.work_together(job, 2))

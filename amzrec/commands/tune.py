@@ -16,7 +16,7 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.settings import require, settings_of
 from amzrec.store.dataset import Dataset
-from amzrec.store.folders import whole_file, writing
+from amzrec.store.folders import tidy, whole_file, writing
 from amzrec.store.ownership import TUNING_FOLDER, check_folder
 from amzrec.store.recipe import SPLIT_SEED
 from amzrec.tuning.front import Objective, Tried, chosen, objectives_of, pareto
@@ -25,6 +25,7 @@ from amzrec.tuning.study import address_of, document_of, enqueue_usual, open_stu
 from amzrec.tuning.work import Job, shown, work, work_together
 
 DATABASE, MARKER, RECIPE, PICTURE = "study.db", "tune.json", "recipe.json", "front.png"
+LOCKS = "study"  # beside which each process holds a lock
 TRIALS = 20  # of a study, where neither trials nor minutes are given
 
 Document = dict[str, Any]
@@ -72,6 +73,7 @@ def tune(
     name = name_of(dataset, recipe, space)
     with writing("the results", out):
         out.mkdir(parents=True, exist_ok=True)
+        tidy(out / LOCKS)
     begin(out, name, objectives)
     job = Job(
         dataset=str(dataset.path.resolve()),
@@ -79,7 +81,7 @@ def tune(
         dimensions=[dataclasses.asdict(each) for each in space],
         address=address,
         name=name,
-        place=str((out / "study").absolute()),
+        place=str((out / LOCKS).absolute()),
         trials=trials if trials is not None or minutes is not None else TRIALS,
         until=None if minutes is None else time.time() + 60 * minutes,
     )
@@ -92,8 +94,12 @@ def tune(
         progress.say(
             f"tuning {', '.join(each.name.replace('_', '-') for each in space)} on {len(dataset.valid):,} valid reviews"
         )
-        for _ in work_together(job, workers) if workers > 1 else work(job, progress):
-            tell(opened, objectives, said, progress)
+        try:
+            for _ in work_together(job, workers) if workers > 1 else work(job, progress):
+                tell(opened, objectives, said, progress)
+        except KeyboardInterrupt:
+            progress.say(f"stopped: {len(said)} trials are kept, and the same command goes on with them")
+            raise
         tell(opened, objectives, said, progress)
         return written(out, opened, name, objectives, space, settings_given(config, prepare))
 

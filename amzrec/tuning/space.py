@@ -57,8 +57,8 @@ def between(name: str, low: float, high: float, step: int = 0) -> Callable[[floa
     return lambda default: Dimension(name, low, high, step=step)
 
 
-# The learning rate goes no higher: with larger ones a refit, which nothing watches, once jumped from an RMSE of .866 to
-# .892 (LOG.md). The rest is what RECIPE.md and LOG.md have as what matters
+# The learning rate goes no higher: with a larger one a refit, which nothing watches, may end far from what valid saw.
+# The rest is what made a difference while the defaults were sought (LOG.md)
 RANGES = {
     "learning_rate": Range(factors("learning_rate", 0.25, 2.5), lambda recipe: True),
     "dim": Range(

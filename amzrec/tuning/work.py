@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,31 +115,37 @@ def work_together(job: Job, workers: int) -> Iterator[None]:
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = os.environ | {"TF_NUM_INTRAOP_THREADS": threads, "OMP_NUM_THREADS": threads}
     command = [sys.executable, "-P", "-c", "from amzrec.tuning.work import main; main()"]
-    with started(command, environment, workers, json.dumps(dataclasses.asdict(job))) as processes:
+    with started(command, environment, workers, json.dumps(dataclasses.asdict(job))) as (processes, words):
         while any(process.poll() is None for process in processes):
             yield
             time.sleep(POLL)
         if all(process.returncode for process in processes):
-            said = (processes[-1].stderr.read() if processes[-1].stderr else "").strip().splitlines()
+            words.seek(0)
+            said = words.read().decode(errors="replace").strip().splitlines()
             raise AmzrecError(said[-1] if said else f"all {workers} processes of the study ended without a word")
 
 
 @contextmanager
-def started(command: list[str], environment: dict[str, str], number: int, job: str) -> Iterator[Sequence[Any]]:
-    """Start processes that read their job, and end when the pipe to them does; they are ended with the block."""
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    processes = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(number)]
-    try:
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write(f"{job}\n")
-            process.stdin.flush()
-        yield processes
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
+def started(command: list[str], environment: dict[str, str], number: int, job: str) -> Iterator[tuple[list[Any], Any]]:
+    """Start processes that read their job; gives them, and the file of what they say. They end with the block.
+
+    They also end when the pipe to them does, which is when this process is killed.
+    """
+    with tempfile.TemporaryFile() as words:
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": words}
+        processes = [subprocess.Popen(command, env=environment, text=True, **pipes) for _ in range(number)]
+        try:
+            for process in processes:
+                with suppress(BrokenPipeError):  # it could not even start, and said why
+                    assert process.stdin is not None
+                    process.stdin.write(f"{job}\n")
+                    process.stdin.flush()
+            yield processes, words
+        finally:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
 
 
 def main() -> None:
