@@ -13,7 +13,7 @@ import pytest
 
 from amzrec.model.keras2 import import_tensorflow
 from amzrec.model.optimizer import LazyAdam
-from graph import STEPS, traced
+from graph import OTHERS, STEPS, traced
 from kernels import all_nodes, crossings, without_kernel
 
 tf: Any = import_tensorflow()
@@ -37,22 +37,35 @@ MOST = {
 }  # amzrec 0.1.0 had about 4,100, 930 and 4,013 nodes
 
 
-@pytest.fixture(scope="module", params=list(STEPS))
-def step(request: pytest.FixtureRequest) -> tuple[str, Any]:
-    """The name of a step and its concrete function."""
-    return request.param, traced(**STEPS[request.param])
-
-
 @pytest.mark.slow
-def test_a_step_has_only_nodes_with_gpu_kernels_and_waits_for_no_data(step: tuple[str, Any]) -> None:
-    name, function = step
+@pytest.mark.parametrize("name", [*STEPS, *OTHERS])
+def test_a_step_has_only_nodes_with_gpu_kernels_and_waits_for_no_data(name: str) -> None:
+    function = traced(**(STEPS | OTHERS)[name])
     assert not without_kernel(function)
     arrays, numbers = crossings(function)
     assert set(arrays) <= set(SMALL)
     assert set(numbers) <= set(SIZES)
     # the host's tables of int32 would be sent to the GPU in every step
     assert tf.int32 not in {each.dtype for each in function.captured_inputs}
-    assert sum(1 for _ in all_nodes(function)) <= MOST[name.split(",")[0]]
+    if name in STEPS:
+        assert sum(1 for _ in all_nodes(function)) <= MOST[name.split(",")[0]]
+
+
+def test_every_kind_of_model_is_among_the_steps() -> None:
+    every = [*STEPS.values(), *OTHERS.values()]
+    for setting, wanted in {
+        "features": {"ids"},
+        "history": {"recent", "sequence"},
+        "negatives": {"batch", "full"},
+        "optimizer": {"adagrad"},
+        "precision": {"bfloat16"},
+        "rating_loss": {"pairwise-hinge", "pairwise-logistic", "listmle"},
+        "retrieval_loss": {"dot"},
+        "overlap": {False},
+    }.items():
+        assert wanted <= {each.get(setting) for each in every}, setting
+    for setting in ("compared", "history_budget", "hard_negatives"):
+        assert any(each.get(setting) for each in every), setting
 
 
 # --- what finds them

@@ -244,3 +244,24 @@ def test_trap_10_the_unknown_customer_is_trained_where_known_ones_are_masked(fea
         row = gradients(model, batch_of(fitted, model))["query_embedding"]
         assert row is not None
         assert row[0].any() == moved
+
+
+# --- bfloat16
+
+
+@pytest.mark.parametrize("settings", [{}, {"negatives": "batch", "overlap": False}, {"features": "ids"}], ids=str)
+def test_in_bfloat16_a_step_learns_nearly_the_same_and_all_weights_stay_float32(settings: dict[str, Any]) -> None:
+    found = []
+    for precision in ("float32", "bfloat16"):
+        fitted, model = small(precision=precision, **settings)
+        assert {variable.dtype for variable in model.trainable_variables} == {tf.float32}
+        found.append(gradients(model, batch_of(fitted, model, plain=True)))
+    exact, rounded = found
+    assert exact.keys() == rounded.keys()
+    for name, one in exact.items():
+        other = rounded[name]
+        if one is None or other is None:
+            assert one is other, name
+        else:
+            assert np.abs(other - one).max() <= 0.05 * np.abs(one).max(), name
+    assert any((one != rounded[name]).any() for name, one in exact.items() if one is not None), "nothing was rounded"

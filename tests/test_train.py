@@ -91,6 +91,13 @@ def test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(jo
     assert np.mean(np.array(found) % 2 == np.arange(1, 21) % 2) > 0.9  # of the own parity; the only one left is u's
 
 
+@pytest.mark.slow
+def test_in_bfloat16_as_well(board: Dataset, tmp_path: Path) -> None:
+    run = amzrec.train(board, tmp_path / "half", SMALL.replace(precision="bfloat16"))
+    assert run.vectors.retrieval_query.dtype == np.float32
+    test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(run)
+
+
 def liked_and_disliked(run: Run) -> tuple[Any, Any]:
     """Predicted stars, not clipped, of each customer for the withheld product and for one of the other parity."""
     recommender, rows = Recommender(run.vectors), np.arange(1, 21, dtype=np.int32)

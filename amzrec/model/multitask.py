@@ -125,7 +125,7 @@ class RetrievalTask:
 
     def dot_loss(self, reviews: ReviewColumns, encoded: Encoded) -> Tensor:
         """Return the mean squared error of q · v against the stars as 0 to 1, over the reviews with stars."""
-        dot = tf.reduce_sum(encoded.queries * encoded.positives, 1)
+        dot = dots(encoded.queries, encoded.positives)
         error = tf.square(dot - self.scale.to_share(reviews.value)) * reviews.rated
         return tf.reduce_sum(error) / tf.maximum(tf.reduce_sum(reviews.rated), 1)
 

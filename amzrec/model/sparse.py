@@ -60,8 +60,10 @@ def take(variable: Any, rows: Any) -> Any:
 
     tf.gather computes the shape of its gradient on the device, ten operations each time; the shape is known here. The
     gradient is that of the variable's handle: a custom gradient of the variable itself would copy all of it each time.
+    Its rows are int64: rows of int32 would be joined, and their distinct ones counted, on the host.
     """
     tape.variable_accessed(variable)  # lets gradient tapes watch it, as its own methods do
+    rows = tf.cast(rows, tf.int64)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def rows_of(handle: Any) -> Any:

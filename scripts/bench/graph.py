@@ -33,6 +33,23 @@ STEPS: dict[str, dict[str, Any]] = {
     "sequence, batch": {"history": "sequence", "negatives": "batch"},
     "recent, catalogue": {"history": "recent", "negatives": "full"},
 }
+OTHERS: dict[str, dict[str, Any]] = {  # what the steps above leave out; both phases of a training run the same steps
+    "full, batch, bounded": {
+        "negatives": "batch",
+        "overlap": False,
+        "compared": 16,
+        "history_budget": 40,
+        "hard_negatives": 5,
+        "precision": "bfloat16",
+    },
+    "full, adagrad": {"negatives": "full", "optimizer": "adagrad", "rating_loss": "listmle"},
+    "full, dot": {"negatives": "batch", "retrieval_loss": "dot", "rating_loss": "pairwise-hinge", "list_size": 2},
+    "full, rating": {"retrieval_weight": 0.0, "rating_loss": "pairwise-logistic", "list_size": 2, "average": 0.0},
+    "ids, adagrad": {"features": "ids", "optimizer": "adagrad", "negatives": "batch", "compared": 16},
+    "sequence, catalogue": {"history": "sequence", "negatives": "full", "overlap": False},
+    "recent, batch": {"history": "recent", "negatives": "batch", "compared": 16},
+    "recent, retrieval": {"history": "recent", "negatives": "full", "rating_weight": 0.0, "memory": False},
+}
 BEFORE = {  # counted in this way with amzrec 0.1.0
     "full, batch": 4120,
     "full, catalogue": 4041,
