@@ -53,7 +53,7 @@ def test_a_step_has_only_nodes_with_gpu_kernels_and_waits_for_no_data(name: str)
 
 def test_every_kind_of_model_is_among_the_steps() -> None:
     every = [*STEPS.values(), *OTHERS.values()]
-    for setting, wanted in {
+    chosen: dict[str, set[Any]] = {
         "features": {"ids"},
         "history": {"recent", "sequence"},
         "negatives": {"batch", "full"},
@@ -62,7 +62,8 @@ def test_every_kind_of_model_is_among_the_steps() -> None:
         "rating_loss": {"pairwise-hinge", "pairwise-logistic", "listmle"},
         "retrieval_loss": {"dot"},
         "overlap": {False},
-    }.items():
+    }
+    for setting, wanted in chosen.items():
         assert wanted <= {each.get(setting) for each in every}, setting
     for setting in ("compared", "history_budget", "hard_negatives"):
         assert any(each.get(setting) for each in every), setting
