@@ -48,6 +48,7 @@ class Learner:
         self.model.compile(optimizer=self.optimizer)
         self.optimizer.build(self.model.trainable_variables)
         self.epoch_plan = plan_epoch(fitted, recipe)
+        self.epoch_number, self.epoch_seed, self.steps_done = 1, [recipe.seed, 0], 0  # until `epoch` says otherwise
 
     def prepare(self) -> None:
         """Set up what epochs read.

@@ -100,7 +100,6 @@ def figures_of(size: Size, some: Reviews, system: str, precision: str, batch: in
     one = tf.nest.map_structure(tf.constant, ours.steps.columns(drawn(some, batch), 0))
     step = timed(stepping(ours.model), repeated(one), size).seconds
     softmax = timed(softmax_of(ours.model, one), repeated(one), size).seconds
-    ours.epoch_number, ours.epoch_seed = 1, [1, 0]
     fed, busy = watched(lambda: timed(stepping(ours.model), iter(ours.step_columns.repeat()), size))
     return Figures(batch / step, ours.epoch_plan.batch_size / fed.seconds, softmax / step, busy, fed.waiting)
 

@@ -181,7 +181,6 @@ def pipeline(rounds: int, step: float) -> list[str]:
         ours = learner(
             some, Vocabularies(CUSTOMERS, TITLES), TrainConfig.of(**settings, negatives="batch", batch_size=BATCH)
         )
-        ours.epoch_number, ours.epoch_seed = 1, [1, 0]
 
         def epoch(ours: Any = ours) -> None:
             for _ in ours.step_columns:
