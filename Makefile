@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 CUSTOMER := 59294462
 EXTRAS ?= dev
 
-.PHONY: demo fast test lint check coverage docs pictures bench pins sbom audit
+.PHONY: demo fast test lint check coverage docs pictures bench pins sbom audit torture
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready
@@ -49,6 +49,9 @@ pictures: $(VENV)/ready  # those of the README; needs Chromium
 bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
 	@test -n "$(DATA)" || { echo "make bench DATA=FOLDER: a folder with ml-100k, ml-1m, amazon_us_reviews and sequences"; exit 1; }
 	$(BIN)/python scripts/bench/quality.py $(DATA) --out benchmarks/quality.md
+
+torture: $(VENV)/ready  # kills, damaged files, full disks, commands in each other's way: an hour, or MINUTES=
+	$(BIN)/python scripts/torture --minutes $(or $(MINUTES),60) --out benchmarks/reliability.md
 
 pins: $(VENV)/ready
 	(head -1 constraints.txt; $(BIN)/pip freeze --exclude-editable | sed 's/ @ .*//') > constraints.new
