@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT
 
 
-def tortured(folder: Path, *words: str) -> str:
-    """What the script says of a world of its own; it must end well."""
+def tortured(folder: Path, *words: str) -> None:
+    """Torture a world of its own, which must end well."""
     environment = {name: value for name, value in os.environ.items() if name != "AMZREC_CACHE"}
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "torture"), "--jobs", "1", "--no-export", "--seed", "5", *words],
@@ -25,10 +25,8 @@ def tortured(folder: Path, *words: str) -> str:
     assert done.returncode == 0, done.stderr + done.stdout[-3000:]
     assert "## What went wrong\n\nNothing." in done.stdout
     assert not list(folder.iterdir())
-    return done.stdout
 
 
 @pytest.mark.slow
-def test_kills_full_disks_and_damaged_files_do_what_they_must(tmp_path: Path) -> None:
-    said = tortured(tmp_path, "--minutes", "9", "--most", "12", "--only", "kills", "--only", "full", "--only", "damage")
-    assert "12 damaged files" in said
+def test_kills_and_full_disks_do_what_they_must(tmp_path: Path) -> None:
+    tortured(tmp_path, "--minutes", "9", "--most", "12", "--only", "kills", "--only", "full")
