@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,13 +214,16 @@ def test_a_run_of_before_manifests_opens_and_is_evaluated(run: Run) -> None:
 
 
 def changed(name: str, place: Any, value: Any) -> Callable[[Path], None]:
-    """Change numbers of an array."""
+    """Change numbers of an array, which its checksum then fits."""
 
     def change(run: Path) -> None:
-        file = run / "vectors" / f"{name}.npy"
+        file, index = run / "vectors" / f"{name}.npy", run / "vectors" / "vectors.json"
         array = np.load(file)
         array[place] = value
         np.save(file, array)
+        document = json.loads(index.read_text())
+        document["files"][name]["crc32"] = zlib.crc32(array.data)
+        index.write_text(json.dumps(document))
 
     return change
 

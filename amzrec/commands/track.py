@@ -10,7 +10,7 @@ from amzrec.errors import AmzrecError
 from amzrec.page.summary import curves_of, read_json, source_of
 from amzrec.settings import require
 from amzrec.store.documents import plain
-from amzrec.store.run import HISTORY, METRICS, Run, open_run
+from amzrec.store.run import METRICS, Run, open_run
 from amzrec.store.tracking import STORES, Tracked, Tracker
 
 GROUPS = ("rating", "retrieval", "ranking")
@@ -43,7 +43,7 @@ def open_tracker(store: str) -> Tracker:
 def tracked(run: Run) -> Tracked:
     """Gather what is kept of a run."""
     info, file = run.info, run.path / METRICS
-    document = read_json(file) if file.is_file() else None
+    document = read_json(run, file) if file.is_file() else None
     protocol = plain(info.protocol) if info.protocol else {}
     tags = {"source": source_of(run), "fingerprint": info.fingerprint, "tasks": ",".join(info.trained)}
     tags |= {f"version.{name}": version for name, version in info.versions.items()}
@@ -82,7 +82,7 @@ def is_untrained(group: str, untrained: list[str]) -> bool:
 def epochs_of(run: Run, started: float) -> list[tuple[int, float, dict[str, float]]]:
     """Return the epochs of history.csv: number, when it ended, and its figures as select/valid_rmse."""
     found, seconds = [], started
-    for row in curves_of(run.path / HISTORY):
+    for row in curves_of(run):
         seconds += row.get("seconds") or 0.0
         phase, epoch = row.get("phase") or "select", int(row["epoch"] or 0)
         values = {f"{phase}/{name}": value for name, value in row.items() if isinstance(value, float)}

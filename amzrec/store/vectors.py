@@ -177,7 +177,7 @@ class StoredArray:
 
     shape: tuple[int, ...]
     dtype: str
-    crc32: int | None = None  # of its numbers, in runs of before manifest.json
+    crc32: int  # of its numbers: two runs of other numbers have another vectors.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +200,7 @@ def check_learned(name: str, array: Array) -> None:
 
 
 def write_vectors(folder: Path, vectors: Vectors) -> None:
-    """Write `vectors/` into a run folder under construction, with shapes in vectors.json.
+    """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json.
 
     Raises AmzrecError where a number is none; only stars that a source did not give are.
     """
@@ -215,10 +215,11 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
             arrays |= {f"{name}_{part}": getattr(strings, part) for part in ("blob", "offsets", "order")}
     files = {}
     for name, array in arrays.items():
+        array = np.ascontiguousarray(array)
         if name != "seen_stars":
             check_learned(name, array)
-        np.save(target / f"{name}.npy", np.ascontiguousarray(array), allow_pickle=False)
-        files[name] = StoredArray(array.shape, str(array.dtype))
+        np.save(target / f"{name}.npy", array, allow_pickle=False)
+        files[name] = StoredArray(array.shape, str(array.dtype), zlib.crc32(array.data))
     VectorsIndex(files, len(vectors.layers), vectors.head).write(target / INDEX)
 
 
@@ -238,7 +239,7 @@ def read_vectors(folder: Path, manifest: Manifest | None = None, verify: bool = 
         if manifest is not None:
             for name in names:
                 (manifest.check_content if compare else manifest.check_size)(folder, name)
-        vectors = opened(folder / VECTORS, index, compare)
+        vectors = opened(folder / VECTORS, index, compare and manifest is None)
         check_shapes(vectors)
         if compare:
             check_values(vectors)
@@ -298,7 +299,7 @@ def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
         raise ValueError(f"{file.name} has no header of an array ({' '.join(str(error).split())[:200]})") from error
     if array.shape != fact.shape or str(array.dtype) != fact.dtype:
         raise ValueError(f"{file.name} holds {array.dtype}{list(array.shape)}, not {fact.dtype}{list(fact.shape)}")
-    if verify and fact.crc32 is not None:
+    if verify:
         if zlib.crc32(np.ascontiguousarray(array).data) != fact.crc32:
             raise ValueError(f"{file.name} does not have the checksum that it was written with")
         give_back(array)
