@@ -1,14 +1,19 @@
 -- What wrk sends to amzrec serve. Words after --: recommend | events | batch | only, connections per second wanted
--- (0: as fast as it goes), connections, customers, products, seed.
+-- (0: as fast as it goes), connections, customers, products, seed; or lines, and a file of bodies, with the path last.
 -- With a rate, each connection waits for a random time (exponential) before each request, so that all of them together
 -- come like independent people: at the rate wanted, at random moments. At most 4 s, for the service closes connections
 -- that are idle for 5, which wrk would count as an error.
-local kind, rate, connections, customers, products, number
+local kind, rate, connections, customers, products, number, path
+local bodies = {}
 
 function init(args)
   kind, rate, connections = args[1], tonumber(args[2]), tonumber(args[3])
   customers, products, number = tonumber(args[4]), tonumber(args[5]), 0
   math.randomseed(tonumber(args[6]))
+  if kind == "lines" then
+    for line in io.lines(args[7]) do bodies[#bodies + 1] = line end
+    path = args[8]
+  end
   if rate == 0 then delay = nil end
   wrk.headers["Content-Type"] = "application/json"
 end
@@ -23,6 +28,7 @@ local function event()
 end
 
 function request()
+  if kind == "lines" then return wrk.format("POST", path, nil, bodies[math.random(#bodies)]) end
   local customer = string.format("A%013d", math.random(0, customers - 1))
   if kind == "recommend" then
     return wrk.format("GET", "/recommend/" .. customer .. "?k=10")

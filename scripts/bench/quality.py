@@ -125,36 +125,57 @@ def gaps(found: dict[str, Figures], wanted: list[tuple[str, str, str]]) -> str:
     return markdown(["amzrec less", *(f"{rival}: {metric}" for rival, _, metric in wanted)], rows)
 
 
-def report(keep: Path) -> str:
-    """Everything that was measured so far."""
+def report(keep: Path, before: str = "") -> str:
+    """Everything that was measured so far; what was not, as it stands in the report of `before`."""
     text = [
         "# Quality\n",
         "Made by `scripts/bench/quality.py`; means ± standard errors over the measurements named. Seconds are those of "
         "one training on 2 cores that other work shared, with the code of the day on which its part was measured: they "
         "compare the rows of one part; what a training takes alone stands in LOG.md.\n",
     ]
+    older = sections(before)
     for part, jobs in JOBS.items():
         found = {
             name: json.loads(kept(keep, part, name).read_text()) for name in jobs if kept(keep, part, name).exists()
         }
         text_of = {name: "" if name in PEERS_ALONE else since(each.get("defaults", {})) for name, each in found.items()}
-        alone = {name for name in found if part in ("ml-1m", "similar", "catalogue", "sequences") or name == "temporal"}
+        alone = {name for name in jobs if part in ("ml-1m", "similar", "catalogue", "sequences") or name == "temporal"}
         if together := {name: each for name, each in found.items() if name not in alone}:
             text.append(f"## {part}: {', '.join(together)}\n")
             for note in sorted({text_of[name] for name in together} - {""}):
                 of = [name for name in together if text_of[name] == note]
                 text.append(note if len(of) == len(together) else f"{', '.join(of)}: {note[0].lower()}{note[1:]}")
             text.append(part_table(together) + "\n")
-        for name in found:
-            if name in alone:
+        else:
+            text += [older[title] for title in older if title.startswith(f"{part}:")]
+        for name in jobs:
+            if name not in alone:
+                continue
+            title = f"{part}, {name}"
+            if name in found:
                 text += [
-                    f"## {part}, {name}\n",
+                    f"## {title}\n",
                     *([text_of[name]] if text_of[name] else []),
                     part_table({name: found[name]}) + "\n",
                 ]
+            elif title in older:
+                text.append(older[title])
         if part in GAPS and found:
             text.append(gaps(found, GAPS[part]) + "\n")
     return "\n".join(text)
+
+
+EARLIER = "Measured with an earlier version of the code.\n"
+
+
+def sections(report: str) -> dict[str, str]:
+    """The parts of a report by their titles, each with a line that says that it is an earlier one's."""
+    found = {}
+    for section in report.split("\n## ")[1:]:
+        title, _, body = section.partition("\n")
+        body = body if EARLIER in body else f"\n{EARLIER}{body}"
+        found[title] = f"## {title}\n{body.rstrip()}\n"
+    return found
 
 
 def since(defaults: Figures) -> str:
@@ -227,7 +248,8 @@ def main() -> None:
                 shutil.rmtree(folder)
             place.write_text(json.dumps(found | {"defaults": amzrec.TrainConfig().to_json()}, indent=1) + "\n")
             print(place.name, json.dumps(found["systems"]), flush=True)
-    text = report(arguments.keep)
+    before = arguments.out.read_text() if arguments.out and arguments.out.exists() else ""
+    text = report(arguments.keep, before)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)

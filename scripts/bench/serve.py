@@ -16,12 +16,15 @@ for 2 cores), before which these processes came first where --first is given (re
   recall     the share of the exact 100 best that the index finds, votes included, for 100 customers, where the best E
              are excluded
   saved      the same recommendation by the SavedModel of amzrec export in TensorFlow, without HTTP
+  peer       Chroma (pip install chromadb into an environment of its own, named with --chroma) with the same candidates,
+             asked by vector for 13 products of which amzrec would hide 3; it knows no customers, titles, stars, memory
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import statistics
 import tempfile
@@ -36,6 +39,7 @@ from amzrec.answers.recommender import Recommender
 from amzrec.answers.tuning import choose
 from amzrec.store.folders import cache_folder
 from amzrec.store.run import Run, open_run
+from chroma import ANSWERS, SEEN, chroma, post, question
 from served import Load, Service, load, serving
 from shop import shop
 from tables import described_by, markdown, section
@@ -46,8 +50,10 @@ P99 = 50.0  # ms within which 99 of 100 answers must come
 class Bench:
     """A run, and how long it is asked."""
 
-    def __init__(self, run: Run, folder: Path, seconds: float, customers: int, products: int) -> None:
-        self.run, self.folder, self.seconds = run, folder, seconds
+    def __init__(
+        self, run: Run, folder: Path, seconds: float, customers: int, products: int, chroma: Path | None = None
+    ) -> None:
+        self.run, self.folder, self.seconds, self.chroma = run, folder, seconds, chroma
         self.customers, self.products = customers, products
 
     def ask(self, service: Service, kind: str, rate: float, seconds: float, connections: int = 0) -> Load:
@@ -165,6 +171,46 @@ class Bench:
             f"SavedModel in TensorFlow, in the process, one after the other: p50 {middle:.1f} ms, p99 {late:.1f} ms."
         ]
 
+    def peer(self) -> list[str]:
+        """The same question to Chroma."""
+        if self.chroma is None:
+            raise SystemExit("--parts peer needs --chroma PROGRAM")
+        customers = np.random.default_rng(9).integers(1, self.customers + 1, 1000)
+        vectors, rows = self.run.vectors, list[list[str]]()
+        bodies = self.folder / "bodies.jsonl"
+        bodies.write_text(
+            "".join(json.dumps(question(vectors.retrieval_query[c], ANSWERS + SEEN)) + "\n" for c in customers)
+        )
+        with chroma(self.chroma, vectors, self.folder) as (service, path, loaded):
+            exact = ExactIndex(Recommender(vectors).candidate_vectors, vectors.candidates)
+            shares = []
+            for customer in customers[:100]:
+                query = vectors.retrieval_query[customer]
+                found = post(service.address + path, question(query, ANSWERS))["ids"][0]
+                shares.append(np.isin([int(row) for row in found], exact.search(query[None], ANSWERS)[0][0]).mean())
+            rows += self.loads("Chroma", service, "lines", (str(bodies), path))
+            memory = service.memory()[0]
+        with self.serving() as service:
+            rows += self.loads("amzrec serve", service, "recommend", ())
+        head = ["", "wanted /s", "came /s", "p50 ms", "p99 ms", "errors", "CPU ms per request"]
+        return [
+            markdown(head, rows),
+            f"Chroma took {loaded:,.0f} s to load the products, holds {memory:,.0f} MB and finds {np.mean(shares):.3f} "
+            f"of the {ANSWERS} best.",
+        ]
+
+    def loads(self, what: str, service: Service, kind: str, lines: tuple[str, ...]) -> list[list[str]]:
+        """200 requests per second, and as many as 16 connections get without a pause."""
+        rows = []
+        for rate, connections in ((200.0, 0), (0.0, 16)):
+            seconds = max(4, self.seconds / 3)
+            found = load(service, kind, rate, seconds, self.customers, self.products, connections, lines)
+            errors = found.refused + found.broken
+            wanted = f"{rate:,.0f}" if rate else "all"
+            times = [f"{found.p50:.1f}", f"{found.p99:.1f}", f"{errors}", f"{found.busy:.2f}"]
+            rows.append([what, wanted, f"{found.rate:,.0f}", *times])
+        return rows
+
 
 def main() -> None:
     """Measure and write."""
@@ -173,7 +219,10 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=1_000_000)
     parser.add_argument("--dims", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60, help="of the longest load")
-    parser.add_argument("--parts", default="start,single,most,recall", help="which of the above; saved is one more")
+    parser.add_argument(
+        "--parts", default="start,single,most,recall", help="which of the above; saved and peer are more"
+    )
+    parser.add_argument("--chroma", type=Path, help="the program of that name, for the part peer")
     parser.add_argument("--folder", type=Path, help="where the run is kept between calls; default: nowhere")
     parser.add_argument("--out", type=Path, help="Markdown file whose section is replaced; default: print")
     parser.add_argument("--first", action="store_true", help="before all other work of the machine; needs root")
@@ -184,7 +233,7 @@ def main() -> None:
         place = (a.folder or Path(name)) / f"run-{a.products}-{a.customers}-{a.dims}"
         run = open_run(place) if place.exists() else shop(place, a.customers, a.products, a.dims)
         os.environ.setdefault("AMZREC_CACHE", str((a.folder or Path(name)) / "cache"))
-        bench = Bench(run, Path(name), a.seconds, a.customers, a.products)
+        bench = Bench(run, Path(name), a.seconds, a.customers, a.products, a.chroma)
         section(a.out, "What is measured", described_by(__doc__), "The service")
         for part in a.parts.split(","):
             text = "\n\n".join(getattr(bench, part)())

@@ -96,13 +96,23 @@ class Load:
 
 
 def load(
-    service: Service, kind: str, rate: float, seconds: float, customers: int, products: int, connections: int = 0
+    service: Service,
+    kind: str,
+    rate: float,
+    seconds: float,
+    customers: int,
+    products: int,
+    connections: int = 0,
+    lines: tuple[str, ...] = (),
 ) -> Load:
-    """Ask with wrk for some seconds at a rate (0: as fast as it goes), each connection after random times."""
+    """Ask with wrk for some seconds at a rate (0: as fast as it goes), each connection after random times.
+
+    `lines` are a file of bodies and the path that they are sent to, for the kind of that name.
+    """
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: apt-get install wrk")
     connections = connections or max(16, min(900, round(rate / 2)))
-    words = [kind, str(rate), str(connections), str(customers), str(products), str(int(time.time()))]
+    words = [kind, str(rate), str(connections), str(customers), str(products), str(int(time.time())), *lines]
     command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "10s", "-s", str(ASKS)]
     before = service.busy()
     done = subprocess.run([*command, service.address, "--", *words], capture_output=True, text=True, check=False)
