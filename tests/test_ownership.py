@@ -77,7 +77,7 @@ OUTPUTS = {  # every parameter of a command that says where to write → the com
     ("evaluate", "run"): ["evaluate"],  # writes its figures into the run
 }
 INPUTS = {  # those that are only read
-    *((command, "--recipe") for command in ("prepare", "describe", "plan", "train", "tune", "compare", "backtest")),
+    *((command, "--recipe") for command in ("prepare", "describe", "plan", "train", "compare", "backtest")),
     *((command, "--run") for command in ("recommend", "rate", "similar")),
     ("evaluate", "--dataset"),
     ("doctor", "folder"),

@@ -241,7 +241,7 @@ def train(
 
 
 @app.command(cls=Command)
-@with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"})
+@with_settings(prepare=PrepareConfig, config=TrainConfig, renamed={"seed": "split_seed"}, recipes=False)
 def tune(
     source: SourcesOrDataset = None,
     *,
