@@ -29,6 +29,7 @@ SERVICE = Group("Service")
 NEGATIVES, REGULARISATION, OPTIMISER = Group("Negatives"), Group("Regularisation"), Group("Optimiser")
 Share = Annotated[float, at_least(0), below(1)]
 Seed = Annotated[int, at_least(0), below(2**32)]  # what the generators of NumPy and TensorFlow both take
+EPOCHS = 40  # most of them, unless --epochs says so
 SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
@@ -211,8 +212,9 @@ class TrainConfig(Config):
     """Size of the steps; without it, 0.005 for adam (0.003 with more than 8,192 reviews per step), 0.1 for adagrad."""
     batch_size: Annotated[int, OPTIMISER, at_least(0)] = 0
     """Most reviews per step; 0 takes 8,192, or a 25th of more than 200,000 reviews, up to 65,536."""
-    epochs: Annotated[int, OPTIMISER, SHOWN, at_least(1)] = 40
-    """Most passes over the reviews; each task keeps the epoch that is best on the validation reviews."""
+    epochs: Annotated[int | None, OPTIMISER, SHOWN, at_least(1)] = None
+    """Most passes over the reviews; each task keeps the epoch that is best on the validation reviews. Without it, 40,
+    and with --from as many passes over what is new as take a tenth of a training from scratch."""
     patience: Annotated[int | None, OPTIMISER, at_least(1)] = None
     """Epochs without a better validation figure of either task after which training stops; without it, 6, and 3 where
     retrieval alone is learned with --history recent, which learns fast."""
@@ -266,6 +268,7 @@ class TrainConfig(Config):
         overlap = not joint or facts.stars_per_row < MANY_STARS if self.overlap is None else self.overlap
         settings = {
             "dim": self.dim or (96 if overlap else 128),
+            "epochs": self.epochs or EPOCHS,
             "overlap": overlap,
             "history": history,
             "rating_weight": rating_weight,
@@ -311,6 +314,7 @@ class Recipe(TrainConfig):
     """
 
     dim: int = 96
+    epochs: int = EPOCHS
     overlap: bool = True
     history: Literal["bag", "recent", "sequence"] = "bag"
     learning_rate: float = 0.005

@@ -81,6 +81,7 @@ INPUTS = {  # those that are only read
     *((command, "--run") for command in ("recommend", "rate", "similar")),
     ("evaluate", "--dataset"),
     ("doctor", "folder"),
+    ("train", "--from"),
     ("export", "run"),
     ("report", "run"),
     ("card", "run"),

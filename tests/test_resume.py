@@ -130,7 +130,7 @@ def same(one: Run, two: Run) -> bool:
 
 def test_a_finished_run_holds_its_answers_and_nothing_that_only_resuming_needs(done: Run) -> None:
     assert left(done.path.parent) == ["run"]
-    assert left(done.path) == ["history.csv", "manifest.json", "run.json", "vectors"]
+    assert left(done.path) == ["history.csv", "manifest.json", "run.json", "vectors", "weights"]
     assert done.info.trained == ("rating",)
 
 

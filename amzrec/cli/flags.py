@@ -93,6 +93,13 @@ class Flags:
         return self.config.of(**settings) if settings else None
 
 
+def folder_of(run: Path) -> Path:
+    """Return the folder of a finished run; raises AmzrecError where it is none."""
+    from amzrec.store.run import open_run
+
+    return open_run(run).path
+
+
 def fields_of_recipe(recipe: Path, flags: Mapping[str, Flags], sources: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read a recipe: {parameter: the fields that it sets}; a dataset folder keeps the split that it was made with."""
     from amzrec.store.dataset import is_dataset
@@ -145,8 +152,13 @@ def with_settings(
         parameters.append(keyword("help_all", HelpAll, False))
 
         def run(**values: Any) -> None:
-            recipe = values.get("recipe")
-            base = fields_of_recipe(recipe, flags, values.get("source") or ()) if recipe is not None else {}
+            recipe, start = values.get("recipe"), values.get("start")
+            if recipe is not None and start is not None:
+                raise AmzrecError("--recipe and --from both say which settings are used: give one of them")
+            repeated = recipe if start is None else folder_of(start)
+            base = fields_of_recipe(repeated, flags, values.get("source") or ()) if repeated is not None else {}
+            if start is not None:
+                base["config"].pop("epochs", None)  # those of a training from scratch
             built = {name: each.build(values, base.get(name)) for name, each in flags.items()}
             command(**{name: values[name] for name in own if name not in flags}, **built)
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +24,13 @@ from amzrec.store.locks import alone
 from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.recipe import last_figures
 from amzrec.store.run import RUN, RUNS, Run, finished_runs, is_measured, open_run
+from amzrec.store.weights import open_weights
 from amzrec.training.often import Often
 from amzrec.training.session import STATE, Session, settings_of, tidy
 from amzrec.training.state import WRITE, State
+
+if TYPE_CHECKING:
+    from amzrec.training.start import Start
 
 
 def train(
@@ -40,6 +44,7 @@ def train(
     tensorboard: bool = False,
     checkpoint_every: str | None = None,
     repeats: Run | Path | str | None = None,
+    start: Run | Path | str | None = None,
     anyway: bool = False,
     progress: Progress = SILENT,
 ) -> Run:
@@ -50,20 +55,33 @@ def train(
     on with an unfinished training of that name, or returns the run that it has become, and `tensorboard` writes logs
     for TensorBoard into the run. `checkpoint_every` is a time or a number of steps (training/often.py). `repeats`
     is the run whose settings these are: where no reviews are held out to test on, its figures are kept in run.json.
+
+    `start` is a run to go on from: what it knows keeps its weights, what is new to it is added, and a few epochs pass
+    over what is new. The settings are those of that run then; `config` gives all of them where one is to be another.
+
     Raises AmzrecError for data without anything to learn from, for a `run` that exists where `overwrite` is not given,
-    for one that is no run folder in any case, and, unless it is to be tried `anyway`, for more than memory holds;
-    raises Interrupted for a Ctrl-C after which `resume` can go on.
+    for one that is no run folder in any case, for a `start` that cannot be gone on from, and, unless it is to be tried
+    `anyway`, for more than memory holds; raises Interrupted for a Ctrl-C after which `resume` can go on.
     """
-    config, often = config or TrainConfig(), Often(checkpoint_every)
-    folder = Path(run) if run is not None else free_name(config, resume)
+    often, old = Often(checkpoint_every), None if start is None else open_run(start)
+    folder = Path(run) if run is not None else free_name(config or TrainConfig(), resume)
     work = folder.parent / f".{folder.name}.training"
     going_on = resume and (work / STATE).exists()
     overwrite = overwrite or (going_on and State.read(work / STATE).replaces)
     finished = resume and not going_on and (folder / RUN).is_file()
-    check_folder(folder, RUN_FOLDER, overwrite or finished, sources_of(source, prepare))
+    sources = [*sources_of(source, prepare), *([] if old is None else [open_weights(old.path).folder])]
+    check_folder(folder, RUN_FOLDER, overwrite or finished, sources)
     dataset = dataset_of(source, prepare, progress=progress)
-    recipe = recipe_for(dataset, config, progress)
-    if finished and (done := finished_before(folder, dataset, recipe, overwrite, progress)):
+    begun: Start | None = None
+    if old is None:
+        recipe = recipe_for(dataset, config or TrainConfig(), progress)
+    else:
+        from amzrec.training.start import Start as Beginning
+
+        begun = Beginning.of(old, dataset)
+        dataset, recipe = begun.dataset, begun.recipe(config)
+    settings = settings_of(dataset, recipe, old)
+    if finished and (done := finished_before(folder, settings, overwrite, progress)):
         return done
     if not anyway:
         check_fits(dataset, recipe, memory_available())
@@ -72,14 +90,14 @@ def train(
         with alone(folder, progress):
             try:
                 tidy_beside(folder)
-                session = Session(dataset, recipe, work, progress, tensorboard, often)
+                session = Session(dataset, recipe, work, progress, tensorboard, often, begun)
                 session.evaluated = figures
                 session.open_state(resume, overwrite)
                 progress.say("starting TensorFlow")
                 from amzrec.training import phases
 
                 phases.run(session)
-                check_folder(folder, RUN_FOLDER, overwrite, sources_of(source, prepare))  # what came there meanwhile
+                check_folder(folder, RUN_FOLDER, overwrite, sources)  # what came there meanwhile
                 replace_folder(work, folder)
                 tidy(folder)
             finally:
@@ -95,15 +113,16 @@ def train(
     return open_run(folder).remembered()
 
 
-def finished_before(folder: Path, dataset: Dataset, recipe: Recipe, overwrite: bool, progress: Progress) -> Run | None:
-    """Return the run that stands in a folder where it is what a training of this recipe ends as.
+def finished_before(folder: Path, settings: dict[str, Any], overwrite: bool, progress: Progress) -> Run | None:
+    """Return the run that stands in a folder where it is what a training of these settings ends as.
 
     Where it has other settings or data it is None with `overwrite`, and else raises AmzrecError.
     """
     run = open_run(folder)
     of_data = {"fingerprint": run.info.fingerprint, "protocol": run.info.protocol and plain(run.info.protocol)}
-    was = State({"recipe": run.info.recipe} | of_data, phase=WRITE)
-    if changed := was.changed(settings_of(dataset, recipe)) if not run.info.updates else ["updates"]:
+    parent = run.info.ancestors[-1].identity if run.info.ancestors else None
+    was = State({"recipe": run.info.recipe, "from": parent} | of_data, phase=WRITE)
+    if changed := was.changed(settings) if not run.info.updates else ["updates"]:
         if overwrite:
             return None
         raise AmzrecError(

@@ -17,6 +17,7 @@ from amzrec.store.manifest import new_identity
 from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.run import HISTORY, RUN, Run, open_run
 from amzrec.store.vectors import write_vectors
+from amzrec.store.weights import WEIGHTS
 
 
 def update(
@@ -54,6 +55,8 @@ def update(
             write_vectors(work, vectors)
             if (run.path / HISTORY).is_file():
                 shutil.copyfile(run.path / HISTORY, work / HISTORY)
+            if (run.path / WEIGHTS).is_dir():  # of the training; what `train --from` the new run goes on from
+                shutil.copytree(run.path / WEIGHTS, work / WEIGHTS)
             came["seconds"] = round(time.monotonic() - started, 1)
             info = dataclasses.replace(
                 run.info,

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from amzrec.arrays import Ints, offsets_of
+from amzrec.arrays import Bools, Ints, offsets_of
 from amzrec.config import Recipe
 from amzrec.features.fitted import FittedReviews
 
 FEW_STEPS = 10  # steps of an epoch where there are ROWS_PER_STEP reviews for each
 ROWS_PER_STEP = 256  # reviews that a step should have before an epoch gets more steps
+REPLAYED = 1  # old reviews for each new one, where a training goes on with new ones (see `one_pass`)
 
 
 class EpochPlan(NamedTuple):
@@ -28,15 +29,19 @@ class EpochPlan(NamedTuple):
         return self.batch_size * self.steps
 
 
-def plan_epoch(fitted: FittedReviews, recipe: Recipe) -> EpochPlan:
+def plan_epoch(fitted: FittedReviews, recipe: Recipe, fresh: Bools | None = None) -> EpochPlan:
     """Cut an epoch into steps of one size: at most `batch_size` reviews each, and FEW_STEPS or more where possible.
+
+    `fresh` [n] are the reviews that are new to the model, as `one_pass` reads them.
 
     An epoch leaves out fewer reviews than it has steps, and every epoch leaves out other ones. With a loss over lists
     the size is a multiple of the length of a list, and 0 where no customer has enough reviews for a list.
     """
     together = recipe.reviews_together
-    rows = len(shuffled_lists(fitted, np.random.default_rng(0), together)) if together > 1 else len(fitted)
-    size, steps = cut_evenly(rows, recipe.batch_size, 1 if recipe.features == "ids" else FEW_STEPS)
+    rng = np.random.default_rng(0)
+    rows = len(shuffled_lists(fitted, rng, together) if together > 1 else one_pass(len(fitted), rng, fresh))
+    few = recipe.features == "ids" or fresh is not None  # those few reviews, in many steps, would be learned by heart
+    size, steps = cut_evenly(rows, recipe.batch_size, 1 if few else FEW_STEPS)
     return EpochPlan(max(size // together, 1) * together if rows else 0, steps, together)
 
 
@@ -49,13 +54,28 @@ def cut_evenly(rows: int, most: int, least_steps: int = FEW_STEPS) -> tuple[int,
     return rows // steps, steps
 
 
-def shuffled_batches(fitted: FittedReviews, plan: EpochPlan, seed: list[int]) -> Iterator[Ints]:
+def shuffled_batches(
+    fitted: FittedReviews, plan: EpochPlan, seed: list[int], fresh: Bools | None = None
+) -> Iterator[Ints]:
     """Yield the positions [B] of the reviews of each step of one epoch, in a random order drawn from the seed."""
     rng = np.random.default_rng(seed)
     together = plan.reviews_together
-    order = shuffled_lists(fitted, rng, together) if together > 1 else rng.permutation(len(fitted))
+    order = shuffled_lists(fitted, rng, together) if together > 1 else one_pass(len(fitted), rng, fresh)
     for step in range(plan.steps):
         yield order[step * plan.batch_size : (step + 1) * plan.batch_size]
+
+
+def one_pass(reviews: int, rng: np.random.Generator, fresh: Bools | None) -> Ints:
+    """Return the positions of the reviews of one epoch, in a random order: of all n `reviews`.
+
+    Where some are `fresh` [n], those and REPLAYED times as many of the others, drawn anew, so that what is known is not
+    forgotten over what is new.
+    """
+    if fresh is None:
+        return rng.permutation(reviews)
+    new, old = np.flatnonzero(fresh), np.flatnonzero(~fresh)
+    again = rng.choice(old, min(len(old), REPLAYED * len(new)), replace=False)
+    return rng.permutation(np.concatenate([new, again]))
 
 
 def shuffled_lists(fitted: FittedReviews, rng: np.random.Generator, size: int) -> Ints:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -166,6 +166,29 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
             trail.assign(trail * decay)
         self._log_decay.assign(0.0)
 
+    def slots(self, variable: Variable) -> dict[str, Any]:
+        """Return the slots of a variable, [rows, width] each, as `put_slots` reads them.
+
+        "moment", "root", which is the square root of the second moment, and where weights are averaged "gap", which is
+        how far the average is from the weight.
+        """
+        width, start, rows = self._places[self._index_dict[self._var_key(variable)]]
+        slot, part = self._widths.index(width), slice(start, start + rows)
+        found = {"moment": self._moments[slot][part].numpy(), "root": np.sqrt(self._squares[slot][part].numpy())}
+        if self.average:
+            found["gap"] = self._trails[slot][part].numpy() * np.exp(self._log_decay.numpy())
+        return found
+
+    def put_slots(self, variable: Variable, slots: Mapping[str, Any]) -> None:
+        """Set the slots of a variable to what `slots` returned; for all variables, or for none of them."""
+        width, start, rows = self._places[self._index_dict[self._var_key(variable)]]
+        slot, part = self._widths.index(width), slice(start, start + rows)
+        self._moments[slot][part].assign(slots["moment"])
+        self._squares[slot][part].assign(np.square(slots["root"]))
+        if self.average:
+            self._log_decay.assign(0.0)
+            self._trails[slot][part].assign(slots["gap"] if "gap" in slots else np.zeros([rows, width], np.float32))
+
     @contextlib.contextmanager
     def averaged(self, variables: Iterable[Variable]) -> Iterator[None]:
         """Let the variables hold their averaged weights inside the block; after it they are as before, to the bit."""
@@ -186,6 +209,20 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         """The settings, for Keras."""
         settings = {"learning_rate": float(self._learning_rate), "average": self.average}
         return settings | {"beta_1": self.beta_1, "beta_2": self.beta_2}
+
+
+class Adagrad(tf.keras.optimizers.Adagrad):  # type: ignore[misc]
+    """Adagrad (Duchi et al. 2011) as Keras has it, whose slots can be taken and put back."""
+
+    def slots(self, variable: Variable) -> dict[str, Any]:
+        """Return the slots of a variable, [rows, width]: "root", the square root of the sum of squared gradients."""
+        found = self._accumulators[self._index_dict[self._var_key(variable)]].numpy()
+        return {"root": np.sqrt(found).reshape(-1, width_of(variable))}
+
+    def put_slots(self, variable: Variable, slots: Mapping[str, Any]) -> None:
+        """Set the slots of a variable to what `slots` returned."""
+        slot = self._accumulators[self._index_dict[self._var_key(variable)]]
+        slot.assign(np.square(slots["root"]).reshape(slot.shape))
 
 
 def width_of(variable: Variable) -> int:

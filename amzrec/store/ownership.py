@@ -53,8 +53,8 @@ DATASET_FOLDER = Kind(
 )  # fmt: skip
 RUN_FOLDER = Kind(
     "run folder", "run.json", frozenset({"finished"}),
-    ("run.json", "history.csv", "metrics*.json", "recipe.json", "vectors/*.npy", "vectors/vectors.json", "plots/*.png",
-     "checkpoints/*", "tensorboard/*"),
+    ("run.json", "history.csv", "metrics*.json", "recipe.json", "vectors/*.npy", "vectors/vectors.json",
+     "weights/*.npy", "weights/weights.json", "plots/*.png", "checkpoints/*", "tensorboard/*"),
     "--run",
     "train again: amzrec train SOURCE --run {folder} --overwrite",
 )  # fmt: skip

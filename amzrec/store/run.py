@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from functools import cached_property
@@ -14,7 +15,7 @@ from amzrec.store.documents import Document
 from amzrec.store.manifest import Damaged, Manifest, damaged, read_manifest
 from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.protocol import DataProtocol
-from amzrec.store.vectors import REMEDY, Vectors, as_written, check_file, read_vectors
+from amzrec.store.vectors import INDEX, REMEDY, VECTORS, Vectors, as_written, check_file, read_vectors
 
 RUN = "run.json"
 METRICS = "metrics.json"
@@ -24,6 +25,19 @@ LAST_PICTURE = "coverage.png"  # that `evaluate` draws
 CHECKPOINTS = "checkpoints"
 RUNS = Path("runs")
 TASKS = ("rating", "retrieval")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ancestor:
+    """A run that another one was trained on: which it was, and what it had seen."""
+
+    run: str  # path of its folder at that time
+    identity: str  # of what it had learned, see `identity`
+    finished: float  # unix seconds
+    source: str | None
+    fingerprint: str | None  # of the source
+    reviews: int  # that it was fitted on
+    updates: int = 0  # by `amzrec update`, whose reviews its weights were not trained on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +63,7 @@ class RunInfo(Document):
     moment: dict[str, Any] | None = None  # how the moment moves the stars: see Moment; None: not at all
     evaluated: dict[str, Any] | None = None  # of a run without test reviews: figures of its recipe (store/recipe.py)
     updates: tuple[dict[str, Any], ...] = ()  # by `amzrec update`, the first one first: from which run, with what
+    ancestors: tuple[Ancestor, ...] = ()  # the runs that it was trained on (`--from`), the first one first
     seconds: float = 0.0  # that the training took
     versions: dict[str, str] = dataclasses.field(default_factory=dict)  # of amzrec, Python and packages
     identity: str = ""  # of the run, as in its manifest; "": it is of before there were manifests
@@ -103,6 +118,11 @@ class Run:
     def verified(self) -> Vectors:
         """Open the vectors after all checksums were compared anew; AmzrecError where one is another."""
         return read_vectors(self.path, self.manifest, verify=True)
+
+
+def identity(run: Run) -> str:
+    """Return hex digits that tell a run from any other; of one without a manifest, what it has learned."""
+    return run.info.identity or hashlib.sha256((run.path / VECTORS / INDEX).read_bytes()).hexdigest()[:32]
 
 
 def open_run(path: Run | Path | str | None = None) -> Run:

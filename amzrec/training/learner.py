@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.arrays import Array, Floats, Ints, Rows
+from amzrec.arrays import Array, Bools, Floats, Ints, Rows
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.features.batches import EpochPlan, plan_epoch, shuffled_batches
@@ -21,7 +21,7 @@ from amzrec.features.steps import Steps
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor, import_tensorflow
 from amzrec.model.multitask import MultitaskModel
-from amzrec.model.optimizer import LazyAdam
+from amzrec.model.optimizer import Adagrad, LazyAdam
 from amzrec.store.dataset import Dataset
 
 tf: Any = import_tensorflow()
@@ -31,23 +31,30 @@ BLOCK = 8192  # rows whose vectors are computed at a time
 class Learner:
     """A MultitaskModel with its optimizer and the reviews that it is fitted on."""
 
-    def __init__(self, recipe: Recipe, fitted: FittedReviews, dataset: Dataset, initial: Floats | None = None) -> None:
-        """`initial` [N + 1, Dr] are vectors that products start at, as `training.initial` finds them; None: random."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        fitted: FittedReviews,
+        dataset: Dataset,
+        initial: Floats | None = None,
+        fresh: Bools | None = None,
+    ) -> None:
+        """Build an untrained model.
+
+        `initial` [N + 1, Dr] are vectors that products start at, as `training.initial` finds them; None: random.
+        `fresh` [n] are the fitted reviews that an epoch reads all of, beside a draw of the others; None: all.
+        """
         tf.keras.utils.set_random_seed(recipe.seed)
         tf.get_logger().setLevel("ERROR")  # it would warn of variables without a gradient: those of an untrained task
-        self.recipe, self.fitted = recipe, fitted
+        self.recipe, self.fitted, self.fresh = recipe, fitted, fresh
         self.model = MultitaskModel(recipe, fitted, dataset.customers["customer_id"], dataset.products["product_id"])
         if initial is not None:
             self.model.start_at(initial)
         adam = recipe.optimizer == "adam"
-        self.optimizer = (
-            LazyAdam(recipe.learning_rate, recipe.average)
-            if adam
-            else tf.keras.optimizers.Adagrad(recipe.learning_rate)
-        )
+        self.optimizer = LazyAdam(recipe.learning_rate, recipe.average) if adam else Adagrad(recipe.learning_rate)
         self.model.compile(optimizer=self.optimizer)
         self.optimizer.build(self.model.trainable_variables)
-        self.epoch_plan = plan_epoch(fitted, recipe)
+        self.epoch_plan = plan_epoch(fitted, recipe, fresh)
         self.epoch_number, self.epoch_seed, self.steps_done = 1, [recipe.seed, 0], 0  # until `epoch` says otherwise
 
     def prepare(self) -> None:
@@ -68,7 +75,7 @@ class Learner:
         """Yield the steps of the present epoch: their numbers, counted through all epochs, and their reviews [B]."""
         first = (self.epoch_number - 1) * self.epoch_plan.steps + self.steps_done
         seed = [*self.epoch_seed, self.epoch_number]
-        batches = shuffled_batches(self.fitted, self.epoch_plan, seed)
+        batches = shuffled_batches(self.fitted, self.epoch_plan, seed, self.fresh)
         return enumerate(itertools.islice(batches, self.steps_done, None), first)
 
     def epoch(

@@ -11,13 +11,15 @@ from amzrec.evaluation.baselines import choose_half_life
 from amzrec.features.fitted import FittedReviews, fit_reviews
 from amzrec.features.popularity import KERNEL_HALF_LIVES, Popularity
 from amzrec.model.keras2 import graphs_as_written
-from amzrec.store.dataset import Reviews
+from amzrec.store.dataset import Dataset, Reviews
 from amzrec.training.initial import initial_product_vectors
 from amzrec.training.learner import Learner, tf
 from amzrec.training.remember import choose_memory
 from amzrec.training.residuals import choose_moment
 from amzrec.training.session import Session
-from amzrec.training.state import REFIT, SELECT, WRITE, Choices
+from amzrec.training.start import Start
+from amzrec.training.state import REFIT, SELECT, WRITE, Choices, MemoryChoice
+from amzrec.training.warm import start_at
 from amzrec.training.watch import Watch
 
 TASKS = ("rating", "retrieval")
@@ -30,7 +32,10 @@ def run(session: Session) -> None:
     session.progress.say(f"training on {len(gpus)} GPU" if gpus else "training on the CPU (TensorFlow sees no GPU)")
     with graphs_as_written():
         if session.state.phase == SELECT:
-            select(session)
+            if session.start and not session.state.begun:
+                inherit(session, session.start)
+            if session.start is None or session.start.judged or not session.recipe.refit:
+                select(session)
             session.begin_phase(REFIT if session.recipe.refit else WRITE)
         if session.state.phase == REFIT:
             refit(session, session.state.choices)
@@ -45,9 +50,11 @@ def select(session: Session) -> Choices:
     follows.
     """
     learner, watch = choose_epochs(session)
-    if watch:
+    if watch and not session.start:
         with session.saving(learner, watch):
             choose_beside(session, learner.fitted, watch)
+    if session.start and not session.recipe.refit:
+        session.keep_memory(learner.fitted)
     return session.state.choices
 
 
@@ -57,12 +64,12 @@ def choose_epochs(session: Session) -> tuple[Learner, Watch | None]:
     Returns what learned, and what judged it on valid.
     """
     dataset, recipe, state = session.dataset, session.recipe, session.state
-    watched = len(dataset.valid) > 0
+    watched = session.start.judged if session.start else len(dataset.valid) > 0
     fitted = fit_reviews(dataset, dataset.train, recipe)
     if not watched:
         state.choices.best = dict.fromkeys(recipe.tasks, recipe.epochs)
     watch = Watch(dataset, fitted.candidates, recipe.seed) if watched else None
-    if watch and not state.begun:
+    if watch and not state.begun and not session.start:
         choose_time(session, fitted, watch)
     fitted = with_chosen_time(fitted, dataset.train, state.choices)
     learner = new_learner(session, fitted, watch)
@@ -79,6 +86,22 @@ def choose_epochs(session: Session) -> tuple[Learner, Watch | None]:
                 session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, state.choices))
             session.checkpoint(learner, watch)
     return learner, watch
+
+
+def inherit(session: Session, start: Start) -> None:
+    """Take over what the run that is trained on had chosen on valid; all but the epochs, and what time says.
+
+    That is chosen anew, on the valid reviews as they were prepared, since no weights take part in it.
+    """
+    choices, info, split = session.state.choices, start.run.info, start.split
+    choices.half_life, choices.all_time_now, choices.trend = info.half_life, info.all_time_now, info.trend
+    choices.svd_start, choices.moment = info.svd_start, start.run.vectors.head.moment
+    choices.memory = None if info.memory is None else MemoryChoice(**info.memory)
+    if not start.judged:
+        choices.best = dict.fromkeys(session.recipe.tasks, session.recipe.epochs)
+    if session.recipe.features != "ids" and split.has_time and len(split.valid):
+        fitted = fit_reviews(split, split.train, session.recipe)
+        choose_time(session, fitted, Watch(split, fitted.candidates, session.recipe.seed), split)
 
 
 def refit(session: Session, choices: Choices) -> None:
@@ -120,12 +143,13 @@ def choose_beside(session: Session, fitted: FittedReviews, watch: Watch) -> None
         choices.moment = choose_moment(watch.residuals, past_only=split not in BOTH_SIDES)
 
 
-def choose_time(session: Session, fitted: FittedReviews, watch: Watch) -> None:
+def choose_time(session: Session, fitted: FittedReviews, watch: Watch, dataset: Dataset | None = None) -> None:
     """Choose on valid the half-life of the popularity that retrieval starts from, and whether stars follow a trend.
 
-    Also whether what is popular at the end, or of all time, ranks better when it is asked as of now.
+    Also whether what is popular at the end, or of all time, ranks better when it is asked as of now. `dataset` is what
+    was fitted and is judged by, where it is not that of the session.
     """
-    dataset, recipe, choices = session.dataset, session.recipe, session.state.choices
+    dataset, recipe, choices = dataset or session.dataset, session.recipe, session.state.choices
     if recipe.features == "ids" or not dataset.has_time:
         return
     by_half_life = {days: fitted.with_popularity(dataset.train, days) for days in (None, *KERNEL_HALF_LIVES)}
@@ -151,6 +175,8 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
     Valid decides that once, before the first epoch, by comparing it with popularity alone; the refit follows.
     """
     recipe, state, dataset = session.recipe, session.state, session.dataset
+    if session.start:
+        return warm_learner(session, session.start, fitted)
     deciding = watch is not None and not state.begun
     vectors: Floats | None = None
     if recipe.svd_start and (deciding or state.choices.svd_start):
@@ -161,6 +187,15 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
         state.choices.svd_start = better
         if vectors is not None and not better:
             learner = Learner(recipe, fitted, dataset)
+    learner.prepare()
+    return learner
+
+
+def warm_learner(session: Session, start: Start, fitted: FittedReviews) -> Learner:
+    """Build the model with the tables of a run; its epochs pass over the reviews that are new to it and some others."""
+    fresh = start.fresh_of(fitted.customer, fitted.product)
+    learner = Learner(session.recipe, fitted, session.dataset, fresh=fresh)
+    start_at(learner, start)
     learner.prepare()
     return learner
 

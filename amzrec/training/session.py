@@ -17,23 +17,26 @@ from typing import TYPE_CHECKING, Any
 from amzrec import __version__, interrupts
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
-from amzrec.store.dataset import Dataset
+from amzrec.store.dataset import Dataset, Reviews
 from amzrec.store.documents import plain
 from amzrec.store.folders import make_private, private_folder
 from amzrec.store.manifest import new_identity, write_manifest
 from amzrec.store.ownership import RUN_FOLDER
-from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, RunInfo
+from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, Run, RunInfo, identity
 from amzrec.store.vectors import VECTORS, write_vectors
+from amzrec.store.weights import WEIGHTS, write_weights
 from amzrec.training.often import Often
 from amzrec.training.state import REFIT, SELECT, MemoryChoice, State
 
 if TYPE_CHECKING:
     from amzrec.features.fitted import FittedReviews
     from amzrec.training.learner import Learner
+    from amzrec.training.start import Start
     from amzrec.training.watch import Watch
 
 STATE = "state.json"  # file that says where an unfinished training stands
 MEMORY = "memory.npz"  # file with the memory of pairs that was chosen
+TABLES = "tables.npz"  # file with the tables of a task at its best epoch
 LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
 
 
@@ -48,12 +51,17 @@ class Session:
         progress: Progress,
         tensorboard: bool,
         often: Often | None = None,
+        start: Start | None = None,
     ) -> None:
-        """Set up a training that begins in the folder `work`; call `open_state` before anything else."""
+        """Set up a training that begins in the folder `work`; call `open_state` before anything else.
+
+        `start` is what it goes on from, whose dataset is `dataset` then; None: from scratch.
+        """
         self.dataset, self.recipe, self.work, self.progress = dataset, recipe, work, progress
+        self.start = start
         self.logs = work / "tensorboard" if tensorboard else None
         self.started, self.often = time.monotonic(), often or Often()
-        self.settings = settings_of(dataset, recipe)
+        self.settings = settings_of(dataset, recipe, start.run if start else None)
         self.state = State(self.settings)
         self.earlier_seconds = 0.0  # that the training took before it was interrupted
         self.evaluated: dict[str, Any] | None = None  # figures of an earlier run of this recipe, for run.json
@@ -147,10 +155,13 @@ class Session:
     def keep_snapshots(self, learner: Learner, tasks: list[str]) -> None:
         """Write what these tasks have learned by now into the working folder, where `finish` reads it."""
         from amzrec.training.snapshot import rating_snapshot, retrieval_snapshot
+        from amzrec.training.weights import save_tables
 
         for task in tasks:
             snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
             snapshot.save(self.work / f"{task}.npz")
+            if task in self.recipe.tasks:
+                save_tables(learner, self.work / f"{task}.{TABLES}")
             if task == "retrieval" and self.recipe.learns_votes and not len(self.dataset.valid):
                 from amzrec.features.memory import LISTED_WITH
 
@@ -198,7 +209,7 @@ class Session:
             raise
 
     def finish(self, fit_parts: list[str]) -> None:
-        """Write the files of the run: vectors/, history.csv and run.json.
+        """Write the files of the run: vectors/, weights/, history.csv and run.json.
 
         `fit_parts` are the parts of the dataset that the kept model was fitted on.
         """
@@ -214,6 +225,7 @@ class Session:
         )
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
         write_vectors(self.work, assemble(dataset, learned, self.recipe.history, fit_parts))
+        self.keep_weights(fit_parts)
         columns = list(dict.fromkeys(key for row in state.history for key in row))
         with (self.work / HISTORY).open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
@@ -235,6 +247,7 @@ class Session:
             memory=None if state.choices.memory is None else dataclasses.asdict(state.choices.memory),
             moment=None if state.choices.moment is None else dataclasses.asdict(state.choices.moment),
             evaluated=self.evaluated,
+            ancestors=() if self.start is None else self.start.ancestors,
             seconds=round(self.earlier_seconds + time.monotonic() - self.started, 1),
             versions=versions(),
             finished=time.time(),
@@ -244,16 +257,33 @@ class Session:
         write_manifest(self.work, RUN_FOLDER)
         make_private(self.work)
 
+    def keep_weights(self, fit_parts: list[str]) -> None:
+        """Write `weights/`, from which `train --from` goes on."""
+        from amzrec.training.weights import merged, steps_in, trained_on
 
-def settings_of(dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
-    """Return what must be equal for a training to go on: the settings, the source and how it was split."""
+        recipe, state, old = self.recipe, self.state, self.start and self.start.weights
+        shutil.rmtree(self.work / WEIGHTS, ignore_errors=True)
+        files = {task: self.work / f"{task}.{TABLES}" for task in recipe.tasks}
+        fitted = Reviews.concat([getattr(self.dataset, part) for part in fit_parts])
+        write_weights(
+            self.work,
+            merged(files, state.choices.best, recipe),
+            trained_on(self.dataset, fitted, recipe),
+            steps=max(steps_in(file) for file in files.values()),
+            epochs=old.index.epochs if old else len(state.history),
+        )
+
+
+def settings_of(dataset: Dataset, recipe: Recipe, start: Run | None = None) -> dict[str, Any]:
+    """Return what must be equal for a training to go on: settings, source, split, and the run that it started from."""
     fingerprint, protocol = dataset.info.fingerprint, plain(dataset.protocol)
-    return {"recipe": recipe.to_json(), "fingerprint": fingerprint, "protocol": protocol}
+    known = None if start is None else identity(start)
+    return {"recipe": recipe.to_json(), "fingerprint": fingerprint, "protocol": protocol, "from": known}
 
 
 def tidy(folder: Path) -> None:
     """Remove from the folder of a finished run what only an unfinished training needs."""
-    for name in ("rating.npz", "retrieval.npz", MEMORY, STATE):
+    for name in ("rating.npz", "retrieval.npz", f"rating.{TABLES}", f"retrieval.{TABLES}", MEMORY, STATE):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 

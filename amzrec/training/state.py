@@ -95,4 +95,6 @@ class State:
         allowed = MAY_CHANGE if self.phase == SELECT else ()
         old, new = self.settings["recipe"], settings["recipe"]
         flags = [flag(name) for name in new if name not in allowed and old.get(name) != new[name]]
-        return flags + [name for name in ("fingerprint", "protocol") if self.settings[name] != settings[name]]
+        return flags + [
+            name for name in ("fingerprint", "protocol", "from") if self.settings.get(name) != settings[name]
+        ]
