@@ -203,6 +203,26 @@ def test_failed_trials_are_counted_and_said_and_interrupted_ones_are_not(
     assert [t["state"] for t in found["trials"]] == ["interrupted", "failed", "failed", "failed", "complete"]
 
 
+def test_a_trial_that_others_took_for_dead_is_let_go(
+    checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    taken: list[int] = []
+
+    def taken_for_dead(*arguments: Any) -> Any:
+        if not taken:
+            summary = optuna.get_all_study_names(f"sqlite:///{tmp_path}/t/study.db")[0]
+            study = optuna.load_study(study_name=summary, storage=f"sqlite:///{tmp_path}/t/study.db")
+            study.tell(0, state=optuna.trial.TrialState.FAIL)
+            taken.append(0)
+        return known(*arguments)
+
+    monkeypatch.setattr("amzrec.tuning.work.measured", taken_for_dead)
+    found = amzrec.tune(checkerboard, SMALL, trials=2, tuned=["l2"], out=tmp_path / "t")
+    assert [t["state"] for t in found["trials"]] == ["interrupted", "complete", "complete"]
+
+
 def test_a_trial_in_which_the_minutes_end_does_not_count(
     checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from amzrec.config import Recipe
 from amzrec.errors import SILENT, AmzrecError, Progress
-from amzrec.store.dataset import open_dataset
+from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.locks import claim, owner
 from amzrec.tuning import study as studies
 from amzrec.tuning.front import Objective, Tried, objectives_of
@@ -29,8 +29,8 @@ from amzrec.tuning.trial import Quiet, measured
 POLL = 0.5  # seconds between two looks at what other processes have done
 
 
-class OutOfTime(AmzrecError):
-    """The minutes are over in the middle of a trial, which then counts as interrupted."""
+class Stopped(AmzrecError):
+    """A trial is ended from outside, and counts as interrupted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,43 +52,83 @@ def work(job: Job, progress: Progress = SILENT) -> Iterator[None]:
     dataset, recipe = open_dataset(job.dataset), Recipe.of(**job.recipe)
     objectives, space = objectives_of(recipe), [Dimension(**each) for each in job.dimensions]
     study = studies.open_study(job.address, job.name, objectives)
-    import optuna
-
     with claim(Path(job.place)) as token, studies.reached(job.address):
-
-        def objective(trial: Any) -> list[float]:
-            for key, value in ((studies.OWNER, owner()), (studies.PLACE, job.place), (studies.TOKEN, token)):
-                trial.set_user_attr(key, value)
-            settings = {dimension.name: dimension.suggested(trial) for dimension in space}
-            path: list[list[float]] = []
-
-            def told(figures: list[float]) -> None:
-                path.append(figures)
-                trial.set_user_attr(studies.EPOCHS, path)
-                if not trial.user_attrs.get(studies.USUAL) and is_behind(path, paths_of(study, trial.number)):
-                    raise optuna.TrialPruned
-                if job.until is not None and time.time() > job.until:
-                    raise OutOfTime("the minutes are over")
-
-            try:
-                quiet = Quiet(progress, f"trial {trial.number}")
-                found, best_epochs = measured(dataset, recipe.replace(**settings), objectives, told, quiet)
-            except OutOfTime:
-                raise
-            except AmzrecError as error:
-                trial.set_user_attr(studies.FAILED, str(error))
-                raise
-            trial.set_user_attr(studies.BEST, best_epochs)
-            return found
-
+        worker = Worker(job, dataset, recipe, objectives, space, study, token, progress)
         while not is_over(job, study):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what is experimental in Optuna
-                # a seed for each trial: a study that was interrupted goes on as if it had not been
-                seed = (recipe.seed + len(study.get_trials(deepcopy=False))) % 2**32
-                study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-                study.optimize(objective, n_trials=1, catch=(AmzrecError,))
+            worker.once()
             yield
+
+
+@dataclasses.dataclass
+class Worker:
+    """A process at work on a study."""
+
+    job: Job
+    dataset: Dataset
+    recipe: Recipe
+    objectives: list[Objective]
+    space: list[Dimension]
+    study: Any
+    token: str  # of the lock that it holds
+    progress: Progress
+    lost: bool = False  # whether others have ended the trial under way, which they took for dead
+
+    def once(self) -> None:
+        """Run one trial."""
+        import optuna
+
+        # a seed for each trial: a study that was interrupted goes on as if it had not been
+        seed = (self.recipe.seed + len(self.study.get_trials(deepcopy=False))) % 2**32
+        self.lost = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is experimental in Optuna
+            self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+            try:
+                self.study.optimize(self.objective, n_trials=1, catch=(AmzrecError,))
+            except ValueError:  # a trial that is over cannot be ended
+                if not self.lost:
+                    raise
+
+    def objective(self, trial: Any) -> list[float]:
+        """Train once with the settings that are suggested, and return the figure of each objective."""
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            return self.figures(trial)
+        except UpdateFinishedTrialError as error:
+            self.lost = True
+            raise Stopped("another process took this trial for dead") from error
+        except Stopped:
+            raise
+        except AmzrecError as error:
+            trial.set_user_attr(studies.FAILED, str(error))
+            raise
+
+    def figures(self, trial: Any) -> list[float]:
+        """Train once, and note in the trial whose it is, how far it is, and the best epochs."""
+        for key, value in ((studies.OWNER, owner()), (studies.PLACE, self.job.place), (studies.TOKEN, self.token)):
+            trial.set_user_attr(key, value)
+        recipe = self.recipe.replace(**{dimension.name: dimension.suggested(trial) for dimension in self.space})
+        path: list[list[float]] = []
+
+        def told(figures: list[float]) -> None:
+            path.append(figures)
+            trial.set_user_attr(studies.EPOCHS, path)
+            self.stop(trial, path)
+
+        quiet = Quiet(self.progress, f"trial {trial.number}")
+        found, best_epochs = measured(self.dataset, recipe, self.objectives, told, quiet)
+        trial.set_user_attr(studies.BEST, best_epochs)
+        return found
+
+    def stop(self, trial: Any, path: list[list[float]]) -> None:
+        """End a trial in which the minutes end, or that is behind the others and not that of the defaults."""
+        import optuna
+
+        if not trial.user_attrs.get(studies.USUAL) and is_behind(path, paths_of(self.study, trial.number)):
+            raise optuna.TrialPruned
+        if self.job.until is not None and time.time() > self.job.until:
+            raise Stopped("the minutes are over")
 
 
 def is_over(job: Job, study: Any) -> bool:
