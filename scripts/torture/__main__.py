@@ -111,8 +111,9 @@ def work(folder: Path, seed: int, minutes: dict[str, float], most: int, export: 
     torture = Torture(folder, seed, export)
     with results.open("a", encoding="utf-8") as stream:
         for name, limit in minutes.items():
-            stop = time.monotonic() + limit * 60
+            stop = None
             for number, case in enumerate(torture.part(name), 1):
+                stop = stop or time.monotonic() + limit * 60  # what setting up took is over
                 stream.write(json.dumps({"part": name} | dataclasses.asdict(case)) + "\n")
                 stream.flush()
                 if case.wrong:
@@ -158,7 +159,7 @@ def main() -> None:
         "--minutes", type=float, default=60.0, help="how long it may take, beside what setting up takes"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="workers, each with a world of its own")
+    parser.add_argument("--jobs", type=int, default=2, help="workers, each with a world of its own; 0: only report")
     parser.add_argument("--only", choices=PARTS, action="append", help="parts to do; default: all")
     parser.add_argument("--most", type=int, default=1 << 60, help="most cases of a part and worker")
     parser.add_argument("--no-export", action="store_true", help="leave out exports, which take longest")
