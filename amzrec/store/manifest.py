@@ -17,10 +17,10 @@ from pathlib import Path
 
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document, plain
-from amzrec.store.ownership import MANIFEST, Kind
+from amzrec.store.ownership import MANIFEST, UNFINISHED_TRAINING, Kind
 
 BLOCK = 1 << 22
-UNLISTED = ("checkpoints/*",)  # of an unfinished training, removed when it is finished
+UNLISTED = ("checkpoints/*", *UNFINISHED_TRAINING)  # of an unfinished training, removed when it is finished
 
 
 class Damaged(ValueError):

@@ -6,12 +6,15 @@ import csv
 import dataclasses
 import fnmatch
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from amzrec.errors import AmzrecError, is_utf8
+from amzrec.store.locks import TOKEN
 
+LEFT = re.compile(rf"\.amzrec\.{TOKEN.pattern}\.")  # of `scratch_folder`
 MANIFEST = "manifest.json"  # see manifest.py
 
 
@@ -51,10 +54,11 @@ DATASET_FOLDER = Kind(
     ("dataset.json", *(f"{n}.parquet" for n in ("train", "valid", "test", "customers", "products", "rejects"))),
     again="prepare it again: amzrec prepare SOURCE --out {folder} --overwrite",
 )  # fmt: skip
+UNFINISHED_TRAINING = ("state.json", "rating.npz", "retrieval.npz", "memory.npz")  # removed as it becomes a run
 RUN_FOLDER = Kind(
     "run folder", "run.json", frozenset({"finished"}),
     ("run.json", "history.csv", "metrics*.json", "recipe.json", "vectors/*.npy", "vectors/vectors.json",
-     "weights/*.npy", "weights/weights.json", "plots/*.png", "checkpoints/*", "tensorboard/*"),
+     "weights/*.npy", "weights/weights.json", "plots/*.png", "checkpoints/*", "tensorboard/*", *UNFINISHED_TRAINING),
     "--run",
     "train again: amzrec train SOURCE --run {folder} --overwrite",
 )  # fmt: skip
@@ -123,9 +127,12 @@ def check_above(place: Path, what: str, elsewhere: str) -> None:
 
 
 def foreign_files(folder: Path, kind: Kind) -> list[str]:
-    """List the files and links in a folder that are none of its kind, by their paths within it."""
+    """List the files and links in a folder that are none of its kind, by their paths within it.
+
+    What a process that was killed left unfinished there is ours too.
+    """
     paths = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_symlink() or file.is_file()]
-    return [path for path in paths if path != MANIFEST and not kind.writes(path)]
+    return [path for path in paths if path != MANIFEST and not kind.writes(path) and not LEFT.match(path)]
 
 
 def local(sources: Iterable[str | Path | None]) -> list[Path]:

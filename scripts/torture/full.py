@@ -65,8 +65,7 @@ class FullDisks:
                 True,
                 f"{ended.code} {ended.signal} {ended.said[-1500:]}",
             )
-        grown = command.name == "evaluate" and set(after) <= set(command.new)
-        if after not in (command.old, command.new) and not grown:
+        if after not in (command.old, command.new) and not command.on_its_way(after):
             case.outcome, case.wrong = "neither the old nor the new one", True
             case.note = f"{ended.last} {sorted(set(after.items()) ^ set(command.old.items()))[:4]}"
         mount_small(self.folder, ROOM, again=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 from torture.children import Child, Ended, succeed
 from torture.world import TRAIN, World, digest, eagerly, hidden, trained_phase
 
+UNTIDIED = ("checkpoints", "state.json", "rating.npz", "retrieval.npz", "memory.npz")  # that only resuming needs
+
 
 @dataclasses.dataclass
 class Case:
@@ -41,6 +43,13 @@ class Command:
     old: dict[str, str] = dataclasses.field(default_factory=dict)
     new: dict[str, str] = dataclasses.field(default_factory=dict)
     unseen: set[str] = dataclasses.field(default_factory=set)
+
+    def on_its_way(self, found: dict[str, str]) -> bool:
+        """Tell whether a run is the new one, trained and not evaluated, or not tidied, to the end."""
+        told = {name: value for name, value in found.items() if name.partition("/")[0] not in UNTIDIED}
+        evaluated = ("metrics.json", "plots/training.png", "plots/coverage.png")
+        untold = {name for name, value in self.new.items() if told.get(name) != value}
+        return self.place == "run" and set(told) <= set(self.new) and untold <= set(evaluated)
 
 
 class Kills:
@@ -119,7 +128,9 @@ class Kills:
             case.fault = "ended before the kill"
         if after == command.new:
             case.outcome = "new one whole"
-        elif after != command.old and not (name == "evaluate" and set(after) <= set(command.new)):
+        elif command.on_its_way(after):
+            case.outcome = "new one whole, its evaluation left"
+        elif after != command.old:
             case.outcome, case.wrong = "neither the old nor the new one", True
             case.note = f"{sorted(set(after.items()) ^ set(command.old.items()))[:4]}"
         again = Child(
@@ -182,7 +193,7 @@ class Kills:
                 True,
                 f"{ended.code} {ended.signal} {ended.said[-1500:]}",
             )
-        if after not in (command.old, command.new) and not (name == "evaluate" and set(after) <= set(command.new)):
+        if after not in (command.old, command.new) and not command.on_its_way(after):
             case.outcome, case.wrong = "neither the old nor the new one", True
         if ended.code != 0 and hidden(folder) - command.unseen - {".run.training"}:
             case.outcome, case.wrong, case.note = "litter is left", True, str(hidden(folder) - command.unseen)

@@ -99,6 +99,7 @@ def digest(place: Path) -> dict[str, str]:
     if not place.exists():
         return {}
     files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    files = [file for file in files if not unseen(file.relative_to(place))]
     found = {}
     for file in files:
         name = str(file.relative_to(place)) if place.is_dir() else file.name
@@ -118,9 +119,15 @@ def digest(place: Path) -> dict[str, str]:
     return found
 
 
+def unseen(path: Path) -> bool:
+    """Tell whether a file stands unseen, or in a folder that does."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def hidden(folder: Path) -> set[str]:
-    """Name what stands in a folder unseen, with numbers left out."""
-    return {re.sub(r"[0-9a-f]{6,}|\d+", "#", file.name) for file in folder.iterdir() if file.name.startswith(".")}
+    """Name what stands unseen in a folder and those in it, with numbers left out."""
+    paths = (path.relative_to(folder) for path in folder.rglob(".*"))
+    return {re.sub(r"[0-9a-f]{6,}|\d+", "#", str(path)) for path in paths}
 
 
 def trained_phase(ended: Ended) -> str:
