@@ -322,3 +322,11 @@ def test_the_weight_of_a_review_is_one_and_the_weight_of_nothing_is_none(parity:
     np.testing.assert_array_equal(plain.retrieval, same.retrieval)
     half = model.fold_in(0, np.array([4, 8, 6], np.int32), weights=np.array([1, 0, 1], np.float32))
     np.testing.assert_allclose(half.retrieval, plain.retrieval)
+
+
+def test_an_empty_file_where_events_were_is_an_error_and_not_a_new_beginning(tmp_path: Path) -> None:
+    EventStore.open(str(tmp_path / "events.db")).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["events.db"]
+    (tmp_path / "events.db").write_bytes(b"")
+    with pytest.raises(AmzrecError, match=r"events.db is empty.*remove it"):
+        EventStore.open(str(tmp_path / "events.db"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sqlite3
 import threading
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from amzrec.errors import AmzrecError
 from amzrec.service.events import COLUMNS, LATEST, TABLE, Event, Unavailable, check_table
+from amzrec.store.folders import scratch_folder
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS {TABLE} (
@@ -75,15 +77,27 @@ class SQLiteLedger:
                 connection.close()
 
     def _make(self) -> None:
-        """Make the table in a new file; AmzrecError for a database of something else, which stays as it is."""
+        """Make the table in a new file; AmzrecError for a database of something else, which stays as it is.
+
+        A new file appears whole, so one that is empty has lost what was in it, and is refused.
+        """
+        if self.path.is_file() and not self.path.stat().st_size:
+            raise AmzrecError(
+                f"--events {self.path} is empty, as damage leaves it: put back a copy of it, or remove it to begin "
+                "without events"
+            )
+        if not self.path.exists():
+            # where that fails it is made in its place, or SQLite says why not; another process may be faster
+            with contextlib.suppress(OSError, AmzrecError), scratch_folder(self.path.parent) as scratch:
+                make_table(scratch / self.path.name)
+                os.link(scratch / self.path.name, self.path)
         with contextlib.closing(sqlite3.connect(self.path, timeout=WAIT)) as connection:
             tables = [
                 str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             ]
             columns = [str(row[1]) for row in connection.execute(f"PRAGMA table_info({TABLE})")]
             check_table(str(self.path), tables, columns or tables)
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
+        make_table(self.path)
 
     def _connect(self) -> sqlite3.Connection:
         """Open a connection whose commits are on the disk when they return."""
@@ -91,3 +105,10 @@ class SQLiteLedger:
         connection.execute("PRAGMA synchronous = FULL")
         self.opened.append(connection)
         return connection
+
+
+def make_table(file: Path) -> None:
+    """Make the table of events in a file where it is not there."""
+    with contextlib.closing(sqlite3.connect(file, timeout=WAIT)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(SCHEMA)

@@ -151,13 +151,15 @@ class Damages:
 
     def some(self, count: int) -> Iterator[Case]:
         """Damage so many times: each file of each folder in each way in turn, at other places each time."""
-        done = 0
-        while done < count:
-            cases = list(self.cases())
-            self.rng.shuffle(cases)
-            for case in cases[: count - done]:
-                yield self.one(*case)
-                done += 1
+        weights = {"dataset": 3, "run": 6, "export": 2, "event store": 2}
+        waiting = dict[str, list[tuple[str, Path, Path, Path, str]]]()
+        folders = [name for name, *_ in self.asked]
+        for _ in range(count):
+            folder = self.rng.choices(folders, [weights[name] for name in folders])[0]
+            if not waiting.get(folder):
+                waiting[folder] = list(self.cases(folder))
+                self.rng.shuffle(waiting[folder])
+            yield self.one(*waiting[folder].pop())
 
 
 def answer(ask: Callable[[Path], dict[str, Any]], place: Path) -> tuple[str, Any]:
