@@ -236,3 +236,35 @@ def test_two_devices_with_half_of_the_batch_each_take_the_steps_of_one() -> None
     apart, moved = map(float, run.stdout.split()[-2:])
     assert apart < 1e-6
     assert moved > 0.1
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_large_tables_are_updated_in_blocks_as_small_ones_are_at_once(
+    in_graph: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for block in (65_536, 3):
+        monkeypatch.setattr("amzrec.model.optimizer.BLOCK", block)
+        rng = np.random.default_rng(0)
+        variables = [
+            tf.Variable(rng.normal(size=shape).astype(np.float32)) for shape in ((40, 2), (2, 2), (30, 2), (9,))
+        ]
+        optimizer = LazyAdam(0.1, average=0.9)
+        optimizer.build(variables)
+
+        def step(*gradients: Any, optimizer: Any = optimizer, variables: Any = variables) -> None:
+            optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
+
+        run = tf.function(step) if in_graph else step
+        for _ in range(6):
+            gradients = []
+            for variable in variables:
+                rows = rng.integers(0, variable.shape[0], 11)
+                values = rng.normal(size=(11, *variable.shape[1:])).astype(np.float32)
+                gradients.append(tf.IndexedSlices(tf.constant(values), tf.constant(rows), tf.constant(variable.shape)))
+            run(*gradients)
+        with optimizer.averaged(variables):
+            found.append([variable.numpy() for variable in variables])
+        found[-1] += [variable.numpy() for variable in (*variables, *optimizer._moments, *optimizer._squares)]
+    for at_once, in_blocks in zip(*found, strict=True):
+        np.testing.assert_array_equal(at_once, in_blocks)

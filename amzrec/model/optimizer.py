@@ -15,6 +15,7 @@ tf: Any = import_tensorflow()
 Tensor = Any
 Variable = Any
 
+BLOCK = 65_536  # touched rows that are updated at a time in tables with more rows: bounds what a step holds beside them
 FOLD = -50.0  # the log of the decay at which trails are scaled anew: exp(50) is far from what float32 can hold
 
 
@@ -117,13 +118,16 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         places = [self._places[self._index_dict[self._var_key(variable)]] for variable in variables]
 
         def step(_: Variable, *mine: Any) -> None:
-            self._step([Touched.by(*each) for each in zip(mine, variables, places, strict=True)], places)
+            self._step(list(zip(mine, variables, places, strict=True)))
 
         strategy.extended.update(self._log_decay, step, args=gradients, group=False)
         return self.iterations.assign_add(1)
 
-    def _step(self, touched: list[Touched], places: list[Place]) -> None:
-        """Advance the decay of the average, then update the variables width by width."""
+    def _step(self, updates: list[tuple[Any, Variable, Place]]) -> None:
+        """Advance the decay of the average, then update the variables: (gradient, variable, place) of each.
+
+        Small ones width by width; large ones one after the other, in blocks.
+        """
         number = tf.cast(self.iterations, tf.float32) + 1.0
         debias = tf.sqrt(1.0 - tf.pow(self.beta_2, number)) / (1.0 - tf.pow(self.beta_1, number))
         self._rate = tf.cast(self._learning_rate, tf.float32) * debias
@@ -134,9 +138,27 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
             tf.cond(self._log_decay < FOLD, self._fold, lambda: None)
             self._scale = tf.exp(-self._log_decay)
             self._log_decay.assign_add(tf.math.log(tf.minimum(self.average, (1.0 + number) / (10.0 + number))))
+        large = [each for each in updates if each[2].rows > BLOCK and isinstance(each[0], tf.IndexedSlices)]
+        small = [Touched.by(*each) for each in updates if not any(each is one for one in large)]
         for slot, width in enumerate(self._widths):
-            if mine := [each for each, place in zip(touched, places, strict=True) if place.width == width]:
+            if mine := [each for each in small if width_of(each.variable) == width]:
                 self._update(slot, mine)
+        done: list[Tensor] = []
+        for each in large:
+            with tf.control_dependencies(done):
+                done = [self._update_in_blocks(self._widths.index(each[2].width), Touched.by(*each))]
+
+    def _update_in_blocks(self, slot: int, touched: Touched) -> Tensor:
+        """Do what `_update` does on the touched rows of one variable, BLOCK of them at a time."""
+
+        def update(begin: Tensor) -> list[Tensor]:
+            end = tf.minimum(begin + BLOCK, touched.size)
+            assert touched.rows is not None
+            rows, at, gradient = (part[begin:end] for part in (touched.rows, touched.at, touched.gradient))
+            self._update(slot, [Touched(touched.variable, rows, at, gradient, end - begin)])
+            return [end]
+
+        return tf.while_loop(lambda begin: begin < touched.size, update, [tf.constant(0)], parallel_iterations=1)[0]
 
     def _update(self, slot: int, touched: list[Touched]) -> None:
         """Do a step of Adam on all variables of one width.

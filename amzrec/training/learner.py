@@ -201,6 +201,12 @@ class Learner:
                 f"the checkpoint {prefix} cannot be read ({str(error).splitlines()[0]}): begin again with --overwrite"
             ) from error
 
+    def close(self) -> None:
+        """Let go of the model, its optimizer and its reviews: TensorFlow keeps for good what makes columns of steps."""
+        for kept in (getattr(self, "steps", None), self):
+            if kept is not None:
+                vars(kept).clear()
+
 
 def stateless_uniform(seed: int, stream: int, number: int) -> Floats:
     """Draw `number` values between 0 and 1 on the host; the same seed and stream always give the same values."""
