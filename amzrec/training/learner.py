@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from amzrec.arrays import Array, Bools, Floats, Ints, Rows
-from amzrec.config import Recipe
+from amzrec.config import SMALL_BATCH, Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.features.batches import EpochPlan, plan_epoch, shuffled_batches
 from amzrec.features.fitted import FittedReviews
@@ -229,7 +229,8 @@ def columns_dataset(steps: Steps, numbered_batches: Callable[[], Iterator[tuple[
     )
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing to tune; its thread would be waited for, half a second an epoch
-    return dataset.prefetch(2).with_options(options)
+    waiting = 1 if steps.recipe.batch_size > SMALL_BATCH else 2  # columns of a large step are hundreds of megabytes
+    return dataset.prefetch(waiting).with_options(options)
 
 
 def spec_of_any_length(array: Array) -> Any:

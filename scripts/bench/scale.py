@@ -8,7 +8,7 @@ Generated reviews, seeded: 10 per customer and 50 per product in the mean, both 
 rank^-0.9); customers prefer the products of one of 64 kinds; stars are biases, kind and noise; times over ten years,
 denser to the end. Each stage is a process of its own, with default flags:
   prepare    a Parquet file of all of them, to the dataset folder
-    python scripts/bench/scale.py --reviews 10000000 --steps 25 --skip recommend    # a part of an epoch, a look
+  train      one epoch of the phase that chooses epochs, and all around it, without a refit; `epoch` and `vectors`
              are parts of it: the steps, and what comes after them, to the run folder
   evaluate   10,000 test reviews, ranked among all products, baselines and intervals included
   update     a tenth as many new reviews into the run
@@ -93,6 +93,21 @@ def stage_prepare(folder: Path, size: int, options: argparse.Namespace) -> Facts
     return {"train": counts.train, "customers": counts.customers, "products": counts.products}
 
 
+def timed_calls(parts: Facts, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that also notes the wall and CPU seconds of all its calls, and when the last one ended."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            return function(*arguments, **named)
+        finally:
+            before = parts.get(name, [0.0, 0.0])
+            parts["ended"] = [time.perf_counter(), time.process_time()]
+            parts[name] = [before[0] + parts["ended"][0] - wall, before[1] + parts["ended"][1] - cpu]
+
+    return call
+
+
 def stage_train(folder: Path, size: int, options: argparse.Namespace) -> Facts:
     """Train one epoch, or the first steps of it."""
     import amzrec
@@ -100,17 +115,6 @@ def stage_train(folder: Path, size: int, options: argparse.Namespace) -> Facts:
     from amzrec.training import learner
 
     parts: Facts = {}
-
-    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            wall, cpu = time.perf_counter(), time.process_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                parts[name] = [time.perf_counter() - wall, time.process_time() - cpu]
-                parts["ended"] = [time.perf_counter(), time.process_time()]
-
-        return call
 
     whole = learner.plan_epoch
 
@@ -120,7 +124,7 @@ def stage_train(folder: Path, size: int, options: argparse.Namespace) -> Facts:
         return found._replace(steps=min(options.steps or found.steps, found.steps))
 
     learner.plan_epoch = cut
-    learner.Learner.epoch = timed("epoch", learner.Learner.epoch)  # type: ignore[method-assign]
+    learner.Learner.epoch = timed_calls(parts, "epoch", learner.Learner.epoch)  # type: ignore[method-assign]
     config = TrainConfig(epochs=1, refit=False)
     amzrec.train(folder / "dataset", folder / "run", config, overwrite=True, anyway=options.anyway)
     ended = parts.pop("ended")
