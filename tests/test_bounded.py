@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from amzrec.features.candidates import InBatch
 from amzrec.features.fitted import fit_reviews
 from amzrec.features.leave_one_out import Windows, most_of_each
 from amzrec.training.learner import Learner
+from amzrec.training.release import give_back_memory
 from fits import batch_of, dataset_of, fitted_of, random_reviews, recipe_of, small, step_of
 from test_leave_one_out import Tables, dense
 
@@ -198,3 +200,16 @@ def test_an_epoch_reads_steps_in_which_not_all_reviews_are_compared(history: str
     assert learner.epoch_plan.batch_size > 10
     losses = learner.epoch(1, SILENT, "", None, "select")
     assert np.isfinite(list(losses.values())).all()
+
+
+def test_nothing_of_a_model_is_left_when_its_phase_is_over() -> None:
+    dataset = dataset_of(random_reviews())
+    recipe = recipe_of(dataset, batch_size=64)
+    learner = Learner(recipe, fit_reviews(dataset, dataset.train, recipe), dataset)
+    learner.prepare()
+    learner.epoch(1, SILENT, "", None, "select")
+    left = [weakref.ref(part) for part in (learner.model, learner.optimizer, learner.fitted, learner.steps.sides[0])]
+    learner.close()
+    del learner
+    give_back_memory()
+    assert [part() for part in left] == [None] * len(left)

@@ -14,6 +14,7 @@ from amzrec.model.keras2 import graphs_as_written
 from amzrec.store.dataset import Dataset, Reviews
 from amzrec.training.initial import initial_product_vectors
 from amzrec.training.learner import Learner, tf
+from amzrec.training.release import give_back_memory
 from amzrec.training.remember import choose_memory
 from amzrec.training.residuals import choose_moment
 from amzrec.training.session import Session
@@ -55,6 +56,8 @@ def select(session: Session) -> Choices:
             choose_beside(session, learner.fitted, watch)
     if session.start and not session.recipe.refit:
         session.keep_memory(learner.fitted)
+    learner.close()
+    give_back_memory()
     return session.state.choices
 
 
@@ -120,6 +123,8 @@ def refit(session: Session, choices: Choices) -> None:
             session.checkpoint(learner, None)
     with session.saving(learner, None):
         session.keep_memory(fitted)
+    learner.close()
+    give_back_memory()
 
 
 def tasks_best_at(epoch: int, recipe: Recipe, choices: Choices) -> list[str]:
@@ -186,6 +191,8 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
         better = vectors is not None and watch.start_figure(learner) > watch.popularity_figure(fitted)
         state.choices.svd_start = better
         if vectors is not None and not better:
+            learner.close()
+            give_back_memory()
             learner = Learner(recipe, fitted, dataset)
     learner.prepare()
     return learner
