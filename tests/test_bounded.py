@@ -208,7 +208,7 @@ def test_nothing_of_a_model_is_left_when_its_phase_is_over() -> None:
     learner = Learner(recipe, fit_reviews(dataset, dataset.train, recipe), dataset)
     learner.prepare()
     learner.epoch(1, SILENT, "", None, "select")
-    left = [weakref.ref(part) for part in (learner.model, learner.optimizer, learner.fitted, learner.steps.sides[0])]
+    left = [weakref.ref(part) for part in (learner.model, learner.optimizer, learner.fitted, learner.fitted.customers)]
     learner.close()
     del learner
     give_back_memory()
