@@ -17,6 +17,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int32]  # integer positions of customers or products
 
+FEW_PAIRS = 4096  # that are compared one by one, which a search is faster than from some 10,000 on
+
 
 @dataclasses.dataclass(frozen=True)
 class Lists:
@@ -105,3 +107,11 @@ def give_back(part: Array) -> None:
     begin, end = first + -first % mmap.PAGESIZE, (first + part.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > begin:
         mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
+
+
+def among(values: Array, wanted: Array) -> Bools:
+    """Tell which values [n] are among the wanted ones [m]; np.isin takes 40 µs for one of each, a 50th of an answer."""
+    if len(values) * len(wanted) > FEW_PAIRS:
+        return np.isin(values, wanted)
+    found: Bools = (wanted[:, None] == values).any(axis=0)  # [m, n]
+    return found

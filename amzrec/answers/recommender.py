@@ -15,7 +15,7 @@ from amzrec.answers.given import spellings, text_of
 from amzrec.answers.index import ExactIndex, Index, columns_of, find
 from amzrec.answers.names import nearest, nearest_products
 from amzrec.answers.ranks import best
-from amzrec.arrays import Array, Bools, Doubles, Floats, Lists, Rows
+from amzrec.arrays import Array, Bools, Doubles, Floats, Lists, Rows, among
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Votes
 from amzrec.store.moment import nearby, spans
@@ -202,7 +202,7 @@ class Recommender:
         reviews = self.vectors.seen.span(customer)
         product, stars = self.vectors.seen_product[reviews], self.vectors.seen_stars[reviews]
         if parts is not None:
-            kept = np.isin(self.vectors.seen_part[reviews], parts)
+            kept = among(self.vectors.seen_part[reviews], np.asarray(parts))
             product, stars = product[kept], stars[kept]
         return product, stars
 
@@ -241,7 +241,7 @@ class Recommender:
         if len(liked):
             self.need_histories()
         product, given = self.seen(customer, self.vectors.head.fit_tags)
-        new = ~np.isin(liked, product)
+        new = ~among(liked, product)
         more = np.full(len(liked), np.nan, np.float32) if stars is None else np.asarray(stars, np.float32)
         counts = np.ones(len(liked), np.float32) if weights is None else np.asarray(weights, np.float32)
         return Pasts(

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of, find
-from amzrec.arrays import Array, Bools, Floats, Rows
+from amzrec.arrays import Array, Bools, Floats, Rows, among
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Votes
 
@@ -213,7 +213,7 @@ class ScannIndex:
 
     def _shown(self, columns: Array, hidden: Array) -> Bools:
         """Tell which columns [n] may be answered: those that are kept, and not among the `hidden` ones."""
-        shown: Bools = ~np.isin(columns, hidden)
+        shown: Bools = ~among(columns, hidden)
         return shown if self.keep is None else shown & self.keep[columns]
 
     def _voted(self, query: Floats, found: Array, votes: Votes, hidden: Array) -> tuple[Array, Floats]:

@@ -92,7 +92,8 @@ def whole_folder(
                 partial.mkdir(mode=0o700 if private else 0o777)
                 yield partial
                 check_folder(out, kind, overwrite, sources)  # what came there meanwhile
-                write_manifest(partial, kind)
+                if kind.listed:
+                    write_manifest(partial, kind)
                 if private:
                     make_private(partial)
                 replace_folder(partial, out)

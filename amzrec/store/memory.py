@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from amzrec.arrays import Array, Floats, Ints, Lists, Rows, offsets_of, ranges
+from amzrec.arrays import Array, Floats, Ints, Lists, Rows, among, offsets_of, ranges
 
 DENSE = 0.25  # votes per product and query from which a row of all products is added up
 
@@ -85,7 +85,7 @@ class Memory:
         key, weight = key[order], weight[order]
         first = np.flatnonzero(np.diff(key, prepend=-1))
         pairs, summed = key[first], np.add.reduceat(weight, first) if len(first) else weight
-        others = ~np.isin(pairs, whole.owners * size + whole.items)
+        others = ~among(pairs, whole.owners * size + whole.items)
         pairs, summed = pairs[others], summed[others]
         offsets = offsets_of(np.bincount(pairs // size, minlength=len(histories)))
         return Votes(Lists(offsets, (pairs % size).astype(np.int32)), self.worth(summed))

@@ -28,6 +28,7 @@ class Kind:
     files: tuple[str, ...]  # all that it writes there, as patterns of paths within the folder; * stands for / too
     flag: str = "--out"  # which names the folder
     again: str = "make it again"  # what to do where a folder is damaged; {folder} stands for its name
+    listed: bool = True  # whether a manifest lists its files; not where others read all files of the folder
 
     def remedy(self, folder: Path) -> str:
         """Say how a damaged folder is made again."""
@@ -70,6 +71,7 @@ EXPORT_FOLDER = Kind(
 RECOMMENDATIONS_FOLDER = Kind(  # readers of Parquet leave out what begins with an underscore
     "folder of recommendations", "_recommendations.json", frozenset({"run", "customers", "rows"}),
     ("_recommendations.json", "part-*.parquet"),
+    listed=False,
 )  # fmt: skip
 
 TUNING_FOLDER = Kind(
