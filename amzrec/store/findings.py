@@ -28,12 +28,13 @@ def kind_of(folder: Path) -> Kind:
     """Tell which kind of folder stands there; AmzrecError where it is none of amzrec."""
     if not folder.exists():
         raise AmzrecError(f"there is no {folder}: name a run, a dataset or an export, or leave it out")
-    kind = next((kind for kind in KINDS if (folder / kind.marker).is_file()), None)
+    kinds = [kind for kind in KINDS if kind.listed]
+    kind = next((kind for kind in kinds if (folder / kind.marker).is_file()), None)
     if kind is None and (folder / MANIFEST).is_file():
         named = json_of(folder / MANIFEST).get("kind")
-        kind = next((kind for kind in KINDS if kind.name == named), None)
+        kind = next((kind for kind in kinds if kind.name == named), None)
     if kind is None:
-        markers = ", ".join(kind.marker for kind in KINDS)
+        markers = ", ".join(kind.marker for kind in kinds)
         raise AmzrecError(f"{folder} is no run, no dataset and no export of amzrec: it has none of {markers}")
     return kind
 
