@@ -119,7 +119,7 @@ def test_all_windows_together_are_weighed_by_what_each_figure_is_counted_over() 
 def test_each_window_meets_what_had_been_let_in_before_it(dataset: Dataset, eagerly: None, tmp_path: Path) -> None:
     config = TrainConfig(dim=6, head=(4,), epochs=1, own_vector=1, memory=False, moment=False)
     picture = tmp_path / "backtest.png"
-    found = backtest(dataset, config, every="1w", last=3, retrain=True, out=picture)
+    found = backtest(dataset, config, every="1w", last=3, retrain=True, warm=True, out=picture)
     old, first, second = found["windows"]
     assert first["until"] == second["from"] == "2014-06-23 16:53"
     assert [window["reviews"] for window in (first, second)] == [first["reviews"], 5]
@@ -129,7 +129,9 @@ def test_each_window_meets_what_had_been_let_in_before_it(dataset: Dataset, eage
     assert second["unknown_customer_rows"] == 2
     assert second["unknown_product_rows"] == 1
     systems = second["systems"]
-    assert {"trained_once", "updated", "trained_again", "product_bias", "popularity"} <= set(systems)
+    assert {"trained_once", "updated", "warm_started", "trained_again", "product_bias", "popularity"} <= set(systems)
+    assert systems["warm_started"] != systems["trained_once"]
+    assert set(first["seconds"]) == {"trained_once", "updated", "warm_started", "trained_again"}
     assert set(systems["updated"]) == FIGURES
     assert old["systems"]["trained_once"] == old["systems"]["updated"] == old["systems"]["trained_again"]
     assert systems["trained_once"] != systems["updated"]

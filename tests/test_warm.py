@@ -150,7 +150,7 @@ def test_an_optimizer_goes_on_from_its_slots(kind: str) -> None:
         step(*one, number)
     for mine, theirs in zip(one[1:], other[1:], strict=True):
         theirs.assign(mine)
-        other[0].put_slots(theirs, one[0].slots(mine))
+        other[0].put_slots(theirs, dict(one[0].slots(mine)))
     other[0].iterations.assign(one[0].iterations)
     for each in (one, other):
         step(*each, 3)
@@ -181,7 +181,7 @@ def test_old_rows_keep_their_weights_and_slots_by_id_and_new_ones_start_from_wha
     untrained = learner.model.encoder.query_tower.bag.numpy()
     start_at(learner, start)
     ids, old_ids = grown.customers["customer_id"].to_pylist(), parent.vectors.customer_ids
-    bag, slots = learner.model.encoder.query_tower.bag, learner.optimizer.slots(learner.model.encoder.query_tower.bag)
+    bag, slots = (tower := learner.model.encoder.query_tower).bag, dict(learner.optimizer.slots(tower.bag))
     old, moved = weights.table("customers_bag"), 0
     place = {old_ids[row]: index for index, row in enumerate(weights.trained.rows["customers"].tolist())}
     rows = fitted.customers.vector_row
@@ -278,6 +278,34 @@ def test_what_a_run_cannot_be_trained_on_is_refused_in_one_line(
     shutil.copy(parent.path / "weights" / "weights.json", index)
     with pytest.raises(AmzrecError, match=r"weights of the run .* are damaged"):
         amzrec.train(grown, out, start=tmp_path / "bad")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"features": "ids", "optimizer": "adagrad", "learning_rate": 0.1, "svd_start": False, "refit": False},
+        {"history": "recent", "negatives": "batch"},
+        {"history": "sequence", "mask_positives": False},
+        {"retrieval_weight": 0.0, "average": 0.0},
+        {"rating_weight": 0.0, "refit": False},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_every_kind_of_model_is_gone_on_from(
+    files: tuple[Path, Path, Path], tmp_path: Path, eagerly: None, settings: dict[str, Any]
+) -> None:
+    dated = [tmp_path / "old.csv", tmp_path / "both.csv"]
+    for file, to in zip((files[0], files[2]), dated, strict=True):
+        head, *lines = file.read_text().rstrip("\n").split("\n")
+        to.write_text("\n".join([f"{head},timestamp", *(f"{line},{day}" for day, line in enumerate(lines, 1))]))
+    config = SMALL.replace(**settings, epochs=1)
+    parent = amzrec.train(dated[0], tmp_path / "parent", config, prepare=SPLIT)
+    child = amzrec.train(dated[1], tmp_path / "child", start=parent, prepare=SPLIT)
+    names = {name for name in open_weights(child.path).index.files if not name.startswith("seen")}
+    assert names == {name for name in open_weights(parent.path).index.files if not name.startswith("seen")}
+    assert len(child.vectors.customer_ids) == 61
+    assert child.info.ancestors[0].identity == identity(parent)
 
 
 @pytest.mark.slow

@@ -377,6 +377,9 @@ def backtest(
     every: Annotated[str, typer.Option(metavar="TIME", help="Length of a window: 12h, 7d, 4w.")] = "7d",
     last: Annotated[int, typer.Option(metavar="N", help="How many windows, the last one at the latest review.")] = 8,
     retrain: Annotated[bool, typer.Option("--retrain", help="Also train anew before each window.")] = False,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Also go on before each window from the one before, as train --from does.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Picture to draw, a PNG file.")] = None,
     prepare: PrepareConfig | None,
     config: TrainConfig | None,
@@ -390,7 +393,7 @@ def backtest(
     from amzrec.cli import reports
     from amzrec.commands.backtest import backtest as verb
 
-    choices: dict[str, Any] = {"every": every, "last": last, "retrain": retrain, "out": out}
+    choices: dict[str, Any] = {"every": every, "last": last, "retrain": retrain, "warm": warm, "out": out}
     with speaking() as voice:
         document = verb(one_or_several(source), config, prepare=prepare, progress=voice, **choices)
     show(document, json, lambda: reports.backtest(document))

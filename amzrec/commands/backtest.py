@@ -28,7 +28,7 @@ from amzrec.store.recipe import FIGURES
 from amzrec.store.run import Run
 
 Document = dict[str, Any]
-ONCE, UPDATED, AGAIN = "trained_once", "updated", "trained_again"
+ONCE, UPDATED, WARM, AGAIN = "trained_once", "updated", "warm_started", "trained_again"
 WEIGHED_BY = {"rmse": "rated", "recall@10": "customers", "ndcg@10": "customers", "top_100": "reviews"}
 
 
@@ -40,18 +40,20 @@ def backtest(
     every: str = "7d",
     last: int = 8,
     retrain: bool = False,
+    warm: bool = False,
     out: Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Document:
     """Answer what a model would have done: train before the last windows of time, then measure on each window in turn.
 
-    The windows are the `last` ones of the length `every` (12h, 7d, 4w) before the latest review. In each, three systems
-    meet reviews that came after all they know: "trained_once", before the first window; "updated", the same with the
-    reviews of the windows before, as `update` lets them in; and with `retrain` "trained_again", on all reviews before
-    the window. Beside them the baselines, fitted on the same reviews as "updated". Who and what is new counts as
-    unknown. `out` is a picture (PNG). Returns {"every", "windows": [{"from", "until", "reviews", …, "systems"}],
-    "overall": {system: figures of all windows}, "picture"}. Raises AmzrecError for reviews without times, and where
-    none are left to train on.
+    The windows are the `last` ones of the length `every` (12h, 7d, 4w) before the latest review. In each, systems meet
+    reviews that came after all they know: "trained_once", before the first window; "updated", the same with the
+    reviews of the windows before, as `update` lets them in; with `warm` "warm_started", which goes on from the one of
+    the window before (`train --from`); and with `retrain` "trained_again", on all reviews before the window. Beside
+    them the baselines, fitted on the same reviews as "updated". Who and what is new counts as unknown. `out` is a
+    picture (PNG). Returns {"every", "windows": [{"from", "until", "reviews", …, "systems", "seconds": {system: of its
+    last training or update}}], "overall": {system: figures of all windows}, "picture"}. Raises AmzrecError for reviews
+    without times, and where none are left to train on.
     """
     if out is not None:
         if Path(out).suffix.lower() != ".png":
@@ -66,7 +68,7 @@ def backtest(
     with scratch_folder() as folder:
         walk = Walk(dataset, config or TrainConfig(), Path(folder), progress)
         first = walk.trained(moments[0])
-        runs = {ONCE: first, UPDATED: first}
+        runs = {ONCE: first, UPDATED: first} | ({WARM: first} if warm else {})
         for number, (start, stop) in enumerate(itertools.pairwise(moments), 1):
             if retrain:
                 runs[AGAIN] = runs[ONCE] if number == 1 else walk.trained(start)
@@ -75,6 +77,8 @@ def backtest(
             windows.append({"from": day(start), "until": day(stop)} | measured(runs, came))
             if number < last and len(came.train):
                 runs[UPDATED] = walk.updated(runs[UPDATED], came)
+                if warm:
+                    runs[WARM] = walk.trained(stop, runs[WARM])
     document = {"every": every, "windows": windows, "overall": overall(windows), "picture": out and str(out)}
     if out is not None:
         from amzrec.evaluation import pictures
@@ -96,11 +100,12 @@ class Walk:
         self.runs += 1
         return self.folder / f"run-{self.runs}"
 
-    def trained(self, moment: int) -> Run:
-        """Train on all reviews before a moment."""
+    def trained(self, moment: int, start: Run | None = None) -> Run:
+        """Train on all reviews before a moment, from scratch or going on from a run."""
         from amzrec.commands.train import train
 
-        return train(before(self.dataset, self.reviews, moment), self.place(), self.config, progress=self.progress)
+        known, config = before(self.dataset, self.reviews, moment), None if start else self.config
+        return train(known, self.place(), config, start=start, progress=self.progress)
 
     def updated(self, run: Run, came: Dataset) -> Run:
         """Let the reviews of a window into a run."""
@@ -126,7 +131,10 @@ def measured(runs: dict[str, Run], came: Dataset) -> Document:
             }
             rivals = {system.name: judge(testset, system).to_json() for system in all_baselines(dataset, testset)}
             baselines = {name: figures_of(figures) for name, figures in rivals.items()}
-    return found | {"systems": systems | (baselines if systems else {})}
+    took = {
+        name: run.info.updates[-1]["seconds"] if run.info.updates else run.info.seconds for name, run in runs.items()
+    }
+    return found | {"systems": systems | (baselines if systems else {}), "seconds": took}
 
 
 def figures_of(figures: Document) -> dict[str, float]:

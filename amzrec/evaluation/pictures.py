@@ -249,7 +249,7 @@ def draw_backtest(document: dict[str, Any], file: Path) -> Path:
     }
     figure, axes = canvas(max(len(shown), 1), 5.2 * max(len(shown), 1), 3.8)
     begins = [window["from"][: None if document["every"].endswith("h") else 10] for window in windows]
-    colours = dict(zip(("trained_once", "trained_again", "updated"), MODELS, strict=False))
+    colours = dict(zip(("trained_once", "trained_again", "updated", "warm_started"), MODELS, strict=False))
     for axis, (key, title) in zip(axes, shown.items(), strict=False):
         for number, name in enumerate(systems):
             values = [

@@ -188,21 +188,21 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
             trail.assign(trail * decay)
         self._log_decay.assign(0.0)
 
-    def slots(self, variable: Variable) -> dict[str, Any]:
-        """Return the slots of a variable, [rows, width] each, as `put_slots` reads them.
+    def slots(self, variable: Variable) -> Iterator[tuple[str, Any]]:
+        """Yield the slots of a variable by name, [rows, width] each, as `put_slots` reads them.
 
         "moment", "root", which is the square root of the second moment, and where weights are averaged "gap", which is
         how far the average is from the weight.
         """
         width, start, rows = self._places[self._index_dict[self._var_key(variable)]]
         slot, part = self._widths.index(width), slice(start, start + rows)
-        found = {"moment": self._moments[slot][part].numpy(), "root": np.sqrt(self._squares[slot][part].numpy())}
+        yield "moment", self._moments[slot][part].numpy()
+        yield "root", np.sqrt(self._squares[slot][part].numpy())
         if self.average:
-            found["gap"] = self._trails[slot][part].numpy() * np.exp(self._log_decay.numpy())
-        return found
+            yield "gap", self._trails[slot][part].numpy() * np.exp(self._log_decay.numpy())
 
     def put_slots(self, variable: Variable, slots: Mapping[str, Any]) -> None:
-        """Set the slots of a variable to what `slots` returned; for all variables, or for none of them."""
+        """Set the slots of a variable to what `slots` yielded; for all variables, or for none of them."""
         width, start, rows = self._places[self._index_dict[self._var_key(variable)]]
         slot, part = self._widths.index(width), slice(start, start + rows)
         self._moments[slot][part].assign(slots["moment"])
@@ -236,13 +236,13 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
 class Adagrad(tf.keras.optimizers.Adagrad):  # type: ignore[misc]
     """Adagrad (Duchi et al. 2011) as Keras has it, whose slots can be taken and put back."""
 
-    def slots(self, variable: Variable) -> dict[str, Any]:
-        """Return the slots of a variable, [rows, width]: "root", the square root of the sum of squared gradients."""
+    def slots(self, variable: Variable) -> Iterator[tuple[str, Any]]:
+        """Yield the slots of a variable, [rows, width]: "root", the square root of the sum of squared gradients."""
         found = self._accumulators[self._index_dict[self._var_key(variable)]].numpy()
-        return {"root": np.sqrt(found).reshape(-1, width_of(variable))}
+        yield "root", np.sqrt(found).reshape(-1, width_of(variable))
 
     def put_slots(self, variable: Variable, slots: Mapping[str, Any]) -> None:
-        """Set the slots of a variable to what `slots` returned."""
+        """Set the slots of a variable to what `slots` yielded."""
         slot = self._accumulators[self._index_dict[self._var_key(variable)]]
         slot.assign(np.square(slots["root"]).reshape(slot.shape))
 

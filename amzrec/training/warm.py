@@ -75,7 +75,7 @@ def copy(learner: Learner, start: Start, part: Part, place: Ints | None) -> None
     if part.name not in start.weights:
         raise misfit(start, part.name, "is not among them")
     old, new = start.weights.table(part.name), np.array(part.variable.numpy())
-    slots = learner.optimizer.slots(part.variable)
+    slots = dict(learner.optimizer.slots(part.variable))
     if set(slots) - {"gap"} - set(old.slots):
         raise misfit(start, part.name, "has no slots of this optimizer")
     if new.shape[0 if place is None else 1 :] != old.weight.shape[0 if place is None else 1 :]:

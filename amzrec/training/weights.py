@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from amzrec.arrays import Floats, Lists, Rows, offsets_of
+from amzrec.arrays import Array, Floats, Lists, Rows, offsets_of
 from amzrec.config import Recipe
 from amzrec.features.attributes import attribute_names
 from amzrec.features.fitted import vector_rows
@@ -21,6 +22,7 @@ from amzrec.store.weights import SIDES, Table, Trained
 from amzrec.training.learner import Learner
 
 RATING, RETRIEVAL, BOTH = "rating", "retrieval", "both"
+STEPS = "steps"
 OWN, ALL, ATTRIBUTES = "own", "all", "attributes"  # what the rows of a table stand for
 
 
@@ -57,19 +59,21 @@ def parts_of(model: MultitaskModel) -> list[Part]:
     return [part for part in found if id(part.variable) in trained]
 
 
-def table_of(learner: Learner, part: Part) -> Table:
-    """Take a variable and its slots as they are now."""
-    return Table(part.variable.numpy(), learner.optimizer.slots(part.variable))
-
-
 def save_tables(learner: Learner, file: Path) -> None:
-    """Write all tables, with the number of steps of the optimizer, for `load_tables`."""
-    arrays: dict[str, Any] = {"steps": np.array(learner.optimizer.iterations.numpy())}
+    """Write all tables and slots, one after the other, and the number of steps of the optimizer, for `merged`."""
+    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        for name, array in arrays_of(learner):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
+
+
+def arrays_of(learner: Learner) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of `save_tables`."""
+    yield STEPS, learner.optimizer.iterations.numpy()
     for part in parts_of(learner.model):
-        table = table_of(learner, part)
-        arrays[part.name] = table.weight
-        arrays |= {f"{part.name}.{slot}": values for slot, values in table.slots.items()}
-    np.savez(file, **arrays)
+        yield part.name, part.variable.numpy()
+        for slot, values in learner.optimizer.slots(part.variable):
+            yield f"{part.name}.{slot}", values
 
 
 def merged(files: Mapping[str, Path], best: Mapping[str, int], recipe: Recipe) -> Iterator[tuple[str, Table]]:
@@ -99,7 +103,7 @@ def merged(files: Mapping[str, Path], best: Mapping[str, int], recipe: Recipe) -
 
 def names_in(arrays: Any) -> list[str]:
     """Return the names of the tables in a file of `save_tables`."""
-    return [name for name in arrays.files if "." not in name and name != "steps"]
+    return [name for name in arrays.files if "." not in name and name != STEPS]
 
 
 def tables_in(arrays: Any, name: str) -> Table:
@@ -118,7 +122,7 @@ def task_of(name: str) -> str:
 def steps_in(file: Path) -> int:
     """Return the number of steps that the optimizer had done when a file of `save_tables` was written."""
     with np.load(file, allow_pickle=False) as arrays:
-        return int(arrays["steps"])
+        return int(arrays[STEPS])
 
 
 def trained_on(dataset: Dataset, fitted: Reviews, recipe: Recipe) -> Trained:
