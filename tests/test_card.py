@@ -25,7 +25,7 @@ from amzrec.page.modelcard import verdict
 from amzrec.store.dataset import open_dataset
 from amzrec.store.ownership import is_card
 from amzrec.store.recipe import command_of
-from amzrec.store.run import Run, RunInfo
+from amzrec.store.run import Ancestor, Run, RunInfo
 from runs import parity_vectors, random_vectors, write_run
 
 FACTS = DataFacts(fitted=1_000, candidates=50, rated=True, dated=True, valid=True)
@@ -69,7 +69,8 @@ def test_figures_intervals_baselines_and_slices_are_those_of_metrics_json(run: R
     for section in [*sections, "How to reproduce"]:
         assert f"\n## {section}\n" in text
         assert f"<h2>{section}</h2>" in page
-    assert "| reviews in train | 200 |" in text  # 20 customers with 8 of the own parity and 2 of the other
+    assert "| rows read | 240 |" in text  # 20 customers with 10 products of the own parity and 2 of the other
+    assert "| reviews fitted (train and valid) | 220 |" in text  # all but one test review each
     assert "u07" not in text + page  # no customer
     assert str(tmp_path) not in text + page
 
@@ -114,13 +115,17 @@ def test_a_run_without_figures_or_dataset_says_so(run: Run, tmp_path: Path) -> N
 
 def test_what_was_not_trained_and_what_came_later_is_told(checkerboard: Path, tmp_path: Path) -> None:
     dataset = open_dataset(checkerboard)
-    update = {"source": "new.csv", "reviews": 7}
-    clicks = write_run(tmp_path / "c", dataset, parity_vectors(dataset), trained=("retrieval",), updates=(update,))
+    update = {"source": "secret folder/new $1.csv", "reviews": 7}
+    before = Ancestor(run="a", identity="i", finished=1, source="secret folder/old.csv", fingerprint=None, reviews=1234)
+    facts: dict[str, Any] = {"trained": ("retrieval",), "updates": (update,), "ancestors": (before,)}
+    clicks = write_run(tmp_path / "c", dataset, parity_vectors(dataset), **facts)
     text = cards(clicks, tmp_path)[0]
     assert "A recommender that finds products for a customer, learned" in text
     assert "It was not trained for rating" in text
-    assert "7 reviews of new.csv were added without training" in text
-    assert "amzrec update RUN new.csv --run NEW" in text
+    assert "7 reviews of new \\$1.csv were added without training" in text
+    assert "it goes on from a run that was trained on 1,234 reviews of old.csv" in text
+    assert " --from RUN\namzrec update RUN 'new $1.csv' --run NEW\n" in text
+    assert "secret folder" not in text
 
 
 # --- the line that trains it again

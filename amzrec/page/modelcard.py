@@ -5,11 +5,13 @@ The sections follow Mitchell et al. 2019, "Model Cards for Model Reporting".
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.page.blocks import Block, Heading, Items, Lines, Paragraph, Table
+from amzrec.page.summary import last_name
 from amzrec.settings import settings_of
 from amzrec.store.dataset import DatasetInfo
 from amzrec.store.recipe import command_of
@@ -83,17 +85,23 @@ def data(run: Run, found: Document, dataset: DatasetInfo | None) -> list[Block]:
         rows |= {f"rejected: {reason}": f"{number:,}" for reason, number in told.rejected.items()}
         dropped = {"exact duplicates": told.duplicates, "repeats of a pair": told.repeats, "filtered": told.filtered}
         rows |= {name: f"{number:,}" for name, number in dropped.items() if number}
-        rows |= {f"reviews in {part}": f"{getattr(told, part):,}" for part in ("train", "valid", "test")}
+        sizes = {part: getattr(told, part) for part in ("train", "valid", "test")}
+        rows |= {f"reviews in {part}": f"{size:,}" for part, size in sizes.items() if size}
     rows |= {
         f"reviews fitted ({' and '.join(run.info.fit_parts)})": f"{counts['reviews']:,}",
         "customers": f"{counts['customers']:,}",
         "products to recommend": f"{counts['products']:,}",
         "stars": " to ".join(f"{end:g}" for end in found["stars"]) if found["stars"] else None,
     }
-    later = [
-        f"{each['reviews']:,} reviews of {each['source']} were added without training" for each in run.info.updates
+    before = [
+        f"it goes on from a run that was trained on {each.reviews:,} reviews of {last_name(each.source or 'a source')}"
+        for each in run.info.ancestors
     ]
-    notes = [*(dataset.warnings if dataset else ()), *later]
+    later = [
+        f"{each['reviews']:,} reviews of {last_name(each['source'])} were added without training"
+        for each in run.info.updates
+    ]
+    notes = [*(dataset.warnings if dataset else ()), *before, *later]
     return [facts(rows), *([Items(notes)] if notes else [])]
 
 
@@ -273,8 +281,11 @@ def reproduction(run: Run, dataset: DatasetInfo | None) -> list[Block]:
         "the last digits.",
         f"How a file is read ({flags_of_reading()}) is not recorded: add the flags that were given.",
     ]
-    more = [f"amzrec update RUN {each['source']} --run NEW" for each in run.info.updates]
-    return [Lines([" ".join(command_of(run, columns)), *more]), Items(told)]
+    first = [*command_of(run, columns), *(["--from", "RUN"] if run.info.ancestors else [])]
+    if run.info.ancestors:
+        told.append("RUN is the run that it goes on from, whose settings and split count.")
+    more = [f"amzrec update RUN {shlex.quote(last_name(each['source']))} --run NEW" for each in run.info.updates]
+    return [Lines([" ".join(first), *more]), Items(told)]
 
 
 def flags_of_reading() -> str:

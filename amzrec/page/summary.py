@@ -59,8 +59,12 @@ def described(run: Run, there: bool = True) -> Document:
 
 def source_of(run: Run) -> str | None:
     """Name the source of a run, a file without the folders that it lies in."""
-    source = run.info.source
-    return source if source is None or "://" in source else Path(source).name or source
+    return run.info.source and last_name(run.info.source)
+
+
+def last_name(source: str) -> str:
+    """Return a file without the folders that it lies in; an address as it is."""
+    return source if "://" in source else Path(source).name or source
 
 
 def scale_of(model: Recommender) -> list[float] | None:
