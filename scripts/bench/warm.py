@@ -58,10 +58,10 @@ def compared(early: Dataset, whole: Dataset, folder: Path, what: str) -> None:
     sizes = {part: sum(file.stat().st_size for file in (warm.path / part).iterdir()) for part in ("vectors", "weights")}
     fitted, known = len(whole.train) + len(whole.valid), len(early.train) + len(early.valid)
     text = (
-        f"{what}: {known:,} early reviews, {fitted:,} in all, {len(whole.test):,} to test on, seed 42, default flags. "
+        f"{known:,} early reviews, {fitted:,} in all, {len(whole.test):,} to test on, seed 42, default flags. "
         f"The early one took {old['cpu']:.1f} s of the CPU.\n\n"
         + markdown(["", *FIGURES, "seconds", "CPU seconds", "best epochs, both tasks"], rows)
-        + f"\n\nThe run holds {sizes['vectors'] / 1e6:.1f} MB of vectors and {sizes['weights'] / 1e6:.1f} MB of weights."
+        + f"\n\nThe run has {sizes['vectors'] / 1e6:.1f} MB of vectors, {sizes['weights'] / 1e6:.1f} MB of weights."
     )
     section(FILE, what, text, "Going on from a run")
 
