@@ -93,7 +93,7 @@ def evaluate(
         progress.say("measuring with tfrs.metrics.FactorizedTopK")
         document["model"]["factorized_top_k"] = factorized_top_k(vectors, testset.reviews)
     named = "later" if later is not None else context
-    with revised(run.path, RUN_FOLDER, "the figures") as new:
+    with revised(run.folder, RUN_FOLDER, "the figures") as new:
         write_json(new / (f"metrics_{named}.json" if named else METRICS), document)
     if not named:
         draw(run, testset, {"model": model, **rivals})
@@ -106,7 +106,7 @@ def kept_figures(run: Run) -> Document | None:
         return None
     try:
         run.check(METRICS)
-        document: Document = json.loads((run.path / METRICS).read_text())
+        document: Document = json.loads((run.folder / METRICS).read_text())
     except (ValueError, AmzrecError):
         return None
     return document
@@ -203,10 +203,10 @@ def draw(run: Run, testset: TestSet, judged: dict[str, Figures]) -> None:
     """Draw the pictures of a run into its plots/ folder."""
     from amzrec.evaluation import pictures
 
-    with revised(run.path, RUN_FOLDER, "the pictures", "the figures were written") as new:
+    with revised(run.folder, RUN_FOLDER, "the pictures", "the figures were written") as new:
         folder = new / PLOTS
         folder.mkdir()
-        pictures.draw_history(run.path, folder)
+        pictures.draw_history(run.folder, folder)
         counts = np.bincount(testset.fit.product, minlength=len(testset.column))[testset.candidates]
         ranked = {name: figures.answers.ranked for name, figures in judged.items()}
         tops = {name: ranks.top for name, ranks in ranked.items() if ranks is not None}

@@ -54,7 +54,7 @@ def export(
         progress.step("export", 2, 3, "checking in a clean process")
         checked = check_export(partial, vectors, kind is not None)
         facts = {
-            "run": run.path.name,
+            "run": run.name,
             "run_identity": run.info.identity,
             "identity": new_identity(),
             "products": len(vectors.candidates),

@@ -79,7 +79,7 @@ def recommend_all(
     if out.suffix not in FORMATS:
         raise AmzrecError(f"--out {out} ends in {out.suffix or 'nothing'}; allowed: {', '.join(FORMATS)}")
     check_file(out, "the recommendations", is_recommendations, overwrite)
-    chosen = choose(opened.recommender, opened.run.path, index, RECALL, cache_folder(), progress.say)
+    chosen = choose(opened.recommender, opened.run.folder, index, RECALL, cache_folder(), progress.say)
     everyone = Everyone(chosen.recommender, wanted)
     with writing("the recommendations", out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def on_spark(
     opened: Model, out: Path, wanted: Wanted, master: str | None, vectors: str, overwrite: bool, progress: Progress
 ) -> Path:
     """Do the work on Spark, into the folder `out`; see recommend_all."""
-    everyone, run = Everyone(opened.recommender, wanted), opened.run.path.resolve()
+    everyone, run = Everyone(opened.recommender, wanted), opened.run.folder.resolve()
     with (
         whole_folder(out, RECOMMENDATIONS_FOLDER, overwrite, [run]) as partial,
         scratch_folder() as scratch,

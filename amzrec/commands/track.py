@@ -42,21 +42,21 @@ def open_tracker(store: str) -> Tracker:
 
 def tracked(run: Run) -> Tracked:
     """Gather what is kept of a run."""
-    info, file = run.info, run.path / METRICS
+    info, file = run.info, run.folder / METRICS
     document = read_json(run, file) if file.is_file() else None
     protocol = plain(info.protocol) if info.protocol else {}
     tags = {"source": source_of(run), "fingerprint": info.fingerprint, "tasks": ",".join(info.trained)}
     tags |= {f"version.{name}": version for name, version in info.versions.items()}
     started = info.finished - info.seconds
     return Tracked(
-        name=run.path.resolve().name,
+        name=run.name,
         parameters=dict(info.recipe) | {f"split.{name}": value for name, value in protocol.items()},
         tags={name: value for name, value in tags.items() if value},
         figures=figures_of(document) | {f"best_epoch/{task}": float(epoch) for task, epoch in info.best_epochs.items()},
         epochs=epochs_of(run, started),
         started=started,
         finished=info.finished,
-        folder=run.path,
+        folder=run.folder,
     )
 
 

@@ -18,9 +18,10 @@ from amzrec.planning.report import check_fits
 from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.store.dataset import Dataset
 from amzrec.store.documents import plain
-from amzrec.store.folders import cannot_write, replace_folder
+from amzrec.store.folders import cannot_write
 from amzrec.store.folders import tidy as tidy_beside
 from amzrec.store.locks import alone
+from amzrec.store.numbered import publish, recover
 from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.recipe import last_figures
 from amzrec.store.run import RUN, RUNS, Run, finished_runs, is_measured, open_run
@@ -66,10 +67,11 @@ def train(
     often, old = Often(checkpoint_every), None if start is None else open_run(start)
     folder = Path(run) if run is not None else free_name(config or TrainConfig(), resume)
     work = folder.parent / f".{folder.name}.training"
+    recover(folder)
     going_on = resume and (work / STATE).exists()
     overwrite = overwrite or (going_on and State.read(work / STATE).replaces)
     finished = resume and not going_on and (folder / RUN).is_file()
-    sources = [*sources_of(source, prepare), *([] if old is None else [open_weights(old.path).folder])]
+    sources = [*sources_of(source, prepare), *([] if old is None else [open_weights(old.folder).folder])]
     check_folder(folder, RUN_FOLDER, overwrite or finished, sources)
     dataset = dataset_of(source, prepare, progress=progress)
     begun: Start | None = None
@@ -98,7 +100,7 @@ def train(
 
                 phases.run(session)
                 check_folder(folder, RUN_FOLDER, overwrite, sources)  # what came there meanwhile
-                replace_folder(work, folder)
+                publish(work, folder, overwrite)
                 tidy(folder)
             finally:
                 if not (work / STATE).exists():

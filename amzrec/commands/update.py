@@ -49,14 +49,14 @@ def update(
     started = time.monotonic()
     with new_reviews(run, reviews, config or PrepareConfig(), progress) as dataset:
         vectors, tally = renewed(run, Arrivals.of(run.vectors, dataset), progress)
-        came: dict[str, Any] = {"run": str(run.path.resolve()), "source": dataset.info.source} | plain(tally)
+        came: dict[str, Any] = {"run": str(run.place), "source": dataset.info.source} | plain(tally)
         came["rejected"] = sum(dataset.info.counts.rejected.values())
         with whole_folder(out, RUN_FOLDER, overwrite, sources, private=True) as work:
             write_vectors(work, vectors)
-            if (run.path / HISTORY).is_file():
-                shutil.copyfile(run.path / HISTORY, work / HISTORY)
-            if (run.path / WEIGHTS).is_dir():  # of the training; what `train --from` the new run goes on from
-                shutil.copytree(run.path / WEIGHTS, work / WEIGHTS)
+            if (run.folder / HISTORY).is_file():
+                shutil.copyfile(run.folder / HISTORY, work / HISTORY)
+            if (run.folder / WEIGHTS).is_dir():  # of the training; what `train --from` the new run goes on from
+                shutil.copytree(run.folder / WEIGHTS, work / WEIGHTS)
             came["seconds"] = round(time.monotonic() - started, 1)
             info = dataclasses.replace(
                 run.info,

@@ -43,7 +43,7 @@ def described(run: Run, there: bool = True) -> Document:
     """Describe what the files of a run tell beside its vectors, or run.json alone where the others are not `there`."""
     info, figures = run.info, figures_of(run) if there else None
     return {
-        "run": run.path.resolve().name,
+        "run": run.name,
         "version": __version__,
         "finished": info.finished,
         "seconds": info.seconds,
@@ -96,7 +96,7 @@ def figures_of(run: Run) -> Document | None:
     "systems" are the model, the model as of now where dates tell the two apart, and the baselines, each with "name",
     "kind" and its groups of metrics. "gaps" are model - baseline with 95 % intervals, by baseline, group and metric.
     """
-    file = run.path / METRICS
+    file = run.folder / METRICS
     document = read_json(run, file) if file.is_file() else None
     if document is None:
         return None
@@ -158,7 +158,7 @@ def curves_of(run: Run) -> list[Document]:
     """Read history.csv, one object per epoch: numbers, None where a cell is empty; no rows where there is no file."""
     try:
         run.check(HISTORY)
-        with (run.path / HISTORY).open(newline="", encoding="utf-8") as stream:
+        with (run.folder / HISTORY).open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
     except FileNotFoundError:
         return []

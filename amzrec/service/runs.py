@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import threading
 import zlib
 from functools import cached_property
@@ -43,9 +42,9 @@ class Served:
         """Open a run (None: the latest), compare all checksums, and let it answer once; AmzrecError where it cannot."""
         run = open_run(path)
         vectors = plain(run.verified())
-        real = dataclasses.replace(run, path=run.path.resolve())
-        chosen = choose(Recommender(vectors), real.path, index, recall, cache_folder(), LOG.info)
-        served = cls(real.path.name, chosen.recommender, real, chosen.document())
+        real = dataclasses.replace(run, path=run.folder)
+        chosen = choose(Recommender(vectors), run.folder, index, recall, cache_folder(), LOG.info)
+        served = cls(run.name, chosen.recommender, real, chosen.document())
         if not len(vectors.candidates):
             raise AmzrecError(f"run {run.path} has no products to recommend: train on reviews")
         best_products(served.recommender, vectors.customer_ids[len(vectors.customer_ids) - 1], Wanted(k=1))
@@ -135,7 +134,7 @@ class Shelf:
 def stamp_of(path: Path | None) -> Stamp:
     """Tell a run folder (None: the latest) from any other that stood at its place."""
     try:
-        folder = Path(os.path.realpath(open_run(path).path))
+        folder = open_run(path).folder
         facts = (folder / RUN).stat()
     except (AmzrecError, OSError):
         return "", 0, 0

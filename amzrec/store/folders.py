@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import re
@@ -14,7 +15,8 @@ from pathlib import Path
 from amzrec.errors import AmzrecError
 from amzrec.store.locks import TOKEN, claim, is_running, taken_over
 from amzrec.store.manifest import write_manifest
-from amzrec.store.ownership import Kind, check_folder
+from amzrec.store.numbered import exchange, publish, recover
+from amzrec.store.ownership import RUN_FOLDER, Kind, check_folder
 
 NOTHING_LEFT = "nothing was left there"
 OTHERS = 0o077  # what the group and all others may do
@@ -83,6 +85,8 @@ def whole_folder(
     """
     out = Path(out)
     tidy(out)
+    if kind is RUN_FOLDER:
+        recover(out)
     check_folder(out, kind, overwrite, sources := list(sources))
     with writing(f"the {kind.name}", out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +100,10 @@ def whole_folder(
                     write_manifest(partial, kind)
                 if private:
                     make_private(partial)
-                replace_folder(partial, out)
+                if kind is RUN_FOLDER:
+                    publish(partial, out, overwrite)
+                else:
+                    replace_folder(partial, out, kind, overwrite)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
 
@@ -134,10 +141,25 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
-def replace_folder(new: Path, out: Path) -> None:
-    """Move the finished folder `new` to `out`; an older `out` stays until the new one can take its place."""
-    if not out.exists():
-        new.rename(out)
+def replace_folder(new: Path, out: Path, kind: Kind, overwrite: bool) -> None:
+    """Move the finished folder `new` to `out`; an older `out` stays until the new one can take its place.
+
+    Raises AmzrecError where another one came there meanwhile, unless `overwrite`: of two that are made at one place,
+    one is refused.
+    """
+    try:
+        new.rename(out)  # only where nothing, or an empty folder, stands
+        return
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    if not overwrite:
+        raise AmzrecError(
+            f"the {kind.name} {out} exists already, since this began: choose another {kind.flag}, or add --overwrite "
+            "to replace it"
+        )
+    if exchange(new, out):
+        remove(new)
         return
     with claim(out) as token:
         old = out.parent / f".{out.name}.{token}.old"

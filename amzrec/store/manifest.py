@@ -124,21 +124,23 @@ def listed(name: str, kind: Kind) -> bool:
     return kind.writes(name) and not any(fnmatch.fnmatch(name, pattern) for pattern in UNLISTED)
 
 
-def read_manifest(folder: Path, kind: Kind, identity: str = "") -> Manifest | None:
+def read_manifest(folder: Path, kind: Kind, identity: str = "", shown: Path | None = None) -> Manifest | None:
     """Read the manifest of a folder whose describing document names this identity; None for one of before manifests.
+
+    Errors name the folder as it is `shown`.
 
     Raises AmzrecError where it is not what was written, missing, of another folder, or of a newer format.
     """
-    file = folder / MANIFEST
+    file, shown = folder / MANIFEST, shown or folder
     if not file.exists():
         if identity:
-            raise damaged(folder, kind, f"{MANIFEST} is missing")
+            raise damaged(shown, kind, f"{MANIFEST} is missing")
         return None
-    manifest = Manifest.read(file, kind.remedy(folder))
+    manifest = Manifest.read(file, kind.remedy(shown))
     if manifest.sum() != manifest.checksum:
-        raise damaged(folder, kind, f"{MANIFEST} is not as it was written (its checksum is another)")
+        raise damaged(shown, kind, f"{MANIFEST} is not as it was written (its checksum is another)")
     if manifest.kind != kind.name or (identity and manifest.identity != identity):
-        raise damaged(folder, kind, f"{MANIFEST} is of another folder")
+        raise damaged(shown, kind, f"{MANIFEST} is of another folder")
     return manifest
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from amzrec.errors import AmzrecError, is_utf8
 from amzrec.store.locks import TOKEN
+from amzrec.store.numbered import is_ours
 
 LEFT = re.compile(rf"\.amzrec\.{TOKEN.pattern}\.")  # of `scratch_folder`
 MANIFEST = "manifest.json"  # see manifest.py
@@ -92,7 +93,7 @@ def check_folder(out: Path, kind: Kind, overwrite: bool, sources: Iterable[str |
     elsewhere = f"choose another {kind.flag}"
     if not is_utf8(str(out.absolute())):
         raise AmzrecError(f"the name of {out}, or of a folder above it, is not UTF-8: {elsewhere}")
-    if out.is_symlink():
+    if out.is_symlink() and not (kind is RUN_FOLDER and is_ours(out)):
         raise AmzrecError(f"{out} is a link to {out.readlink()}, and amzrec replaces no links: {elsewhere}")
     check_above(out, f"the {kind.name}", elsewhere)
     if not out.exists():

@@ -78,7 +78,7 @@ def last_figures(run: Run, settings: dict[str, Any]) -> dict[str, Any] | None:
         return earlier | {"changed": sorted({*earlier.get("changed", []), *changed})}
     try:
         run.check(METRICS)
-        model = json.loads((run.path / METRICS).read_text(encoding="utf-8"))["model"]
+        model = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))["model"]
         untrained = set(TASKS) & set(run.info.untrained)
         found = {
             name: model.get(group, {}).get(name) for name, (task, group) in FIGURES.items() if task not in untrained
@@ -86,7 +86,7 @@ def last_figures(run: Run, settings: dict[str, Any]) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AmzrecError):
         return None
     figures = {name: value for name, value in found.items() if value is not None}
-    about = {"run": str(run.path.resolve()), "source": run.info.source, "changed": changed}
+    about = {"run": str(run.place), "source": run.info.source, "changed": changed}
     return about | figures if figures else None
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from amzrec.errors import AmzrecError
 from amzrec.store.documents import Document
 from amzrec.store.manifest import Damaged, Manifest, damaged, read_manifest
+from amzrec.store.numbered import Held, coming_numbers, hold, place_of, standing
 from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.protocol import DataProtocol
 from amzrec.store.vectors import INDEX, REMEDY, VECTORS, Vectors, as_written, check_file, read_vectors
@@ -87,37 +88,58 @@ class RunInfo(Document):
 class Run:
     """A finished run folder, opened."""
 
-    path: Path
+    path: Path  # as it was named
     info: RunInfo
+    held: Held | None = dataclasses.field(default=None, repr=False, compare=False)  # None: not opened from a folder
+
+    @property
+    def folder(self) -> Path:
+        """The folder that was opened, links followed: it stays what it is, whatever `path` leads to later."""
+        return self.held.folder if self.held is not None else self.path
+
+    @property
+    def place(self) -> Path:
+        """The absolute path that the run is known by: runs/joint, where its files are in runs/.joint/3."""
+        return place_of(self.folder.resolve())
+
+    @property
+    def name(self) -> str:
+        """The last part of `place`."""
+        return self.place.name
 
     @cached_property
     def vectors(self) -> Vectors:
         """The learned vectors, memory-mapped; AmzrecError where they are damaged."""
-        return read_vectors(self.path, self.manifest)
+        return self._read(verify=False)
+
+    def _read(self, verify: bool) -> Vectors:
+        vectors = read_vectors(self.folder, self.manifest, verify, self.path)
+        object.__setattr__(vectors, "held", self.held)  # their files stay as long as they are used
+        return vectors
 
     @cached_property
     def manifest(self) -> Manifest | None:
         """What the files of the run must be; None for one of before there were manifests."""
-        return read_manifest(self.path, RUN_FOLDER, self.info.identity)
+        return read_manifest(self.folder, RUN_FOLDER, self.info.identity, self.path)
 
     def remembered(self) -> Self:
         """Remember, right after they were written, that the vectors are whole: the first answer then reads less."""
-        as_written(self.path, self.manifest).remember(wait=True)
+        as_written(self.folder, self.manifest).remember(wait=True)
         return self
 
     def check(self, name: str) -> None:
         """Raise AmzrecError where a small file is not what the manifest says now; one that is not listed is let be."""
-        manifest = read_manifest(self.path, RUN_FOLDER, self.info.identity)
+        manifest = read_manifest(self.folder, RUN_FOLDER, self.info.identity, self.path)
         try:
-            check_file(self.path, name, manifest)
+            check_file(self.folder, name, manifest)
         except Damaged as error:
-            if manifest != read_manifest(self.path, RUN_FOLDER, self.info.identity):
+            if manifest != read_manifest(self.folder, RUN_FOLDER, self.info.identity, self.path):
                 return self.check(name)  # it was replaced this very moment
             raise damaged(self.path, RUN_FOLDER, error) from error
 
     def verified(self) -> Vectors:
         """Open the vectors after all checksums were compared anew; AmzrecError where one is another."""
-        return read_vectors(self.path, self.manifest, verify=True)
+        return self._read(verify=True)
 
 
 def identity(run: Run) -> str:
@@ -130,14 +152,15 @@ def open_run(path: Run | Path | str | None = None) -> Run:
     if isinstance(path, Run):
         return path
     path = latest_run() if path is None else Path(path)
-    if not path.exists():
+    held = hold(path)
+    if held is None and not path.exists():
         known = ", ".join(str(p) for p in finished_runs()) or "none yet: make one with: amzrec train"
         raise AmzrecError(f"there is no run folder {path}; finished runs here: {known}")
-    if not (path / RUN).is_file():
+    if held is None:
         raise AmzrecError(
             f"{path} is not a finished run folder (it has no {RUN}): make one with: amzrec train --run {path}"
         )
-    run = Run(path, RunInfo.read(path / RUN, REMEDY))
+    run = Run(path, RunInfo.read(held.folder / RUN, REMEDY), held)
     run.check(RUN)
     return run
 
@@ -146,15 +169,20 @@ def is_measured(run: Run) -> bool | None:
     """Tell whether a run was evaluated, to the last picture; None where it has no test reviews to be measured on."""
     if run.info.untested or run.info.updates:
         return None
-    return (run.path / METRICS).is_file() and (run.path / PLOTS / LAST_PICTURE).is_file()
+    return (run.folder / METRICS).is_file() and (run.folder / PLOTS / LAST_PICTURE).is_file()
 
 
 def finished_runs(root: Path = RUNS) -> list[Path]:
     """List the finished run folders under `runs/`, the oldest first; damaged ones are left out."""
-    finished = []
-    for file in root.glob(f"*/{RUN}") if root.is_dir() else ():
+    finished, places = [], list[Path]()
+    if root.is_dir():
+        places += [file.parent for file in root.glob(f"*/{RUN}") if not file.parent.name.startswith(".")]
+        homes = [root / path.name[1:] for path in root.iterdir() if path.name.startswith(".") and len(path.name) > 1]
+        places += [place for place in homes if not place.exists() and coming_numbers(place)]
+    for place in places:
         try:
-            finished.append((float(json.loads(file.read_text())["finished"]), file.parent))
+            facts = json.loads(((standing(place) or place) / RUN).read_text())
+            finished.append((float(facts["finished"]), place))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return [path for _, path in sorted(finished)]

@@ -223,12 +223,14 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
     VectorsIndex(files, len(vectors.layers), vectors.head).write(target / INDEX)
 
 
-def read_vectors(folder: Path, manifest: Manifest | None = None, verify: bool = False) -> Vectors:
+def read_vectors(
+    folder: Path, manifest: Manifest | None = None, verify: bool = False, shown: Path | None = None
+) -> Vectors:
     """Open `vectors/` of a run folder memory-mapped.
 
     Sizes and shapes are compared each time. Checksums, with those of `manifest`, and what the numbers may be are
     compared when files are first opened on this machine (see remembered.py); with `verify` in any case. Raises
-    AmzrecError naming the file where one is missing or is not what was written.
+    AmzrecError naming the file, and the folder as it is `shown`, where one is missing or is not what was written.
     """
     manifest = manifest or read_manifest(folder, RUN_FOLDER)
     try:
@@ -247,7 +249,7 @@ def read_vectors(folder: Path, manifest: Manifest | None = None, verify: bool = 
         return vectors
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise damaged(folder, RUN_FOLDER, reason) from error
+        raise damaged(shown or folder, RUN_FOLDER, reason) from error
 
 
 def check_file(folder: Path, name: str, manifest: Manifest | None) -> None:
