@@ -186,7 +186,7 @@ def test_a_link_that_was_moved_away_is_removed_and_not_what_it_leads_to(tmp_path
     tidy(tmp_path / "out")
     assert names(tmp_path) == ["kept", "out"]
     (tmp_path / "new").mkdir()
-    replace_folder(tmp_path / "new", tmp_path / "out")
+    replace_folder(tmp_path / "new", tmp_path / "out", IT, True)
     assert names(tmp_path) == ["kept", "out"]
     assert not (tmp_path / "out").is_symlink()
 

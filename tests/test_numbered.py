@@ -362,7 +362,7 @@ def test_where_there_are_no_locks_an_old_number_stays_for_a_day(
     def none(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(numbered.fcntl, "flock", none)
+    monkeypatch.setattr("fcntl.flock", none)
     put(place, checkerboard, 0)
     held = hold(place)
     assert held is not None

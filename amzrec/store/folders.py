@@ -151,7 +151,7 @@ def replace_folder(new: Path, out: Path, kind: Kind, overwrite: bool) -> None:
         new.rename(out)  # only where nothing, or an empty folder, stands
         return
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
     if not overwrite:
         raise AmzrecError(
