@@ -16,6 +16,7 @@ from amzrec.store.manifest import Damaged, Manifest, damaged, read_manifest
 from amzrec.store.numbered import Held, coming_numbers, hold, place_of, standing
 from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.protocol import DataProtocol
+from amzrec.store.remembered import Files
 from amzrec.store.vectors import INDEX, REMEDY, VECTORS, Vectors, as_written, check_file, read_vectors
 
 RUN = "run.json"
@@ -137,6 +138,23 @@ class Run:
                 return self.check(name)  # it was replaced this very moment
             raise damaged(self.path, RUN_FOLDER, error) from error
 
+    def check_below(self, part: str) -> None:
+        """Compare all files of a folder within the run with their checksums, once on this machine (remembered.py).
+
+        Raises AmzrecError where one is not what was written.
+        """
+        if self.manifest is None:
+            return
+        names = [name for name in self.manifest.files if name.startswith(f"{part}/")]
+        try:
+            found = Files(self.folder, names, "".join(f"{name} {self.manifest.files[name]}\n" for name in names))
+            if not found.are_known():
+                for name in names:
+                    self.manifest.check_content(self.folder, name)
+                found.remember()
+        except (Damaged, OSError) as error:
+            raise damaged(self.path, RUN_FOLDER, error) from error
+
     def verified(self) -> Vectors:
         """Open the vectors after all checksums were compared anew; AmzrecError where one is another."""
         return self._read(verify=True)
@@ -144,7 +162,7 @@ class Run:
 
 def identity(run: Run) -> str:
     """Return hex digits that tell a run from any other; of one without a manifest, what it has learned."""
-    return run.info.identity or hashlib.sha256((run.path / VECTORS / INDEX).read_bytes()).hexdigest()[:32]
+    return run.info.identity or hashlib.sha256((run.folder / VECTORS / INDEX).read_bytes()).hexdigest()[:32]
 
 
 def open_run(path: Run | Path | str | None = None) -> Run:

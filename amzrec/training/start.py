@@ -16,7 +16,7 @@ from amzrec.features.batches import REPLAYED
 from amzrec.store.dataset import Dataset, Reviews, Scale
 from amzrec.store.run import TASKS, Ancestor, Run, identity
 from amzrec.store.strings import Strings
-from amzrec.store.weights import Weights, open_weights
+from amzrec.store.weights import WEIGHTS, Weights, open_weights
 
 KEPT = (  # settings that shape the tables, or decide what their numbers mean
     "features", "dim", "overlap", "head", "history", "own_vector", "memory", "moment", "svd_start", "retrieval_loss",
@@ -48,7 +48,8 @@ class Start:
         Raises AmzrecError for a run without weights, where nothing is known or nothing is new, where products are named
         or stars are scaled in another way than in the run, and where it was fitted on reviews that are to test it.
         """
-        weights, vectors = open_weights(run.path), run.vectors
+        run.check_below(WEIGHTS)
+        weights, vectors = open_weights(run.folder), run.vectors
         check_same_terms(run, dataset)
         found = cls(
             run,
@@ -111,7 +112,7 @@ class Start:
         return (
             *info.ancestors,
             Ancestor(
-                run=str(self.run.path.resolve()),
+                run=str(self.run.place),
                 identity=identity(self.run),
                 finished=info.finished,
                 source=info.source,
