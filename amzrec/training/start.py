@@ -48,8 +48,8 @@ class Start:
         Raises AmzrecError for a run without weights, where nothing is known or nothing is new, where products are named
         or stars are scaled in another way than in the run, and where it was fitted on reviews that are to test it.
         """
-        run.check_below(WEIGHTS)
         weights, vectors = open_weights(run.folder), run.vectors
+        run.check_below(WEIGHTS)
         check_same_terms(run, dataset)
         found = cls(
             run,
