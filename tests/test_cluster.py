@@ -272,7 +272,7 @@ def standalone(folder: Path) -> Iterator[str]:
         return log
 
     def said(log: Path, pattern: str) -> str:
-        for _ in range(600):
+        for _ in range(1500):
             if found := re.search(pattern, log.read_text()):
                 return found.group()
             time.sleep(0.2)
