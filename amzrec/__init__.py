@@ -1,9 +1,9 @@
 """A multitask recommender on TensorFlow Recommenders, from a file of reviews.
 
 Every command is a function of the same name: amzrec.prepare, describe, plan, train, tune, track, evaluate, compare,
-backtest, recommend, recommend_all, rate, similar, update, export, report, card, serve, doctor; amzrec.load opens a
-trained run and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when it is
-first used.
+backtest, recommend, recommend_all, rate, similar, update, export, report, card, serve, launch, doctor; amzrec.load
+opens a trained run and answers with pandas DataFrames. Importing is light: what stands behind a name is imported when
+it is first used.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from amzrec.commands.doctor import doctor as doctor
     from amzrec.commands.evaluate import evaluate as evaluate
     from amzrec.commands.export import export as export
+    from amzrec.commands.launch import launch as launch
     from amzrec.commands.load import Model as Model
     from amzrec.commands.load import load as load
     from amzrec.commands.plan import plan as plan
@@ -61,6 +62,7 @@ MEMBERS = {  # name → the module that has it
     "report": "commands.report",
     "card": "commands.card",
     "serve": "commands.serve",
+    "launch": "commands.launch",
     "doctor": "commands.doctor",
     "AmzrecError": "errors",
     "PrepareConfig": "config",

@@ -35,7 +35,8 @@ LAYERS = [  # rooms in the order in which data flows: a file imports from its ow
     "__main__",
 ]
 TENSORFLOW = {"model", "training", "exports"}
-STARTS = {"keras2", "session", "state", "often"}  # files of those rooms that import TensorFlow inside their functions
+# files of those rooms that import TensorFlow inside their functions
+STARTS = {"cluster", "keras2", "session", "state", "often"}
 HEAVY = {"tensorflow", "tf_keras", "tensorflow_recommenders", "tensorflow_datasets", "scann"}
 LATE = {"ibis", "duckdb", "pandas", "matplotlib"}
 MODULES = sorted((ROOT / "amzrec").rglob("*.py"))

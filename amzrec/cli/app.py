@@ -40,6 +40,7 @@ from amzrec.cli.options import (
     Sources,
     SourcesOrDataset,
     Track,
+    TrainStrategy,
 )
 from amzrec.cli.program import Command, Program, tell
 from amzrec.cli.streams import be_done, let_go, prepare_process, speaks_unicode
@@ -204,6 +205,7 @@ def train(
     ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    strategy: TrainStrategy = "auto",
     checkpoint_every: Annotated[
         str | None,
         typer.Option(
@@ -231,7 +233,7 @@ def train(
     from amzrec.commands.train import train as verb
 
     choices: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "tensorboard": tensorboard}
-    choices |= {"checkpoint_every": checkpoint_every, "anyway": anyway, "start": start}
+    choices |= {"checkpoint_every": checkpoint_every, "anyway": anyway, "start": start, "strategy": strategy}
     choices["repeats"] = recipe if recipe is not None and recipe.is_dir() else None
     with tracking(track) as keep:
         with speaking() as voice:
@@ -585,6 +587,30 @@ def serve(run: RunArgument = None, *, config: ServeConfig | None) -> None:
         config = config.replace(token=os.environ["AMZREC_TOKEN"])
     with speaking() as voice:
         verb(run, config, progress=voice)
+
+
+@app.command(cls=Command)
+def launch(
+    words: Annotated[
+        list[str], typer.Argument(metavar="-- train …", help="The training to run, as it is typed after amzrec.")
+    ],
+    *,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Processes that share each step of the training.")
+    ] = 2,
+    restarts: Annotated[
+        int, typer.Option("--restarts", metavar="N", help="How often all are started again where one is killed.")
+    ] = 3,
+) -> None:
+    """Train with several workers on this machine.
+
+    Each gets a TF_CONFIG of its own. For several machines see docs/distributed.md.
+    """
+    from amzrec.commands.launch import launch as verb
+
+    with speaking() as voice:
+        code = verb(words, workers, restarts=restarts, progress=voice)
+    raise typer.Exit(code)
 
 
 @app.command(cls=Command)

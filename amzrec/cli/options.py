@@ -35,6 +35,15 @@ Track = Annotated[
         help="Also keep the run in MLflow: mlflow.db here, or what MLFLOW_TRACKING_URI names. See docs/tune.md.",
     ),
 ]
+TrainStrategy = Annotated[
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="auto|one|mirrored|multi-worker",
+        help="Devices that share each step: one; all GPUs of this host (mirrored); those of all workers that TF_CONFIG "
+        "lists (multi-worker). auto takes what there is. The model is the same.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 Count = Annotated[int, typer.Option("-k", metavar="N", help="How many products to list.", show_default=True)]
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.recipe import last_figures
 from amzrec.store.run import RUN, RUNS, Run, finished_runs, is_measured, open_run
 from amzrec.store.weights import open_weights
+from amzrec.training.cluster import worker_of
 from amzrec.training.often import Often
 from amzrec.training.session import STATE, Session, settings_of, tidy
 from amzrec.training.state import WRITE, State
@@ -47,6 +48,7 @@ def train(
     repeats: Run | Path | str | None = None,
     start: Run | Path | str | None = None,
     anyway: bool = False,
+    strategy: str = "one",
     progress: Progress = SILENT,
 ) -> Run:
     """Train on a source or a dataset, by default the embedded sample, and write the run folder `run`.
@@ -60,11 +62,17 @@ def train(
     `start` is a run to go on from: what it knows keeps its weights, what is new to it is added, and a few epochs pass
     over what is new. The settings are those of that run then; `config` gives all of them where one is to be another.
 
+    `strategy` says which devices share each step: one, mirrored (all GPUs of this host), multi-worker (those of all
+    workers that TF_CONFIG lists) or auto. Of a cluster the chief writes and returns the run; the processes of the other
+    workers end here (SystemExit).
+
     Raises AmzrecError for data without anything to learn from, for a `run` that exists where `overwrite` is not given,
     for one that is no run folder in any case, for a `start` that cannot be gone on from, and, unless it is to be tried
     `anyway`, for more than memory holds; raises Interrupted for a Ctrl-C after which `resume` can go on.
     """
     often, old = Often(checkpoint_every), None if start is None else open_run(start)
+    if not worker_of(strategy).chief:
+        train_along(source, config, prepare, old, strategy, progress)
     folder = Path(run) if run is not None else free_name(config or TrainConfig(), resume)
     work = folder.parent / f".{folder.name}.training"
     recover(folder)
@@ -73,17 +81,10 @@ def train(
     finished = resume and not going_on and (folder / RUN).is_file()
     sources = [*sources_of(source, prepare), *([] if old is None else [open_weights(old.folder).folder])]
     check_folder(folder, RUN_FOLDER, overwrite or finished, sources)
-    dataset = dataset_of(source, prepare, progress=progress)
-    begun: Start | None = None
-    if old is None:
-        recipe = recipe_for(dataset, config or TrainConfig(), progress)
-    else:
-        from amzrec.training.start import Start as Beginning
-
-        begun = Beginning.of(old, dataset)
-        dataset, recipe = begun.dataset, begun.recipe(config)
+    dataset, recipe, begun = lessons(source, config, prepare, old, progress)
     settings = settings_of(dataset, recipe, old)
     if finished and (done := finished_before(folder, settings, overwrite, progress)):
+        release(strategy, settings)
         return done
     if not anyway:
         check_fits(dataset, recipe, memory_available())
@@ -97,11 +98,17 @@ def train(
                 session.open_state(resume, overwrite)
                 progress.say("starting TensorFlow")
                 from amzrec.training import phases
+                from amzrec.training.strategy import replicas_of, together
 
-                phases.run(session)
+                replicas = replicas_of(strategy)
+                with together(replicas):
+                    session.join(replicas)
+                    phases.run(session)
                 check_folder(folder, RUN_FOLDER, overwrite, sources)  # what came there meanwhile
                 publish(work, folder, overwrite)
                 tidy(folder)
+                with together(replicas):
+                    replicas.agree(None)  # the run is written: the other workers may end
             finally:
                 if not (work / STATE).exists():
                     shutil.rmtree(work, ignore_errors=True)
@@ -136,6 +143,52 @@ def finished_before(folder: Path, settings: dict[str, Any], overwrite: bool, pro
     unmeasured = is_measured(run) is False
     progress.say(f"the run {folder} is trained: {'its evaluation is left' if unmeasured else 'nothing is left to do'}")
     return run
+
+
+def lessons(
+    source: Any, config: TrainConfig | None, prepare: PrepareConfig | None, old: Run | None, progress: Progress
+) -> tuple[Dataset, Recipe, Start | None]:
+    """Return what is learned from and how, and what is gone on from, if there is an `old` run."""
+    dataset = dataset_of(source, prepare, progress=progress)
+    if old is None:
+        return dataset, recipe_for(dataset, config or TrainConfig(), progress), None
+    from amzrec.training.start import Start
+
+    begun = Start.of(old, dataset)
+    return begun.dataset, begun.recipe(config), begun
+
+
+def train_along(
+    source: Any,
+    config: TrainConfig | None,
+    prepare: PrepareConfig | None,
+    old: Run | None,
+    strategy: str,
+    progress: Progress,
+) -> NoReturn:
+    """Train as a worker that is not the chief of its cluster; it writes nothing but what `prepare` keeps in a cache."""
+    dataset, recipe, begun = lessons(source, config, prepare, old, progress)
+    session = Session(dataset, recipe, None, progress, start=begun)
+    progress.say("starting TensorFlow")
+    from amzrec.training import phases
+    from amzrec.training.strategy import replicas_of, together
+
+    replicas = replicas_of(strategy)
+    with together(replicas):
+        session.join(replicas)
+        phases.run(session)
+        replicas.agree(None)  # waits until the run is written
+    raise SystemExit(0)
+
+
+def release(strategy: str, settings: dict[str, Any]) -> None:
+    """Let the other workers of a cluster end, where the chief finds its run finished."""
+    if worker_of(strategy).workers > 1:
+        from amzrec.training.strategy import replicas_of
+
+        replicas = replicas_of(strategy)
+        replicas.agree(dataclasses.asdict(State(settings, phase=WRITE)))
+        replicas.agree(None)
 
 
 def free_name(config: TrainConfig, resume: bool) -> Path:

@@ -21,6 +21,10 @@ class OwnProducts(NamedTuple):
     place: Ints  # [B] position of each review's product among them
     bias: Floats  # [B] what is added to the logit of each review's product because of how candidates are chosen
 
+    def part(self, reviews: Ints | slice) -> OwnProducts:
+        """Return what some of the reviews read."""
+        return OwnProducts(self.rows, self.place[reviews], self.bias[reviews])
+
 
 class Candidates(NamedTuple):
     """The M products that the softmax of a step of B reviews compares."""
@@ -39,6 +43,10 @@ class Candidates(NamedTuple):
     def place(self) -> Ints:
         """Position of each review's product [B] among `products`."""
         return self.target if self.own is None else self.own.place
+
+    def part(self, reviews: Ints | slice) -> Candidates:
+        """Return what some of the reviews are told from: the same candidates."""
+        return Candidates(self.rows, self.target[reviews], self.bias, self.own and self.own.part(reviews))
 
 
 class Negatives(Protocol):

@@ -10,7 +10,8 @@ from amzrec.arrays import Bools, Floats, Ints, Rows, offsets_of
 from amzrec.features.sparse import SparseMatrix
 
 # The columns of a step by part: "reviews" ReviewColumns, and where they are used "towers" IdColumns or HistoryColumns,
-# "recent" RecentColumns, "order" OrderColumns and "retrieval" RetrievalColumns. On the device each array is a tensor.
+# "recent" RecentColumns, "order" OrderColumns and "retrieval" RetrievalColumns, and "weights" ShareWeights where
+# replicas share a step. On the device each array is a tensor.
 StepColumns = dict[str, Any]
 
 
@@ -20,6 +21,14 @@ class ReviewColumns(NamedTuple):
     value: Floats  # [B] stars in model units, 0 where there are none
     rated: Floats  # [B] 1 where there are stars, else 0
     trend_without_self: Floats  # [B] how much kinder the period of the review was, worked out without the review
+
+
+class ShareWeights(NamedTuple):
+    """What the losses of a share of a step weigh in those of the whole step: its means are over fewer reviews."""
+
+    rating: Floats  # [1]
+    retrieval: Floats  # [1]
+    penalty: Floats  # [1] 1, or 0 where the share stands for none
 
 
 class RowColumns(NamedTuple):

@@ -29,6 +29,8 @@ from amzrec.features.columns import HistorySums
 from amzrec.features.profiles import Profiles
 from amzrec.features.sparse import FRACTIONS, SparseMatrix, drawn_of, dropout_mask, unique_ascending
 
+ALL = slice(None)
+
 
 @dataclasses.dataclass(frozen=True)
 class StepSide:
@@ -41,6 +43,9 @@ class StepSide:
     seed: int | None  # of what this step drops from the histories; None: it drops nothing
     dropout: float  # share of the histories that is dropped
     budget: int | None = None  # most entries of histories that this step reads; None: all
+    drawn: Windows | None = None  # the part of each history that this step reads, where that is drawn already
+    among: Rows | None = None  # the distinct rows of the whole step, where this is a part of it
+    place: slice | None = None  # where `rows` stand among them
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,7 +53,19 @@ class StepSide:
     @functools.cached_property
     def windows(self) -> Windows:
         """The part of each history that this step reads."""
-        return Windows.of(self.profiles.histories.partners, self.rows, self.budget, self.seed)
+        return self.drawn or Windows.of(self.profiles.histories.partners, self.rows, self.budget, self.seed)
+
+    def part(self, reviews: Ints | slice, rows: slice = ALL) -> StepSide:
+        """Return the side for some of the reviews [b], and for the `rows` of theirs, as the whole step reads it."""
+        return dataclasses.replace(
+            self,
+            rows=self.rows[rows],
+            row_of_review=self.row_of_review[reviews] - (rows.start or 0),
+            slot=self.slot[reviews],
+            drawn=self.windows.part(rows),
+            among=self.rows,
+            place=rows,
+        )
 
     def weight_in_history(self) -> Floats:
         """Return how often each review [B] stands for one in the histories as this step reads them; 0: it is not read.
@@ -86,6 +103,10 @@ class Windows:
         number = np.minimum(length, most_of_each(length, budget))
         first = np.minimum((drawn_of(begin, ~seed) / FRACTIONS * length).astype(np.int64), np.maximum(length - 1, 0))
         return cls(begin, length, first, number, False)
+
+    def part(self, rows: slice) -> Windows:
+        """Return the windows of some of the rows."""
+        return Windows(self.begin[rows], self.length[rows], self.first[rows], self.number[rows], self.whole)
 
     def entries(self) -> tuple[Ints, Ints]:
         """Return every entry that is read as a pair (owner [E], slot [E]), the owner a position among the rows."""
@@ -128,16 +149,19 @@ class Targets:
     rated: Floats  # [B] 1 where there are stars, else 0
 
 
-def sum_histories(side: StepSide) -> tuple[HistorySums, Floats]:
+def sum_histories(side: StepSide, other: StepSide | None = None) -> tuple[HistorySums, Floats]:
     """Sum the histories of the n rows of a side, without what this step drops.
 
-    Returns the sums, and how many reviews of each row they stand for, [n].
+    Returns the sums, and how many reviews of each row they stand for, [n]. A partner is always listed where the `other`
+    side is given, as its gradient is wanted: TensorFlow has none of a product with a table without rows.
     """
     histories, windows, n = side.profiles.histories, side.windows, len(side)
     owner, slot = windows.entries()
     kept = dropout_mask(slot, side.seed, side.dropout) > 0
     owner, slot = owner[kept], slot[kept]
     partners, column = unique_ascending(histories.partner_vector[histories.partners.items[slot]])
+    if not len(partners) and other is not None:
+        partners = other.profiles.vector_row[other.rows[:1]]
     h, residual, rated = len(partners), histories.residual[slot], histories.rated[slot]
     one, size = np.ones_like(residual), np.bincount(owner, minlength=n).astype(np.float32)
     if not windows.whole:

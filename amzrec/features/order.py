@@ -10,6 +10,7 @@ from amzrec.features.candidates import Candidates, InBatch
 from amzrec.features.columns import OrderColumns, RecentColumns, StepColumns
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.recent import RECENT_PRODUCTS, OrderVotes, recent_columns
+from amzrec.features.shares import WHOLE, Part, Share
 from amzrec.features.steps import NO_CANDIDATE, HistorySteps, IdSteps, QueryVectors, Steps, UniformSource
 
 
@@ -28,34 +29,37 @@ class OrderSteps(HistorySteps):
         self.of_batch = InBatch(fitted, log_q=False)
         self.memory = OrderVotes(fitted) if recipe.learns_votes else None
 
-    def columns(self, reviews: Ints, step: int) -> StepColumns:
+    def columns(self, reviews: Ints, step: int, share: Share = WHOLE) -> StepColumns:
         """Make the columns of a step, as Steps.columns says."""
         fitted, recipe, seed = self.fitted, self.recipe, self.seed(step)
-        customer, product = fitted.customer[reviews], fitted.product[reviews]
-        columns: StepColumns = {"reviews": self.review_columns(reviews)}
+        part = self.part_of(reviews, share)
+        mine = reviews[part.reviews]
+        customer, product = fitted.customer[mine], fitted.product[mine]
+        columns: StepColumns = {"reviews": self.review_columns(mine)}
         if "rating" in recipe.tasks:
-            sides = self.sides_of(reviews, self.of_batch.of(product), seed)
-            columns["towers"] = self.tower_columns(reviews, seed, *sides, None)
+            customers, products, part = self.parts_of(reviews, self.of_batch.of(fitted.product[reviews]), seed, share)
+            columns["towers"] = self.tower_columns(mine, seed, part, customers, products, None)
         if "retrieval" in recipe.tasks:
-            candidates = self.negatives.of(product)
-            recent = recent_columns(fitted, customer, fitted.timeline_slot[reviews], RECENT_PRODUCTS["recent"])
-            columns["order"] = self.order_columns(recent, candidates, seed)
-            own = QueryVectors(customer, np.arange(len(reviews)), shared=False)
-            retrieval = self.retrieval_columns(reviews, candidates, own)
+            candidates = self.negatives.of(fitted.product[reviews]).part(part.reviews)
+            recent = recent_columns(fitted, customer, fitted.timeline_slot[mine], RECENT_PRODUCTS["recent"])
+            columns["order"] = self.order_columns(recent, candidates, seed, part)
+            own = QueryVectors(customer, np.arange(len(mine)), shared=False)
+            retrieval = self.retrieval_columns(mine, candidates, own)
             if self.memory:
                 self.candidate_of_product[candidates.rows] = np.arange(len(candidates.rows))
                 votes = self.memory.of(recent, product, self.candidate_of_product, len(candidates.rows))
                 self.candidate_of_product[candidates.rows] = NO_CANDIDATE
                 retrieval = retrieval._replace(votes=votes)
             columns["retrieval"] = retrieval
-        return columns
+        return self.shared(columns, reviews, part)
 
-    def order_columns(self, recent: RecentColumns, candidates: Candidates, seed: int) -> OrderColumns:
+    def order_columns(self, recent: RecentColumns, candidates: Candidates, seed: int, part: Part) -> OrderColumns:
         """Drop some of the last products, and some numbers of the query vectors, as this step draws."""
-        share, (reviews, last) = self.recipe.order_dropout, recent.present.shape
-        dims = self.recipe.retrieval_dims
-        present = recent.present & (self.uniform(seed, 3, reviews * last).reshape(reviews, last) >= share)
-        kept = (self.uniform(seed, 4, reviews * dims).reshape(reviews, dims) >= share) / np.float32(1 - share)
+        share, dims = self.recipe.order_dropout, self.recipe.retrieval_dims
+        widths = {3: recent.present.shape[1], 4: dims}
+        drawn = {n: self.uniform(seed, n, part.size * w).reshape(-1, w)[part.reviews] for n, w in widths.items()}
+        present = recent.present & (drawn[3] >= share)
+        kept = (drawn[4] >= share) / np.float32(1 - share)
         return OrderColumns(
             recent._replace(present=present),
             kept.astype(np.float32),

@@ -24,13 +24,15 @@ from amzrec.features.columns import (
     StepColumns,
 )
 from amzrec.features.fitted import FittedReviews
-from amzrec.features.leave_one_out import LeaveOneOut, StepSide, Targets, sum_histories
+from amzrec.features.leave_one_out import ALL, LeaveOneOut, StepSide, Targets, sum_histories
 from amzrec.features.profiles import Profiles
 from amzrec.features.recent import RECENT_PRODUCTS, recent_columns
+from amzrec.features.shares import WHOLE, Part, Share
 from amzrec.features.sparse import SparseMatrix, entries_of, unique_in_order
 
 SEED_STRIDE = 1_000_003  # apart lie the seeds of two trainings, so that the seeds of their steps do not meet
 NO_CANDIDATE = -1
+NOWHERE = np.zeros(0, np.int64)  # no positions
 
 
 class UniformSource(Protocol):
@@ -81,12 +83,30 @@ class Steps:
         self.customer_weight = active**-recipe.equal_customers
         self.candidate_of_product = np.full(len(fitted.products), NO_CANDIDATE, np.int64)
 
-    def columns(self, reviews: Ints, step: int) -> StepColumns:
-        """Make the columns of a step whose reviews stand at these positions [B].
+    def columns(self, reviews: Ints, step: int, share: Share = WHOLE) -> StepColumns:
+        """Make the columns of a step, or of a share of it, whose reviews stand at these positions [B].
 
         `step` is the number of the step, counted through all epochs from 0: it decides what is masked and dropped.
         """
         raise NotImplementedError
+
+    def part_of(self, reviews: Ints, share: Share) -> Part:
+        """Return which part of a step a share of it is."""
+        if share.of == 1:
+            return Part.whole(len(reviews))
+        return Part.of(unique_in_order(self.fitted.customer[reviews])[1], share)
+
+    def shared(self, columns: StepColumns, reviews: Ints, part: Part) -> StepColumns:
+        """Return the columns of a part of a step with what its losses weigh; those of a whole step as they are."""
+        if isinstance(part.reviews, slice):
+            return columns
+        weights = part.weights(self.recipe, self.review_columns(reviews), self.retrieval_weight(reviews))
+        return columns | {"weights": weights}
+
+    def retrieval_weight(self, reviews: Ints) -> Floats:
+        """Return what each review [B] counts in the mean of the retrieval loss."""
+        weight: Floats = self.customer_weight[self.fitted.customer[reviews]] * self.fitted.weight[reviews]
+        return weight
 
     def seed(self, step: int) -> int:
         """Return the seed of what a step draws and drops for customers; that of products is one more."""
@@ -109,7 +129,7 @@ class Steps:
             positives=PerQuery.of(query[order], candidates.target[order], len(key)),
             target=candidates.target,
             log_share_without_self=fitted.log_share_without_self[reviews],
-            weight=self.customer_weight[fitted.customer[reviews]] * fitted.weight[reviews],
+            weight=self.retrieval_weight(reviews),
             rows=candidates.rows,
             bias=candidates.bias,
             hidden=self.reviewed_candidates(vectors.customer[vector_of_query], candidates.rows),
@@ -132,22 +152,24 @@ class Steps:
 class IdSteps(Steps):
     """Makes the columns for towers of ids alone."""
 
-    def columns(self, reviews: Ints, step: int) -> StepColumns:
+    def columns(self, reviews: Ints, step: int, share: Share = WHOLE) -> StepColumns:
         """Make the columns of a step, as Steps.columns says."""
         fitted = self.fitted
-        customer, product = fitted.customer[reviews], fitted.product[reviews]
-        candidates = self.negatives.of(product)
-        masked = self.uniform(self.seed(step), 1, len(reviews)) < self.recipe.mask
+        part = self.part_of(reviews, share)
+        mine = reviews[part.reviews]
+        customer, product = fitted.customer[mine], fitted.product[mine]
+        candidates = self.negatives.of(fitted.product[reviews]).part(part.reviews)
+        masked = self.uniform(self.seed(step), 1, len(reviews))[part.reviews] < self.recipe.mask
         towers = IdColumns(
             customer=fitted.customers.vector_row[np.where(masked, 0, customer)],
             product=fitted.products.vector_row[product],
             candidates=fitted.products.vector_row[candidates.rows],
         )
-        columns: StepColumns = {"reviews": self.review_columns(reviews), "towers": towers}
+        columns: StepColumns = {"reviews": self.review_columns(mine), "towers": towers}
         if self.recipe.retrieval_weight > 0:
-            vectors = QueryVectors(customer, np.arange(len(reviews)), shared=False)
-            columns["retrieval"] = self.retrieval_columns(reviews, candidates, vectors)
-        return columns
+            vectors = QueryVectors(customer, np.arange(len(mine)), shared=False)
+            columns["retrieval"] = self.retrieval_columns(mine, candidates, vectors)
+        return self.shared(columns, reviews, part)
 
 
 class HistorySteps(Steps):
@@ -173,47 +195,69 @@ class HistorySteps(Steps):
         products = StepSide(fitted.products, candidates.products, candidates.place, slots[1], seed + 1, dropout, budget)
         return customers, products
 
-    def columns(self, reviews: Ints, step: int) -> StepColumns:
+    def columns(self, reviews: Ints, step: int, share: Share = WHOLE) -> StepColumns:
         """Make the columns of a step, as Steps.columns says."""
         fitted, recipe, seed = self.fitted, self.recipe, self.seed(step)
-        customer, product = fitted.customer[reviews], fitted.product[reviews]
-        candidates = self.negatives.of(product)
-        customers, products = self.sides_of(reviews, candidates, seed)
-        rows, row_of_review = customers.rows, customers.row_of_review
-        towers = self.tower_columns(reviews, seed, customers, products, candidates)
-        columns: StepColumns = {"reviews": self.review_columns(reviews), "towers": towers}
+        candidates = self.negatives.of(fitted.product[reviews])
+        customers, products, part = self.parts_of(reviews, candidates, seed, share)
+        mine, candidates = reviews[part.reviews], candidates.part(part.reviews)
+        customer, rows, row_of_review = fitted.customer[mine], customers.rows, customers.row_of_review
+        towers = self.tower_columns(mine, seed, part, customers, products, candidates)
+        columns: StepColumns = {"reviews": self.review_columns(mine), "towers": towers}
         if recipe.history != "bag":
-            known = self.masking.bases(self.uniform(seed, 1, len(reviews)), row_of_review, len(rows))[1]
+            drawn = self.uniform(seed, 1, part.size)[part.reviews]
+            known = self.masking.bases(drawn, row_of_review, len(rows))[1]
             columns["recent"] = recent_columns(
-                fitted, customer, fitted.timeline_slot[reviews], RECENT_PRODUCTS[recipe.history], known
+                fitted, customer, fitted.timeline_slot[mine], RECENT_PRODUCTS[recipe.history], known
             )
         if recipe.retrieval_weight > 0:
-            vectors = QueryVectors(customer, np.arange(len(reviews)), shared=False)
+            vectors = QueryVectors(customer, np.arange(len(mine)), shared=False)
             if self.query_per_customer:
                 vectors = QueryVectors(rows, row_of_review, shared=True)
-            columns["retrieval"] = self.retrieval_columns(reviews, candidates, vectors)
-        return columns
+            columns["retrieval"] = self.retrieval_columns(mine, candidates, vectors)
+        return self.shared(columns, reviews, part)
+
+    def parts_of(
+        self, reviews: Ints, candidates: Candidates, seed: int, share: Share
+    ) -> tuple[StepSide, StepSide, Part]:
+        """Return the sides of a share of a step, and which part of the step it is: of its customers, all products."""
+        customers, products = self.sides_of(reviews, candidates, seed)
+        part = Part.of(customers.row_of_review, share)
+        if share.of == 1:
+            return customers, products, part
+        return customers.part(part.reviews, part.customers), products.part(part.reviews), part
 
     def tower_columns(
-        self, reviews: Ints, seed: int, customers: StepSide, products: StepSide, candidates: Candidates | None
+        self,
+        reviews: Ints,
+        seed: int,
+        part: Part,
+        customers: StepSide,
+        products: StepSide,
+        candidates: Candidates | None,
     ) -> HistoryColumns:
-        """Make the columns of both towers, for the U distinct customers of the step and its P products.
+        """Make the columns of both towers, for the U distinct customers of (a part of) a step and its P products.
 
         The first of the products are the `candidates` of retrieval; None where only the rating reads the towers.
         """
         targets = Targets(self.fitted.value[reviews], self.fitted.rated[reviews])
-        customer_sums, customer_size = sum_histories(customers)
-        product_sums, product_size = sum_histories(products)
+        customer_sums, customer_size = sum_histories(customers, products)
+        product_sums, product_size = sum_histories(products, customers)
         u, m, retrieve = len(customers), len(products), candidates is not None
         query = LeaveOneOut(customers, products, targets, customer_size, 2 * u + 1)
         candidate = LeaveOneOut(products, customers, targets, product_size, m)
-        base, known = self.masking.bases(self.uniform(seed, 1, len(reviews)), customers.row_of_review, u)
+        drawn = self.uniform(seed, 1, part.size)[part.reviews]
+        base, known = self.masking.bases(drawn, customers.row_of_review, u)
         reviewers = query.without_own_review(base, known)
         queries: SparseMatrix | tuple[()] = reviewers if retrieve else ()
         if retrieve and self.query_per_customer:
-            queries = query.without_any_review(*self.masking.bases(self.uniform(seed, 2, u), np.arange(u), u))
-        row_parts = [row_columns(side.profiles, side.rows) for side in (customers, products)]
-        penalty = [self.row_penalty(side, number) for number, side in enumerate((customers, products))]
+            drawn = self.uniform(seed, 2, part.distinct)[part.customers]
+            queries = query.without_any_review(*self.masking.bases(drawn, np.arange(u), u))
+        row_parts = [
+            row_columns(side.profiles, side.rows if side.among is None else side.among, side.place or ALL)
+            for side in (customers, products)
+        ]
+        penalty = [self.row_penalty(side, number, part.size) for number, side in enumerate((customers, products))]
         return HistoryColumns(
             customers=row_parts[0],
             products=row_parts[1],
@@ -229,18 +273,17 @@ class HistorySteps(Steps):
             product_bias=candidate.bias,
             customer_penalty=self.table_penalty(penalty[0], penalty[1], u + 1 + 2 * u),
             product_penalty=self.table_penalty(penalty[1], penalty[0], 2 * m),
-            customer_attribute_penalty=self.attribute_penalty(customers, row_parts[0], 0),
-            product_attribute_penalty=self.attribute_penalty(products, row_parts[1], 1),
+            customer_attribute_penalty=self.attribute_penalty(customers, row_parts[0], 0, part.size),
+            product_attribute_penalty=self.attribute_penalty(products, row_parts[1], 1, part.size),
         )
 
-    def row_penalty(self, side: StepSide, number: int) -> Floats:
+    def row_penalty(self, side: StepSide, number: int, size: int) -> Floats:
         """Weigh the squared vectors of the n rows of a side: by their share of the batch, and more with few reviews.
 
-        `number` is 0 for customers and 1 for products.
+        `number` is 0 for customers and 1 for products, `size` how many reviews the batch has.
         """
         times = np.bincount(side.row_of_review, minlength=len(side)).astype(np.float32)
-        weight: Floats = times * self.rarity[number][side.rows] / times.sum()
-        return weight
+        return (times * self.rarity[number][side.rows] / size).astype(np.float32)
 
     def table_penalty(self, row_weight: Floats, partner_weight: Floats, between: int) -> Floats:
         """Weigh the squared rows of the table of a side, from the weights of its rows [n] and its partners' [m].
@@ -252,17 +295,18 @@ class HistorySteps(Steps):
         by_history = recipe.l2_history * partner_weight
         return np.concatenate([recipe.l2 * row_weight, nothing, by_history, by_history])
 
-    def attribute_penalty(self, side: StepSide, columns: RowColumns, number: int) -> Floats:
+    def attribute_penalty(self, side: StepSide, columns: RowColumns, number: int, size: int) -> Floats:
         """Weigh the squared offset of each attribute [a]: a ridge of `l2_rare`, spread over the reviews that have it.
 
-        `number` is 0 for customers and 1 for products. The weight is 0 where no rating is learned.
+        `number` is 0 for customers and 1 for products, `size` how many reviews the batch has. The weight is 0 where no
+        rating is learned.
         """
         if not self.ridges[number].any() or "rating" not in self.recipe.tasks:
             return np.zeros(len(columns.attributes), np.float32)
         times = np.bincount(side.row_of_review, minlength=len(side))
         row, attribute = columns.attribute_matrix.indices.T
         count = np.bincount(attribute, times[row], len(columns.attributes))
-        return (self.ridges[number][columns.attributes] * count / len(side.row_of_review)).astype(np.float32)
+        return (self.ridges[number][columns.attributes] * count / size).astype(np.float32)
 
 
 def candidate_matrix(products: LeaveOneOut, candidates: Candidates) -> SparseMatrix:
@@ -272,24 +316,29 @@ def candidate_matrix(products: LeaveOneOut, candidates: Candidates) -> SparseMat
     return products.with_all_reviews(len(candidates.rows) - 1).with_empty_row()
 
 
-def row_columns(side: Profiles, rows: Rows) -> RowColumns:
-    """Look up what is known of rows [n] of one side apart from their histories."""
-    return RowColumns(rows, side.vector_row[rows], *attribute_columns(side.attributes, rows))
+def row_columns(side: Profiles, rows: Rows, part: slice = ALL) -> RowColumns:
+    """Look up what is known of rows [n] of one side, or of a part of them, apart from their histories."""
+    return RowColumns(rows[part], side.vector_row[rows[part]], *attribute_columns(side.attributes, rows, part))
 
 
-def attribute_columns(attributes: Attributes, rows: Rows) -> tuple[SparseMatrix, Ints]:
+def attribute_columns(attributes: Attributes, rows: Rows, part: slice = ALL) -> tuple[SparseMatrix, Ints]:
     """Return the matrix [n, a] that sums the attributes of rows [n], and the attributes [a] of its columns.
 
-    Where there are no attributes at all, the matrix has one column that is empty.
+    Of a part of the rows it has the rows alone, and the columns of all: replicas then move the same attributes. Where
+    no row has any, the matrix has one column that is empty.
     """
-    if attributes.number == 0:
+    height = len(rows[part])
+    owner, slot = entries_of(attributes.lists, rows) if attributes.number else (NOWHERE, NOWHERE)
+    if len(slot) == 0:
         nothing = np.zeros((0, 2), np.int64), np.zeros(0, np.float32)
-        return SparseMatrix(*nothing, np.array([len(rows), 1], np.int64)), np.zeros(1, np.int64)
-    owner, slot = entries_of(attributes.lists, rows)
+        return SparseMatrix(*nothing, np.array([height, 1], np.int64)), np.zeros(1, np.int64)
     number = attributes.lists.offsets[rows + 1] - attributes.lists.offsets[rows]
     used, column = unique_in_order(attributes.lists.items[slot])
     weight = (1 / np.sqrt(number + 1)).astype(np.float32)[owner]
-    shape = np.array([len(rows), len(used)], np.int64)
+    if part != ALL:
+        mine = slice(*np.searchsorted(owner, [part.start, part.stop]))
+        owner, column, weight = owner[mine] - part.start, column[mine], weight[mine]
+    shape = np.array([height, len(used)], np.int64)
     return SparseMatrix(np.stack([owner, column], axis=1), weight, shape), used.astype(np.int64)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from amzrec.arrays import Floats
 from amzrec.config import Recipe
-from amzrec.features.columns import RetrievalColumns, ReviewColumns, StepColumns
+from amzrec.features.columns import RetrievalColumns, ReviewColumns, ShareWeights, StepColumns
 from amzrec.features.fitted import FittedReviews
 from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, OrderEncoder, SequenceEncoder
 from amzrec.model.head import BiasedHead, PlainHead
@@ -152,7 +152,14 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
             self.encoder, self.rating_head = kind(*parts), BiasedHead(recipe, fitted.bias_scale())
         self.rating, self.retrieval = RatingTask(recipe, self.rating_head), RetrievalTask(self, recipe, fitted)
         self.tasks = [getattr(self, task) for task in recipe.tasks]
-        self.loss_means = [task.metric for task in self.tasks]  # Keras resets each epoch what it finds in an attribute
+        # no part of a checkpoint: the value of a metric that replicas share can only be read by all of them together
+        self.loss_means = self._no_dependency([task.metric for task in self.tasks])
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Return what Keras resets at the beginning of each epoch."""
+        means: list[Any] = self.loss_means
+        return means
 
     def start_at(self, vectors: Floats) -> None:
         """Set where training starts: the retrieval dimensions of products, and of what they add to histories.
@@ -179,9 +186,24 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
     def compute_loss(self, inputs: StepColumns, training: bool = False) -> Tensor:
         """Return the weighted sum of the mean losses, and the penalties on the vectors of the step; a scalar."""
         encoded = self.encoder.encode(inputs)
+        if "weights" in inputs:
+            return self.compute_share(inputs["weights"], [task.loss(inputs, encoded) for task in self.tasks], encoded)
         loss = encoded.penalty
         for task in self.tasks:
             value = task.loss(inputs, encoded)
             task.metric.update_state(value)
             loss += task.weight * value
         return loss
+
+    def compute_share(self, weights: ShareWeights, values: list[Tensor], encoded: Encoded) -> Tensor:
+        """Return what a replica adds to the loss of a step, of which it has a share; a scalar.
+
+        `values` are the losses of the share. Every replica counts those of the whole step in its metrics.
+        """
+        shares = [tf.squeeze(getattr(weights, task), 0) for task in self.recipe.tasks]
+        values = [value * share for value, share in zip(values, shares, strict=True)]
+        whole = tf.distribute.get_replica_context().all_reduce("SUM", tf.stack(values))
+        for task, value in zip(self.tasks, tf.unstack(whole), strict=True):
+            task.metric.update_state(value)
+        penalty = encoded.penalty * tf.squeeze(weights.penalty, 0)
+        return penalty + tf.add_n([task.weight * value for task, value in zip(self.tasks, values, strict=True)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from amzrec.errors import AmzrecError, Progress
 from amzrec.features.batches import EpochPlan, plan_epoch, shuffled_batches
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.order import steps_of
+from amzrec.features.shares import WHOLE, Share
 from amzrec.features.steps import Steps
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor, import_tensorflow
 from amzrec.model.multitask import MultitaskModel
 from amzrec.model.optimizer import Adagrad, LazyAdam
 from amzrec.store.dataset import Dataset
+from amzrec.training.strategy import ONE, Replicas
 
 tf: Any = import_tensorflow()
 BLOCK = 8192  # rows whose vectors are computed at a time
@@ -38,6 +40,7 @@ class Learner:
         dataset: Dataset,
         initial: Floats | None = None,
         fresh: Bools | None = None,
+        replicas: Replicas = ONE,
     ) -> None:
         """Build an untrained model.
 
@@ -46,14 +49,18 @@ class Learner:
         """
         tf.keras.utils.set_random_seed(recipe.seed)
         tf.get_logger().setLevel("ERROR")  # it would warn of variables without a gradient: those of an untrained task
-        self.recipe, self.fitted, self.fresh = recipe, fitted, fresh
-        self.model = MultitaskModel(recipe, fitted, dataset.customers["customer_id"], dataset.products["product_id"])
-        if initial is not None:
-            self.model.start_at(initial)
-        adam = recipe.optimizer == "adam"
-        self.optimizer = LazyAdam(recipe.learning_rate, recipe.average) if adam else Adagrad(recipe.learning_rate)
-        self.model.compile(optimizer=self.optimizer)
-        self.optimizer.build(self.model.trainable_variables)
+        self.recipe, self.fitted, self.fresh, self.replicas = recipe, fitted, fresh, replicas
+        ids = dataset.customers["customer_id"], dataset.products["product_id"]
+        with replicas.scope():
+            self.model = MultitaskModel(recipe, fitted, *ids)
+            if initial is not None:
+                self.model.start_at(initial)
+            adam = recipe.optimizer == "adam"
+            self.optimizer = LazyAdam(recipe.learning_rate, recipe.average) if adam else Adagrad(recipe.learning_rate)
+            self.model.compile(optimizer=self.optimizer)
+            self.optimizer.build(self.model.trainable_variables)
+        self.means = tf.Variable(tf.zeros([len(self.model.loss_means), 2]))  # see `Replicas.local_means`
+        self.kept = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer, means=self.means)
         self.epoch_plan = plan_epoch(fitted, recipe, fresh)
         self.epoch_number, self.epoch_seed, self.steps_done = 1, [recipe.seed, 0], 0  # until `epoch` says otherwise
 
@@ -69,7 +76,8 @@ class Learner:
                 "stars; there are none. Lower --list-size, or use --rating-loss squared"
             )
         self.steps = steps_of(self.fitted, self.recipe, stateless_uniform)
-        self.step_columns = columns_dataset(self.steps, self._numbered_batches)
+        shares = self.replicas.shares
+        self.step_columns = self.replicas.distributed(columns_dataset(self.steps, self._numbered_batches, shares))
 
     def _numbered_batches(self) -> Iterator[tuple[int, Ints]]:
         """Yield the steps of the present epoch: their numbers, counted through all epochs, and their reviews [B]."""
@@ -187,19 +195,27 @@ class Learner:
     def save(self, prefix: Path) -> None:
         """Write the weights and the state of the optimizer; raises OSError where that fails."""
         try:
-            tf.train.Checkpoint(model=self.model, optimizer=self.optimizer).write(str(prefix))
+            self.means.assign(self.replicas.local_means(self.model.loss_means))
+            self.kept.write(str(prefix))
         except tf.errors.OpError as error:
             raise OSError(error.message) from error
 
-    def restore(self, prefix: Path) -> None:
-        """Read what `save` wrote; raises AmzrecError where it is missing, damaged or of another model."""
-        checkpoint = tf.train.Checkpoint(model=self.model, optimizer=self.optimizer)
+    def restore(self, prefix: Path | None) -> None:
+        """Read what `save` wrote; raises AmzrecError where it is missing, damaged or of another model.
+
+        The workers of a cluster call this at the same time: the chief, which alone has the file, gives the others all.
+        """
+        replicas = self.replicas
         try:
-            checkpoint.read(str(prefix)).assert_existing_objects_matched()
+            if prefix is not None:
+                self.kept.read(str(prefix)).assert_existing_objects_matched()
         except (tf.errors.OpError, ValueError, AssertionError) as error:
             raise AmzrecError(
                 f"the checkpoint {prefix} cannot be read ({str(error).splitlines()[0]}): begin again with --overwrite"
             ) from error
+        replicas.copy_from_chief([self.means, *self.model.variables, *self.optimizer.variables])
+        for mean, (total, count) in zip(self.model.loss_means, self.means.numpy(), strict=True):
+            mean.set_weights([replicas.number * total, replicas.number * count])
 
     def close(self) -> None:
         """Let go of the model, its optimizer and its reviews: TensorFlow keeps for good what makes columns of steps."""
@@ -216,21 +232,26 @@ def stateless_uniform(seed: int, stream: int, number: int) -> Floats:
     return values
 
 
-def columns_dataset(steps: Steps, numbered_batches: Callable[[], Iterator[tuple[int, Ints]]]) -> Any:
+def columns_dataset(
+    steps: Steps, numbered_batches: Callable[[], Iterator[tuple[int, Ints]]], shares: Sequence[Share] = (WHOLE,)
+) -> Any:
     """Make a tf.data.Dataset of the columns of steps; the host makes them while the steps before are computed.
+
+    Of each step the columns of these `shares` of it follow each other.
 
     One dataset serves all epochs, since making one takes as long as a step of ML-100K: each time that it is read it
     asks `numbered_batches` for the number and the reviews of each step.
     """
     one_review = np.zeros(1, np.int64)
-    signature = tf.nest.map_structure(spec_of_any_length, steps.columns(one_review, 0))
+    signature = tf.nest.map_structure(spec_of_any_length, steps.columns(one_review, 0, shares[0]))
     dataset = tf.data.Dataset.from_generator(
-        lambda: (steps.columns(reviews, number) for number, reviews in numbered_batches()), output_signature=signature
+        lambda: (steps.columns(reviews, number, share) for number, reviews in numbered_batches() for share in shares),
+        output_signature=signature,
     )
     options = tf.data.Options()
     options.autotune.enabled = False  # nothing to tune; its thread would be waited for, half a second an epoch
     waiting = 1 if steps.recipe.batch_size > SMALL_BATCH else 2  # columns of a large step are hundreds of megabytes
-    return dataset.prefetch(waiting).with_options(options)
+    return dataset.prefetch(waiting * len(shares)).with_options(options)
 
 
 def spec_of_any_length(array: Array) -> Any:

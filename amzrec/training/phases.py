@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from amzrec import interrupts
@@ -30,7 +31,9 @@ BOTH_SIDES = ("random", "per-customer", "given")  # splits after which later rev
 def run(session: Session) -> None:
     """Go through both phases, or through what is left of them, then write the files of the run."""
     gpus = tf.config.list_physical_devices("GPU")
-    session.progress.say(f"training on {len(gpus)} GPU" if gpus else "training on the CPU (TensorFlow sees no GPU)")
+    where = f"{len(gpus)} GPU" if gpus else "the CPU (TensorFlow sees no GPU)"
+    number = session.replicas.number
+    session.progress.say(f"training on {where}" + (f", {number} replicas" if number > 1 else ""))
     with graphs_as_written():
         if session.state.phase == SELECT:
             if session.start and not session.state.begun:
@@ -71,9 +74,11 @@ def choose_epochs(session: Session) -> tuple[Learner, Watch | None]:
     fitted = fit_reviews(dataset, dataset.train, recipe)
     if not watched:
         state.choices.best = dict.fromkeys(recipe.tasks, recipe.epochs)
-    watch = Watch(dataset, fitted.candidates, recipe.seed) if watched else None
-    if watch and not state.begun and not session.start:
-        choose_time(session, fitted, watch)
+    watch = Watch(dataset, fitted.candidates, recipe.seed) if watched and session.chief else None
+    if watched and not state.begun and not session.start:
+        if watch:
+            choose_time(session, fitted, watch)
+        state.choices = Choices.of(session.replicas.agree(dataclasses.asdict(state.choices)))
     fitted = with_chosen_time(fitted, dataset.train, state.choices)
     learner = new_learner(session, fitted, watch)
     keep = not recipe.refit
@@ -81,7 +86,7 @@ def choose_epochs(session: Session) -> tuple[Learner, Watch | None]:
         judge(session, learner, watch, 0, {})
         if keep:
             session.keep_snapshots(learner, tasks_best_at(0, recipe, state.choices))
-    while state.epoch < recipe.epochs and not (watch and out_of_patience(session)):
+    while state.epoch < recipe.epochs and not (watched and out_of_patience(session)):
         with interrupts.held():
             facts = session.epoch(learner, watch, SELECT, recipe.epochs)
             judge(session, learner, watch, state.epoch, facts)
@@ -182,18 +187,20 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
     recipe, state, dataset = session.recipe, session.state, session.dataset
     if session.start:
         return warm_learner(session, session.start, fitted)
-    deciding = watch is not None and not state.begun
+    deciding = state.phase == SELECT and len(dataset.valid) > 0 and not state.begun
     vectors: Floats | None = None
     if recipe.svd_start and (deciding or state.choices.svd_start):
         vectors = initial_product_vectors(fitted, recipe.retrieval_dims, recipe.own_vector, recipe.seed)
-    learner = Learner(recipe, fitted, dataset, vectors)
-    if watch is not None and deciding:
-        better = vectors is not None and watch.start_figure(learner) > watch.popularity_figure(fitted)
-        state.choices.svd_start = better
+    learner = Learner(recipe, fitted, dataset, vectors, replicas=session.replicas)
+    if deciding:
+        better = False
+        if vectors is not None and watch is not None:
+            better = watch.start_figure(learner) > watch.popularity_figure(fitted)
+        state.choices.svd_start = better = session.replicas.agree(better)
         if vectors is not None and not better:
             learner.close()
             give_back_memory()
-            learner = Learner(recipe, fitted, dataset)
+            learner = Learner(recipe, fitted, dataset, replicas=session.replicas)
     learner.prepare()
     return learner
 
@@ -201,7 +208,7 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
 def warm_learner(session: Session, start: Start, fitted: FittedReviews) -> Learner:
     """Build the model with the tables of a run; its epochs pass over the reviews that are new to it and some others."""
     fresh = start.fresh_of(fitted.customer, fitted.product)
-    learner = Learner(session.recipe, fitted, session.dataset, fresh=fresh)
+    learner = Learner(session.recipe, fitted, session.dataset, fresh=fresh, replicas=session.replicas)
     start_at(learner, start)
     learner.prepare()
     return learner
@@ -209,8 +216,9 @@ def warm_learner(session: Session, start: Start, fitted: FittedReviews) -> Learn
 
 def judge(session: Session, learner: Learner, watch: Watch | None, epoch: int, facts: dict[str, float]) -> None:
     """Measure the model on valid, note each task whose best epoch this is, and record the epoch with its `facts`."""
-    state, figures = session.state, watch.figures(learner) if watch else {}
-    for task in session.recipe.tasks if watch else ():
+    state = session.state
+    figures: dict[str, float] = session.replicas.agree(watch.figures(learner) if watch else {})
+    for task in session.recipe.tasks if len(session.dataset.valid) else ():
         now = deciding_figure(task, figures, session.recipe.reviews_together > 1)
         best = state.figures.get(task, -math.inf)
         if now > best or now == best == -math.inf:  # a task that valid cannot judge is kept as it is at the end

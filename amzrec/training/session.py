@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import functools
 import math
+import os
 import platform
 import shutil
 import time
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
     from amzrec.features.fitted import FittedReviews
     from amzrec.training.learner import Learner
     from amzrec.training.start import Start
+    from amzrec.training.strategy import Replicas
     from amzrec.training.watch import Watch
 
+NO_FOLDER = Path(os.devnull)  # nothing can be written below it
 STATE = "state.json"  # file that says where an unfinished training stands
 MEMORY = "memory.npz"  # file with the memory of pairs that was chosen
 TABLES = "tables.npz"  # file with the tables of a task at its best epoch
@@ -47,24 +51,49 @@ class Session:
         self,
         dataset: Dataset,
         recipe: Recipe,
-        work: Path,
+        work: Path | None,
         progress: Progress,
-        tensorboard: bool,
+        tensorboard: bool = False,
         often: Often | None = None,
         start: Start | None = None,
     ) -> None:
         """Set up a training that begins in the folder `work`; call `open_state` before anything else.
 
-        `start` is what it goes on from, whose dataset is `dataset` then; None: from scratch.
+        `start` is what it goes on from, whose dataset is `dataset` then; None: from scratch. A worker that is not the
+        chief of its cluster has no folder, and calls `join` alone.
         """
-        self.dataset, self.recipe, self.work, self.progress = dataset, recipe, work, progress
+        self.dataset, self.recipe, self.work, self.progress = dataset, recipe, work or NO_FOLDER, progress
         self.start = start
-        self.logs = work / "tensorboard" if tensorboard else None
+        self.logs = self.work / "tensorboard" if tensorboard else None
         self.started, self.often = time.monotonic(), often or Often()
         self.settings = settings_of(dataset, recipe, start.run if start else None)
         self.state = State(self.settings)
         self.earlier_seconds = 0.0  # that the training took before it was interrupted
         self.evaluated: dict[str, Any] | None = None  # figures of an earlier run of this recipe, for run.json
+        self.chief = True  # whether this process judges and writes; of a cluster only one does
+
+    @functools.cached_property
+    def replicas(self) -> Replicas:
+        """Return the replicas that train together: one, unless `join` says otherwise."""
+        from amzrec.training.strategy import ONE
+
+        return ONE
+
+    def join(self, replicas: Replicas) -> None:
+        """Train with the other workers of a cluster, from the state of the chief on, which has opened it.
+
+        Raises AmzrecError where this worker has other settings or data than the chief.
+        """
+        self.replicas, self.chief = replicas, replicas.worker.chief
+        state = replicas.agree(dataclasses.asdict(self.state))
+        if self.chief:
+            return
+        self.state = State.of(state)
+        if changed := self.state.changed(self.settings, anything=True):
+            raise AmzrecError(
+                f"worker {replicas.worker.number} has other settings or data than the chief ({', '.join(changed)}): "
+                "give the same command to all workers"
+            )
 
     def open_state(self, resume: bool, overwrite: bool) -> None:
         """Begin in a fresh working folder, or with `resume` go on with the unfinished training that is there.
@@ -99,6 +128,8 @@ class Session:
     def begin_phase(self, phase: str) -> None:
         """Go on to the next phase, which stands before its first epoch and needs no weights of the one before."""
         self.state = dataclasses.replace(self.state, phase=phase, epoch=0, step=0, checkpoint="")
+        if not self.chief:
+            return
         self.state.write(self.work / STATE)
         for file in (self.work / CHECKPOINTS).iterdir():
             file.unlink()
@@ -106,7 +137,7 @@ class Session:
     def resumed(self, learner: Learner, watch: Watch | None) -> bool:
         """Tell whether this phase goes on after some step; if so give the learner its weights, the watch its best."""
         if self.state.checkpoint:
-            learner.restore(self.work / CHECKPOINTS / self.state.checkpoint)
+            learner.restore(self.work / CHECKPOINTS / self.state.checkpoint if self.chief else None)
             if watch:
                 watch.load(self.work / CHECKPOINTS / f"{self.state.checkpoint}.watch.npz", learner.fitted)
         return self.state.begun
@@ -157,7 +188,7 @@ class Session:
         from amzrec.training.snapshot import rating_snapshot, retrieval_snapshot
         from amzrec.training.weights import save_tables
 
-        for task in tasks:
+        for task in tasks if self.chief else ():
             snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
             snapshot.save(self.work / f"{task}.npz")
             if task in self.recipe.tasks:
@@ -174,7 +205,7 @@ class Session:
         from amzrec.training.snapshot import MemorySnapshot
 
         choice = self.state.choices.memory
-        if choice is not None:
+        if choice is not None and self.chief:
             MemorySnapshot.of(memory_of(fitted, choice)).save(self.work / MEMORY)
 
     def checkpoint(self, learner: Learner, watch: Watch | None) -> None:
@@ -183,7 +214,12 @@ class Session:
             self.save(learner, watch)
 
     def save(self, learner: Learner, watch: Watch | None) -> None:
-        """Save weights, optimizer, state and watch; the checkpoint before is removed when the new one is whole."""
+        """Save weights, optimizer, state and watch; the checkpoint before is removed when the new one is whole.
+
+        Of a cluster the chief does it, at any time: it waits for nobody.
+        """
+        if not self.chief:
+            return
         state, folder = self.state, self.work / CHECKPOINTS
         name = f"{state.phase}-{state.epoch}-{state.step}"
         if name == state.checkpoint:  # nothing was learned since
@@ -209,10 +245,12 @@ class Session:
             raise
 
     def finish(self, fit_parts: list[str]) -> None:
-        """Write the files of the run: vectors/, weights/, history.csv and run.json.
+        """Write the files of the run: vectors/, weights/, history.csv and run.json; of a cluster the chief does.
 
         `fit_parts` are the parts of the dataset that the kept model was fitted on.
         """
+        if not self.chief:
+            return
         from amzrec.training.assembly import Learned, assemble
         from amzrec.training.snapshot import MemorySnapshot, RatingSnapshot, RetrievalSnapshot
 

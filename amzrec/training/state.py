@@ -37,6 +37,13 @@ class Choices:
     memory: MemoryChoice | None = None  # None: the towers alone rank better
     moment: Moment | None = None  # None: what a customer gave near a query's time says no more than the model does
 
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Self:
+        """Return the choices that a JSON document holds."""
+        memory = document["memory"] and MemoryChoice(**document["memory"])
+        moment = document["moment"] and Moment(**document["moment"])
+        return cls(**document | {"memory": memory, "moment": moment})
+
     @property
     def epochs(self) -> int:
         """Return how many epochs the refit takes."""
@@ -74,15 +81,16 @@ class State:
     def read(cls, file: Path) -> Self:
         """Read the state of an unfinished training; raises AmzrecError where it is damaged or of another version."""
         try:
-            document = json.loads(file.read_text())
-            choices = document["choices"]
-            memory = choices["memory"] and MemoryChoice(**choices["memory"])
-            moment = choices["moment"] and Moment(**choices["moment"])
-            return cls(**document | {"choices": Choices(**choices | {"memory": memory, "moment": moment})})
+            return cls.of(json.loads(file.read_text()))
         except (ValueError, TypeError, KeyError) as error:
             raise AmzrecError(
                 f"the unfinished training in {file.parent} cannot be read ({error}): begin again with --overwrite"
             ) from error
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Self:
+        """Return the state that a JSON document holds."""
+        return cls(**document | {"choices": Choices.of(document["choices"])})
 
     def write(self, file: Path) -> None:
         """Write the state to a file, whole or not at all."""
@@ -90,9 +98,12 @@ class State:
         draft.write_text(json.dumps(dataclasses.asdict(self)))
         draft.replace(file)
 
-    def changed(self, settings: dict[str, Any]) -> list[str]:
-        """Return what differs from these settings, as flags of the command line, so that going on is refused."""
-        allowed = MAY_CHANGE if self.phase == SELECT else ()
+    def changed(self, settings: dict[str, Any], anything: bool = False) -> list[str]:
+        """Return what differs from these settings, as flags of the command line, so that going on is refused.
+
+        Of that nothing is left out where `anything` counts, not even what may change when a training goes on.
+        """
+        allowed = MAY_CHANGE if self.phase == SELECT and not anything else ()
         old, new = self.settings["recipe"], settings["recipe"]
         flags = [flag(name) for name in new if name not in allowed and old.get(name) != new[name]]
         return flags + [
