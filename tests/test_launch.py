@@ -47,7 +47,7 @@ def test_what_the_chief_prints_is_shown_and_all_get_the_same_words(
 
 
 def test_the_exit_code_is_that_of_the_worker_that_fails_and_its_last_words_are_shown(
-    worker: Any, capfd: pytest.CaptureFixture
+    worker: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     worker("if number == 1: sys.exit('no such file')\ntime.sleep(60)")
     begun = time.monotonic()

@@ -112,6 +112,7 @@ class Cluster:
         try:
             while (codes := self.codes())[0] is None and not any(codes):
                 time.sleep(GLANCE)
+                interrupts.let_through()
         except KeyboardInterrupt:
             return self.interrupt()
         if not any(codes):
