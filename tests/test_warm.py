@@ -18,7 +18,7 @@ from amzrec.cli.app import app
 from amzrec.commands.prepare import prepare
 from amzrec.commands.update import update
 from amzrec.config import PrepareConfig, TrainConfig
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, Silent
 from amzrec.features.attributes import Attributes, attribute_names
 from amzrec.features.batches import one_pass
 from amzrec.store.dataset import Dataset
@@ -70,6 +70,11 @@ def grown(files: tuple[Path, Path, Path], tmp_path_factory: pytest.TempPathFacto
 def child(parent: Run, grown: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A training on all reviews that goes on from that of yesterday."""
     return amzrec.train(grown, tmp_path_factory.mktemp("child") / "run", start=parent)
+
+
+def parent_config(run: Run) -> TrainConfig:
+    """The settings of a run, for a training from scratch."""
+    return TrainConfig.of(**run.info.recipe)
 
 
 def same_bits(one: Run, two: Run) -> bool:
@@ -219,6 +224,23 @@ def test_a_training_that_goes_on_names_its_ancestors_and_is_the_same_each_time(
     more.write_text((HEADER + reviews_of(range(60), 14, 0))[:-1] + "\nlate,p1,5,Title odd\nlate,p3,5,Title odd\n")
     third = amzrec.train(more, tmp_path / "third", start=child, prepare=SPLIT)
     assert [each.identity for each in third.info.ancestors] == [identity(parent), identity(child)]
+
+
+@pytest.mark.slow
+def test_a_training_that_goes_on_and_was_stopped_is_resumed_to_the_same_bits(
+    parent: Run, child: Run, grown: Dataset, tmp_path: Path
+) -> None:
+    class Stopped(Silent):
+        def say(self, line: str) -> None:
+            if line.startswith("epoch 1: fitted"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        amzrec.train(grown, tmp_path / "run", start=parent, checkpoint_every="1", progress=Stopped())
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(AmzrecError, match="from"):
+        amzrec.train(grown, tmp_path / "run", parent_config(parent), resume=True)
+    assert same_bits(child, amzrec.train(grown, tmp_path / "run", start=parent, resume=True))
 
 
 @pytest.mark.slow
