@@ -15,7 +15,7 @@ from amzrec.errors import AmzrecError, is_utf8
 from amzrec.store.locks import TOKEN
 from amzrec.store.numbered import is_ours
 
-LEFT = re.compile(rf"\.amzrec\.{TOKEN.pattern}\.")  # of `scratch_folder`
+LEFT = re.compile(rf"(^|/)\.[^/]+\.{TOKEN.pattern}\.")  # of `scratch_folder`, `whole_file` and `claim`
 MANIFEST = "manifest.json"  # see manifest.py
 
 
@@ -135,7 +135,7 @@ def foreign_files(folder: Path, kind: Kind) -> list[str]:
     What a process that was killed left unfinished there is ours too.
     """
     paths = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_symlink() or file.is_file()]
-    return [path for path in paths if path != MANIFEST and not kind.writes(path) and not LEFT.match(path)]
+    return [path for path in paths if path != MANIFEST and not kind.writes(path) and not LEFT.search(path)]
 
 
 def local(sources: Iterable[str | Path | None]) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from amzrec.config import flag
 from amzrec.errors import AmzrecError
+from amzrec.store.documents import FORMAT, Builder
 from amzrec.store.moment import Moment
 
 SELECT, REFIT = "select", "refit"  # the phases: fitted on train and judged on valid; fitted on train + valid
@@ -81,16 +82,27 @@ class State:
     def read(cls, file: Path) -> Self:
         """Read the state of an unfinished training; raises AmzrecError where it is damaged or of another version."""
         try:
-            return cls.of(json.loads(file.read_text()))
-        except (ValueError, TypeError, KeyError) as error:
+            return cls.of(json.loads(file.read_text(encoding="utf-8")))
+        except ValueError as error:
             raise AmzrecError(
                 f"the unfinished training in {file.parent} cannot be read ({error}): begin again with --overwrite"
             ) from error
 
     @classmethod
-    def of(cls, document: dict[str, Any]) -> Self:
-        """Return the state that a JSON document holds."""
-        return cls(**document | {"choices": Choices.of(document["choices"])})
+    def of(cls, document: Any) -> Self:
+        """Return the state that a JSON document holds; ValueError where it holds none."""
+        if not isinstance(document, dict):
+            raise ValueError(f"it holds a {type(document).__name__}")
+        history = document.get("history", [])
+        if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+            raise ValueError("its history is no list of epochs")
+        state: Self = Builder(FORMAT).dataclass(cls, {k: v for k, v in document.items() if k != "history"})
+        if missing := {"recipe", "fingerprint", "protocol"} - set(state.settings):
+            raise ValueError(f"its settings have no {min(missing)}")
+        if not isinstance(state.settings["recipe"], dict):
+            raise ValueError("its recipe is no object")
+        state.history = history
+        return state
 
     def write(self, file: Path) -> None:
         """Write the state to a file, whole or not at all."""

@@ -69,10 +69,14 @@ def ask_dataset(place: Path) -> dict[str, Any]:
 
 def ask_events(place: Path) -> dict[str, Any]:
     """Read the events of all customers."""
-    from amzrec.service.events import EventStore
+    from amzrec.errors import AmzrecError
+    from amzrec.service.events import EventStore, Unavailable
 
     store = EventStore.open(str(place))
-    return {f"c{n}": [list(vars(event).values()) for event in store.of(f"c{n}")] for n in range(40)}
+    try:
+        return {f"c{n}": [list(vars(event).values()) for event in store.of(f"c{n}")] for n in range(40)}
+    except Unavailable as error:  # which the service answers with 503
+        raise AmzrecError(str(error)) from error
 
 
 def ask_export(place: Path) -> dict[str, Any]:
