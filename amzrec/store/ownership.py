@@ -56,7 +56,9 @@ DATASET_FOLDER = Kind(
     ("dataset.json", *(f"{n}.parquet" for n in ("train", "valid", "test", "customers", "products", "rejects"))),
     again="prepare it again: amzrec prepare SOURCE --out {folder} --overwrite",
 )  # fmt: skip
-UNFINISHED_TRAINING = ("state.json", "rating.npz", "retrieval.npz", "memory.npz")  # removed as it becomes a run
+UNFINISHED_TRAINING = (  # removed as it becomes a run
+    "state.json", "memory.npz", "rating.npz", "retrieval.npz", "rating.tables.npz", "retrieval.tables.npz",
+)  # fmt: skip
 RUN_FOLDER = Kind(
     "run folder", "run.json", frozenset({"finished"}),
     ("run.json", "history.csv", "metrics*.json", "recipe.json", "vectors/*.npy", "vectors/vectors.json",

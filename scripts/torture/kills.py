@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from amzrec.store.ownership import UNFINISHED_TRAINING
 from torture.children import Child, Ended, succeed
 from torture.world import TRAIN, World, digest, eagerly, hidden, trained_phase
 
-UNTIDIED = ("checkpoints", "state.json", "rating.npz", "retrieval.npz", "memory.npz")  # that only resuming needs
+UNTIDIED = ("checkpoints", *UNFINISHED_TRAINING)  # that only resuming needs
 
 
 @dataclasses.dataclass
