@@ -125,9 +125,10 @@ def unseen(path: Path) -> bool:
 
 
 def hidden(folder: Path) -> set[str]:
-    """Name what stands unseen in a folder and those in it, with numbers left out."""
-    paths = (path.relative_to(folder) for path in folder.rglob(".*"))
-    return {re.sub(r"[0-9a-f]{6,}|\d+", "#", str(path)) for path in paths}
+    """Name what stands unseen in a folder and those in it, with numbers left out; not where a link to a run leads."""
+    paths = [path.relative_to(folder) for path in folder.rglob(".*")]
+    led = {f".{link.name}" for link in folder.iterdir() if link.is_symlink()}
+    return {re.sub(r"[0-9a-f]{6,}|\d+", "#", str(path)) for path in paths if str(path) not in led}
 
 
 def trained_phase(ended: Ended) -> str:
