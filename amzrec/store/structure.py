@@ -14,7 +14,7 @@ from amzrec.arrays import Array, give_back
 if TYPE_CHECKING:
     from amzrec.store.vectors import Vectors
 
-BLOCK = 1 << 22  # numbers that are looked at at a time, so that little memory is held
+BLOCK = 1 << 20  # numbers that are looked at at a time, so that little memory is held
 
 # Each array, and its lengths: C customers and N products with the unknown one, S kept reviews; see Vectors
 SHAPES = {
@@ -152,4 +152,4 @@ def blocks(array: Array | None, overlap: int = 0) -> Iterator[Array]:
     step = max(1, BLOCK // max(1, array.size // len(array)))
     for begin in range(0, len(array), step):
         yield np.asarray(array[begin : begin + step + overlap])
-        give_back(array[begin : begin + step])
+        give_back(array[: begin + step])  # also what the system maps again before where it reads
