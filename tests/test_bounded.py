@@ -213,3 +213,21 @@ def test_nothing_of_a_model_is_left_when_its_phase_is_over() -> None:
     del learner
     give_back_memory()
     assert [part() for part in left] == [None] * len(left)
+
+
+def test_vectors_are_the_same_however_many_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = dataset_of(random_reviews())
+    recipe = recipe_of(dataset, own_vector=1)
+    learner = Learner(recipe, fit_reviews(dataset, dataset.train, recipe), dataset)
+    rows = np.arange(len(learner.fitted.products), dtype=np.int32)
+    at_once, calls = learner.candidates(rows), []
+    monkeypatch.setattr("amzrec.training.learner.READ", 12)
+    monkeypatch.setattr("amzrec.training.learner.BLOCK", 3)
+    compute = learner.model.encoder.candidates
+    monkeypatch.setattr(learner.model.encoder, "candidates", lambda some: calls.append(len(some)) or compute(some))
+    np.testing.assert_array_equal(learner.candidates(rows), at_once)
+    length = learner.fitted.products.histories.partners.lengths
+    assert sum(calls) == len(rows)
+    assert 1 < max(calls) <= 3
+    assert len(calls) > length.sum() // (12 + length.max())
+    assert learner.candidates(rows[:0]).shape == (0, recipe.dim)

@@ -11,18 +11,19 @@ from amzrec.planning.sizes import Phase, Sizes, StepSizes, step_sizes
 
 MB = 1 << 20
 FLOAT = 4
+READ = 262_144  # reviews of histories that are read at a time where vectors are computed (training/learner.py)
 PYTHON, TENSORFLOW = 110 * MB, 760 * MB  # of a process that answers, and of one that trains, before it reads anything
-TRACED = 250 * MB  # of the graph of a step, and of the threads that run it
 PREPARING, PREPARED_ROW = 330 * MB, 120  # of the engine, and of each row that is read
 REVIEW = 20  # of a review as it is read: two rows, stars, time
 FITTED = 110  # of a fitted review: what is known of it, and its place in both histories
 ARRANGED = 60  # of a fitted review while histories are arranged
 ROW = 48  # of a customer or product: counts, biases, where its history begins
-COPIES = 4.0  # of the tables of a step: read, put together, and their gradients
-UPDATED = 7.0  # of the rows that an optimiser updates: gradients, summed, moments, steps
-ENTRY = 300  # of a review of a history: in steps that wait, and as a sparse matrix
+COPIES = 1.5  # of the tables of a step: read, put together, and their gradients
+UPDATED = 2.0  # of the rows that an optimiser updates: gradients, and summed by row
+ENTRY = 240  # of a review of a history: in steps that wait, and as a sparse matrix
+JUDGED = 1000  # of a review of a history that is read for valid, of at most so many at a time
 LOGITS = 4096 * 3  # of a candidate: blocks of logits, so many queries at a time
-SNAPSHOTS = 3.0  # of the vectors of a run while they are put together from what both tasks have learned
+SNAPSHOTS = 1.1  # of the vectors of a run while they are made
 
 
 class Memory(NamedTuple):
@@ -53,12 +54,13 @@ def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
     """Return the most bytes that a phase takes: in a step, while it is measured, or while the run is put together."""
     learned = FLOAT * sum(parameters_of(phase, recipe).values())
     slots = 1 if recipe.optimizer == "adagrad" else 3 if recipe.average else 2
-    held = TENSORFLOW + TRACED + data(sizes, phase) + learned * (1 + slots)
+    judged = JUDGED * min(int(phase.products.counts.sum()), READ) * (recipe.features != "ids")
+    held = TENSORFLOW + data(sizes, phase) + learned * (1 + slots) + judged
     run = run_bytes(sizes, recipe)
     step = step_bytes(step_sizes(sizes, phase, recipe), phase, recipe)
     averaged = learned * (slots > 2)
     choosing = arranging(sizes, phase)
-    return max(held + step, held + averaged + SNAPSHOTS / 2 * run, TENSORFLOW + data(sizes, phase) + choosing)
+    return max(held + step, held + averaged + SNAPSHOTS * run, TENSORFLOW + data(sizes, phase) + choosing)
 
 
 def data(sizes: Sizes, phase: Phase) -> float:

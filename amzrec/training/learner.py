@@ -18,6 +18,7 @@ from amzrec.features.batches import EpochPlan, plan_epoch, shuffled_batches
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.order import steps_of
 from amzrec.features.shares import WHOLE, Share
+from amzrec.features.profiles import Profiles
 from amzrec.features.steps import Steps
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor, import_tensorflow
@@ -28,6 +29,7 @@ from amzrec.training.strategy import ONE, Replicas
 
 tf: Any = import_tensorflow()
 BLOCK = 8192  # rows whose vectors are computed at a time
+READ = 32 * BLOCK  # reviews of their histories that are read at a time, one history more or less
 
 
 class Learner:
@@ -136,11 +138,11 @@ class Learner:
 
     def queries(self, rows: Rows) -> Floats:
         """Return the vectors [n, D] of customer rows [n], with their histories."""
-        return in_blocks(self.model.encoder.queries, rows, self.recipe.dim)
+        return in_blocks(self.model.encoder.queries, rows, self.recipe.dim, self.fitted.customers)
 
     def retrieval_queries(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of customer rows [n] for retrieval, with their histories."""
-        return in_blocks(self.model.encoder.retrieval_queries, rows, self.recipe.retrieval_dims)
+        return in_blocks(self.model.encoder.retrieval_queries, rows, self.recipe.retrieval_dims, self.fitted.customers)
 
     def query_bases(self, rows: Rows) -> Floats:
         """Return the vectors [n, D] of customer rows [n] without their histories."""
@@ -152,7 +154,7 @@ class Learner:
 
     def candidates(self, rows: Rows) -> Floats:
         """Return the vectors [n, D] of product rows [n], with their histories."""
-        return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim)
+        return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim, self.fitted.products)
 
     def candidate_bases(self, rows: Rows) -> Floats:
         """Return the vectors [n, D] of product rows [n] without their histories."""
@@ -160,7 +162,9 @@ class Learner:
 
     def retrieval_candidates(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of product rows [n] for retrieval."""
-        return in_blocks(self.model.encoder.retrieval_candidates, rows, self.recipe.retrieval_dims)
+        return in_blocks(
+            self.model.encoder.retrieval_candidates, rows, self.recipe.retrieval_dims, self.fitted.products
+        )
 
     def stars(self, customer: Rows, product: Rows, queries: Floats, candidates: Floats) -> Floats:
         """Predict the stars [n] of pairs of a customer and a product, without the trend over time, not clipped.
@@ -259,9 +263,16 @@ def spec_of_any_length(array: Array) -> Any:
     return tf.TensorSpec([None, *array.shape[1:]], array.dtype)
 
 
-def in_blocks(vectors: Callable[[Rows], Tensor], rows: Rows, width: int) -> Floats:
-    """Compute the vectors [n, width] of rows [n], BLOCK rows at a time."""
-    parts = [vectors(rows[i : i + BLOCK]).numpy() for i in range(0, len(rows), BLOCK)]
+def in_blocks(vectors: Callable[[Rows], Tensor], rows: Rows, width: int, side: Profiles | None = None) -> Floats:
+    """Compute the vectors [n, width] of rows [n], BLOCK rows at a time.
+
+    Fewer at a time where the rows of a `side` have long histories, which are read whole.
+    """
+    length = np.zeros(len(rows), np.int64) if side is None else side.histories.partners.lengths[rows]
+    size = np.maximum(length, READ // BLOCK)
+    block = (np.cumsum(size) - size) // READ
+    first = np.flatnonzero(np.diff(block, prepend=-1))
+    parts = [vectors(part).numpy() for part in np.split(rows, first[1:])] if len(rows) else []
     return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
 
 
