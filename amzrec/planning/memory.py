@@ -51,7 +51,7 @@ def memory_of(sizes: Sizes, recipe: Recipe) -> Memory:
 
 
 def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
-    """Return the most bytes that a phase takes: in a step, while it is measured, or while the run is put together."""
+    """Return the most bytes that a phase takes: those of a step, most of which are kept, and a snapshot after it."""
     learned = FLOAT * sum(parameters_of(phase, recipe).values())
     slots = 1 if recipe.optimizer == "adagrad" else 3 if recipe.average else 2
     judged = JUDGED * min(int(phase.products.counts.sum()), READ) * (recipe.features != "ids")
@@ -60,7 +60,7 @@ def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
     step = step_bytes(step_sizes(sizes, phase, recipe), phase, recipe)
     averaged = learned * (slots > 2)
     choosing = arranging(sizes, phase)
-    return max(held + step, held + averaged + SNAPSHOTS * run, TENSORFLOW + data(sizes, phase) + choosing)
+    return max(held + step + averaged + SNAPSHOTS * run, TENSORFLOW + data(sizes, phase) + choosing)
 
 
 def data(sizes: Sizes, phase: Phase) -> float:

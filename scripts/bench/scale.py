@@ -286,7 +286,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         kept = folder / "found.json"
         found = json.loads(kept.read_text()) if kept.exists() else {}
-        for stage in options.stages.split(","):
+        for stage in filter(None, options.stages.split(",")):
             if stage not in options.skip.split(","):
                 found[stage] = run_stage(stage, folder, size, words)
                 kept.write_text(json.dumps(found))
