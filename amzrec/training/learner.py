@@ -17,8 +17,8 @@ from amzrec.errors import AmzrecError, Progress
 from amzrec.features.batches import EpochPlan, plan_epoch, shuffled_batches
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.order import steps_of
-from amzrec.features.shares import WHOLE, Share
 from amzrec.features.profiles import Profiles
+from amzrec.features.shares import WHOLE, Share
 from amzrec.features.steps import Steps
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor, import_tensorflow
