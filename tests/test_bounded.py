@@ -220,11 +220,16 @@ def test_vectors_are_the_same_however_many_are_computed_at_a_time(monkeypatch: p
     recipe = recipe_of(dataset, own_vector=1)
     learner = Learner(recipe, fit_reviews(dataset, dataset.train, recipe), dataset)
     rows = np.arange(len(learner.fitted.products), dtype=np.int32)
-    at_once, calls = learner.candidates(rows), []
+    at_once, calls = learner.candidates(rows), list[int]()
     monkeypatch.setattr("amzrec.training.learner.READ", 12)
     monkeypatch.setattr("amzrec.training.learner.BLOCK", 3)
     compute = learner.model.encoder.candidates
-    monkeypatch.setattr(learner.model.encoder, "candidates", lambda some: calls.append(len(some)) or compute(some))
+
+    def counted(some: Any) -> Any:
+        calls.append(len(some))
+        return compute(some)
+
+    monkeypatch.setattr(learner.model.encoder, "candidates", counted)
     np.testing.assert_array_equal(learner.candidates(rows), at_once)
     length = learner.fitted.products.histories.partners.lengths
     assert sum(calls) == len(rows)
