@@ -134,22 +134,27 @@ def table(found: list[dict[str, Any]], wrong: bool) -> str:
     return "\n".join(lines)
 
 
-def report(found: list[dict[str, Any]], out: Path | None, seconds: float, seed: int, jobs: int) -> None:
-    """Write the sections of the benchmark."""
-    title = "What faults do"
+def report(found: list[dict[str, Any]], earlier: list[dict[str, Any]], out: Path | None, ran: str) -> None:
+    """Write the sections of the benchmark; what went wrong `earlier`, before it was mended, has one of its own."""
+    title, now = "What faults do", found
+    found = earlier + now
     counts = Counter(case["part"] for case in found)
+    filled = sum(case["part"] == "full" and case["outcome"] != "there was room" for case in found)
     killed = sum(case["fault"].startswith("SIGKILL") for case in found)
-    wrong = [case for case in found if case["wrong"]]
+    wrong = [case for case in now if case["wrong"]]
     said = (
-        f"{described_by(__doc__)}\n\nSeed {seed}, {jobs} workers, {seconds / 60:.0f} minutes: {killed:,} SIGKILLs, "
-        f"{counts['damage']:,} damaged files, {counts['full']:,} full disks, {counts['parallel']:,} cases of commands "
+        f"{described_by(__doc__)}\n\n{ran}: {killed:,} SIGKILLs, "
+        f"{counts['damage']:,} damaged files, {filled:,} full disks, {counts['parallel']:,} cases of commands "
         f"in each other's way; {len(wrong):,} went wrong."
     )
     section(out, "How", said, title)
     for name in PARTS:
         if counts[name]:
             section(out, name.capitalize(), table([case for case in found if case["part"] == name], False), title)
-    section(out, "What went wrong", table(found, True) if wrong else "Nothing.", title)
+    if earlier:
+        known = "By the code of some hours before; each was mended since, or stands in the next table too."
+        section(out, "What went wrong before", f"{known}\n\n{table(earlier, True)}", title)
+    section(out, "What went wrong", table(now, True) if wrong else "Nothing.", title)
 
 
 def main() -> None:
@@ -164,6 +169,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1 << 60, help="most cases of a part and worker")
     parser.add_argument("--no-export", action="store_true", help="leave out exports, which take longest")
     parser.add_argument("--results", type=Path, help="file of JSON lines to add cases to, and to report all of")
+    parser.add_argument("--earlier", type=Path, action="append", default=[], help="such a file, of earlier code")
     parser.add_argument("--out", type=Path, help="Markdown file whose sections are replaced; default: print")
     a = parser.parse_args()
     names = tuple(a.only or PARTS)
@@ -188,12 +194,17 @@ def main() -> None:
                     os._exit(code)
             workers.append(pid)
         well = all([os.waitpid(pid, 0)[1] == 0 for pid in workers])
-        found = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+        found: list[dict[str, Any]] = []
+        if results.exists():
+            found = [json.loads(line) for line in results.read_text().splitlines()]
         keep = any(case["wrong"] for case in found)  # to be looked at
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-    report(found, a.out, time.monotonic() - begun, a.seed, a.jobs)
+    earlier = [json.loads(line) for file in a.earlier for line in file.read_text().splitlines()]
+    seconds = time.monotonic() - begun
+    ran = f"Seed {a.seed}, {a.jobs} workers, {seconds / 60:.0f} minutes" if a.jobs else "In several sittings"
+    report(found, earlier, a.out, ran)
     sys.exit(not well or any(case["wrong"] for case in found))
 
 

@@ -40,16 +40,15 @@ def told(array: Any) -> str:
 def ask_run(place: Path) -> dict[str, Any]:
     """Ask a run whatever it answers, and read all of its arrays."""
     import amzrec
+    from amzrec.store.run import open_run
 
-    opened = amzrec.load(place)
+    run = open_run(place)  # once: it may be another one the next time
+    opened = amzrec.load(run)
     customers = ["c1", "c7", "c23", "nobody"]
     found: dict[str, Any] = {c: opened.recommend(c, k=5).to_dict("records") for c in customers}
     found["liked"] = opened.recommend("nobody", k=5, liked=["p3", "p4"]).to_dict("records")
     found["rate"] = opened.rate("c1", ["p1", "p2", "p20"]).to_dict("records")
     found["similar"] = opened.similar("p5", k=5).to_dict("records")
-    from amzrec.store.run import open_run
-
-    run = open_run(place)
     found["arrays"] = {name: told(array) for name, array in run.vectors.arrays().items()}
     found["info"] = run.info.to_json()
     return found

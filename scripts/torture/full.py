@@ -50,8 +50,7 @@ class FullDisks:
         shutil.copytree(self.kills.world.folder, place, symlinks=True)
         (self.folder / "tmp").mkdir()
         os.environ |= {"TMPDIR": str(self.folder / "tmp"), "AMZREC_CACHE": str(self.folder / "cache")}
-        needed = max(used(place / command.place), 1 << 16) * 3
-        room = disk_used(self.folder) + rng.randrange(4096, needed)
+        room = disk_used(self.folder) + rng.randrange(max(used(place / command.place), 1 << 14))
         case = Case("disk full", command.name, "one line, the old one whole")
         if not mount_small(self.folder, room, again=True):
             return Case("disk full", command.name, "not permitted here")
