@@ -18,7 +18,7 @@ from amzrec.planning.report import check_fits
 from amzrec.reviews.cache import dataset_of, sources_of
 from amzrec.store.dataset import Dataset
 from amzrec.store.documents import plain
-from amzrec.store.folders import cannot_write
+from amzrec.store.folders import cannot_write, sweep
 from amzrec.store.folders import tidy as tidy_beside
 from amzrec.store.locks import alone
 from amzrec.store.numbered import publish, recover
@@ -140,6 +140,7 @@ def finished_before(folder: Path, settings: dict[str, Any], overwrite: bool, pro
         )
     with alone(folder, progress):
         tidy(folder)  # of a training that was killed as it became the run
+        sweep(run.path)  # of an evaluation that was killed
     unmeasured = is_measured(run) is False
     progress.say(f"the run {folder} is trained: {'its evaluation is left' if unmeasured else 'nothing is left to do'}")
     return run
