@@ -106,12 +106,14 @@ def replicas_of(strategy: str) -> Replicas:
     has more than one, or else one device. Raises AmzrecError where a cluster cannot be set up.
     """
     worker = worker_of(strategy)
-    if strategy == "multi-worker" or worker.workers > 1:
+    if worker.workers > 1:
         return cluster_of(worker)
-    several = strategy == "auto" and len(tf.config.list_physical_devices("GPU")) > 1
+    several = strategy in ("auto", "multi-worker") and len(tf.config.list_physical_devices("GPU")) > 1
     if strategy != "mirrored" and not several:
         return ONE
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) == 1:  # a strategy would take a fifth more of a small step, for nothing
+        return ONE
     mirrored = tf.distribute.MirroredStrategy([device.name for device in devices])
     return Replicas(mirrored, ALONE, mirrored.num_replicas_in_sync)
 
