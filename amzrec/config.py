@@ -36,6 +36,7 @@ LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps lea
 HISTORY_READ = 32  # reviews of histories per review of a step: trainings of up to 2 million reviews read all of them
 ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
 MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
+IN_ORDER = ("recent", "sequence")  # the histories of which retrieval reads the last products alone
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
 
@@ -129,7 +130,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # where each --preset differs from the d
         "mask_positives": None,
         "log_q": False,
     },
-    "sequence": {"history": "sequence", "mask_positives": False},
+    "sequence": {"history": "sequence", "temperature": None, "batch_size": 0},
     "clicks": {"rating_weight": 0.0, "retrieval_weight": 1.0},
 }
 
@@ -159,8 +160,9 @@ class TrainConfig(Config):
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
     history: Annotated[Literal["auto", "bag", "recent", "sequence"], MODEL] = "auto"
     """How a customer's products are read: as a bag; for retrieval the last ones alone, each weighing by how many came
-    after it (recent); as a bag and the last ones in their order as well, through a GRU (sequence); auto: recent where
-    valid shows that order tells what comes next, else a bag."""
+    after it (recent); those, and the last 100 through causal self-attention, of which each counts as valid says
+    (sequence); auto: where valid shows that order tells what comes next, recent, or sequence if customers have more
+    than 20 products on average, else a bag."""
     own_vector: Annotated[int, MODEL, at_least(0)] = 5
     """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
     memory: Annotated[bool, MODEL] = True
@@ -182,7 +184,7 @@ class TrainConfig(Config):
     """What retrieval minimises: a softmax over products, or (dot) squared error of q·v against the stars as 0..1."""
     temperature: Annotated[float | None, LOSSES, above(0)] = None
     """What the scores of the softmax are divided by at the start; --features full learns it from there. Without it,
-    0.2, and with --history recent a fixed 1."""
+    0.2, and with --history recent or sequence a fixed 1."""
     equal_customers: Annotated[float | None, LOSSES, at_least(0), at_most(1)] = None
     """Power p that weighs each of a customer's n reviews by 1/n^p in the softmax; without it, 0.25, and 0 with ids."""
 
@@ -233,7 +235,7 @@ class TrainConfig(Config):
     hard_negatives: Annotated[int, NEGATIVES, at_least(0)] = 0
     """Keep only so many negatives of each review, those with the best scores; 0 keeps all."""
     mask_positives: Annotated[bool | None, NEGATIVES] = None
-    """Take a customer's other products out of the negatives; by default so, but not with ids or a sequence."""
+    """Take a customer's other products out of the negatives; by default so, but not with ids."""
     log_q: Annotated[bool, NEGATIVES] = True
     """Correct for popular products being in batches more often (log q correction, Yi et al. 2019, eq. 3)."""
 
@@ -257,9 +259,10 @@ class TrainConfig(Config):
                 f"--history {self.history} needs the time of every review, which is missing here: leave it out"
             )
         by_data = min(max(facts.fitted // LARGE_STEPS, SMALL_BATCH), LARGE_BATCH)
-        few = facts.candidates <= WHOLE_CATALOGUE * (2 if self.history == "recent" else 1)
+        reads_order = self.history in IN_ORDER
+        few = facts.candidates <= WHOLE_CATALOGUE * (2 if reads_order else 1)
         negatives = ("full" if few else "batch") if self.negatives == "auto" else self.negatives
-        by_order = self.history == "recent" and negatives == "full"
+        by_order = reads_order and negatives == "full"
         batch_size = self.batch_size or (ORDER_BATCH if by_order else by_data)
         by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= SMALL_BATCH else 0.003
         history = "bag" if self.history == "auto" else self.history
@@ -277,13 +280,11 @@ class TrainConfig(Config):
             "history_budget": self.history_budget or HISTORY_READ * max(batch_size, SMALL_BATCH),
             "learning_rate": self.learning_rate or by_optimizer,
             "negatives": negatives,
-            "mask_positives": not plain and history != "sequence"
-            if self.mask_positives is None
-            else self.mask_positives,
+            "mask_positives": not plain if self.mask_positives is None else self.mask_positives,
             "equal_customers": (0.0 if plain else 0.25) if self.equal_customers is None else self.equal_customers,
-            "patience": self.patience or (3 if history == "recent" and not rating_weight else 6),
-            "temperature": self.temperature or (1.0 if history == "recent" else 0.2),
-            "memory": self.memory and not plain and (facts.valid or history == "recent") and self.retrieval_weight > 0,
+            "patience": self.patience or (3 if reads_order and not rating_weight else 6),
+            "temperature": self.temperature or (1.0 if reads_order else 0.2),
+            "memory": self.memory and not plain and (facts.valid or reads_order) and self.retrieval_weight > 0,
             "moment": self.moment and not plain and facts.valid and facts.dated and self.rating_weight > 0,
             "svd_start": self.svd_start
             and not plain
@@ -342,6 +343,16 @@ class Recipe(TrainConfig):
         if self.features == "ids":
             return 0
         return self.dim // 3 if self.overlap else self.dim // 2
+
+    @property
+    def reads_order(self) -> bool:
+        """Tell whether retrieval reads the last products of a customer alone, and not its whole history as a bag."""
+        return self.history in IN_ORDER
+
+    @property
+    def attends(self) -> bool:
+        """Tell whether retrieval reads the order of products through attention as well."""
+        return self.history == "sequence" and "retrieval" in self.tasks and self.retrieval_loss == "softmax"
 
     @property
     def may_read_order(self) -> bool:

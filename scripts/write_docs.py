@@ -30,7 +30,8 @@ def presets() -> list[str]:
     """One row per preset: the flags that it stands for."""
     rows = ["| preset | stands for |", "|---|---|"]
     for name, settings in PRESETS.items():
-        words = [spelled(key, value) for key, value in settings.items() if value is not None]
+        told = {key: value for key, value in settings.items() if value is not None and key != "batch_size"}
+        words = [spelled(key, value) for key, value in told.items()]
         rows.append(f"| `--preset {name}` | {'`' + ' '.join(words) + '`' if words else 'the defaults'} |")
     return rows
 

@@ -128,6 +128,23 @@ def parity_vectors(dataset: Dataset) -> Vectors:
     return dataclasses.replace(vectors, **ready, layers=[], head=head)
 
 
+def with_attention(vectors: Vectors, width: int = 2) -> Vectors:
+    """These vectors with one block of attention in the last `width` retrieval dimensions, of two heads, at random."""
+    rng, last, hidden = np.random.default_rng(8), 3, 3
+    shapes = {
+        "within": (1, width, 3 * width),
+        "near": (1, 2, last),
+        "out": (1, width, width),
+        "wide": (1, width, hidden),
+        "wide_bias": (1, hidden),
+        "narrow": (1, hidden, width),
+        "narrow_bias": (1, width),
+        "norms": (3, 2, width),
+    }
+    arrays: dict[str, Any] = {f"attention_{n}": rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+    return dataclasses.replace(vectors, **arrays)
+
+
 def write_run(folder: Path, dataset: Dataset | Path, vectors: Vectors, /, **info: Any) -> Run:
     """A finished run folder that holds these vectors."""
     if not isinstance(dataset, Dataset):

@@ -244,7 +244,7 @@ def test_both_tasks_share_dimensions_unless_there_are_many_stars(
     ("settings", "masked", "power", "rate"),
     [
         ({}, True, 0.25, 0.005),
-        ({"history": "sequence"}, False, 0.25, 0.005),
+        ({"history": "sequence"}, True, 0.25, 0.005),
         ({"features": "ids", "optimizer": "adagrad"}, False, 0.0, 0.1),
     ],
 )

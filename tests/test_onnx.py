@@ -16,7 +16,7 @@ from amzrec.errors import AmzrecError
 from amzrec.exports import onnx_graphs
 from amzrec.store.dataset import open_dataset
 from amzrec.store.vectors import Vectors
-from runs import parity_vectors, random_vectors, write_run
+from runs import parity_vectors, random_vectors, with_attention, write_run
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra dev")
 NOTHING = np.zeros(0, np.float32)
@@ -98,6 +98,9 @@ def test_what_a_run_cannot_do_is_not_written(vectors: Vectors, tmp_path: Path) -
     clicks = dataclasses.replace(vectors, head=dataclasses.replace(vectors.head, mean=None), layers=[])
     onnx_graphs.save(clicks, tmp_path / "clicks")
     assert [file.name for file in (tmp_path / "clicks" / "onnx").iterdir()] == ["fold_in.onnx"]
+    (tmp_path / "attention").mkdir()
+    onnx_graphs.save(with_attention(vectors), tmp_path / "attention")
+    assert [file.name for file in (tmp_path / "attention" / "onnx").iterdir()] == ["rating.onnx"]
 
 
 @pytest.mark.parametrize("part", ["rating", "fold_in"])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import amzrec.training.attending
 import amzrec.training.often
 import amzrec.training.session
 from amzrec.answers.recommender import Recommender
@@ -235,21 +236,38 @@ def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tm
 
 
 @pytest.mark.slow
-def test_the_last_products_in_order_say_what_comes_next_and_cannot_be_folded_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_attention_finds_the_next_product_and_reads_liked_ones_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
     """Every customer walks up or down a circle of 12 products, five of them; the last one is asked.
 
     Without the order both ends are as likely: at best every second answer would be right.
     """
+    monkeypatch.setattr(amzrec.training.attending, "SHARES", (share,))
     dataset = amzrec.prepare(write_walks(tmp_path), tmp_path / "data", PrepareConfig(split="leave-last-out"))
-    config = SMALL.replace(history="sequence", rating_weight=0.0)
-    run = amzrec.train(dataset, tmp_path / "run", config)
+    told = Told()
+    config = SMALL.replace(history="sequence", memory=False, learning_rate=0.03, epochs=15)
+    run = amzrec.train(dataset, tmp_path / "run", config, progress=told)
+    assert run.info.attention
+    assert run.info.attention["share"] == share
+    said = {0.0: "the bag of recent, without attention", 0.5: "50% attention", 1.0: "attention alone"}
+    assert any(f"valid ranks best by {said[share]}" in line for line in told.lines), "what valid chose is said"
+    assert (run.vectors.head.history, run.vectors.attention is None) == (
+        ("sequence", False) if share else ("recent", True)
+    )
     found = amzrec.evaluate(run)
-    assert found["model"]["retrieval"]["top_1"] > 0.75
-    answer = amzrec.recommend("c0", run, k=1)["recommendations"][0]["product_id"]
-    with pytest.raises(AmzrecError, match="--history sequence"):
-        amzrec.recommend("c0", run, liked=[answer])
-    with pytest.raises(AmzrecError, match="needs --features full"):
-        TrainConfig(history="sequence", features="ids")
+    assert found["model"]["ranking"]["ndcg@10"] > 0.9
+    assert found["model"]["rating"]["rmse"] < 2
+    for walk, answer in ((["p3", "p4", "p5"], "p6"), (["p5", "p4", "p3"], "p2")):
+        assert amzrec.recommend("nobody", run, k=1, liked=walk)["recommendations"][0]["product_id"] == answer
+    known = read_vectors(run.path)
+    recommender = Recommender(known)
+    for name in ("c7", "c8"):
+        row = recommender.customer(name)
+        again = recommender.fold_in(row, np.zeros(0, np.int32))
+        np.testing.assert_allclose(again.retrieval, known.retrieval_query[row], atol=1e-5)
+    assert (amzrec.export(run, tmp_path / "export") / "saved_model").is_dir(), "whose answers export compares"
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from amzrec.store.run import Run, open_run
 from amzrec.store.strings import Strings, feature_lists
 from amzrec.store.vectors import Vectors
 from conftest import ROOT
-from runs import parity_vectors, random_vectors, write_run
+from runs import parity_vectors, random_vectors, with_attention, write_run
 
 DAY = 86_400
 BEGUN = 1_400_000_000  # unix seconds of the first review of a timed run
@@ -126,13 +126,15 @@ def same_arrays(one: Vectors, other: Vectors) -> bool:
 # --- customers
 
 
-@pytest.mark.parametrize("recent", [False, True])
+@pytest.mark.parametrize("read", ["all", "recent", "attention"])
 def test_a_customer_answers_after_an_update_as_after_a_fold_in_of_the_same_reviews(
-    checkerboard: Path, tmp_path: Path, recent: bool
+    checkerboard: Path, tmp_path: Path, read: str
 ) -> None:
     vectors = timed(random_vectors(open_dataset(checkerboard), np.random.default_rng(1)))
-    if recent:
+    if read != "all":
         vectors = dataclasses.replace(vectors, recent_weights=np.array([1, 0.7, 0.5], np.float32))
+    if read == "attention":
+        vectors = with_attention(vectors)
     run, late = run_of(tmp_path, checkerboard, vectors), BEGUN + 100 * DAY
     file = written(tmp_path, f"u03,p12,4,{late}", f"u03,p08,1,{late + DAY}", f"u07,p02,5,{late}")
     new = update(run, file, tmp_path / "new").vectors

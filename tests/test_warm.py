@@ -308,7 +308,7 @@ def test_what_a_run_cannot_be_trained_on_is_refused_in_one_line(
     [
         {"features": "ids", "optimizer": "adagrad", "learning_rate": 0.1, "svd_start": False, "refit": False},
         {"history": "recent", "negatives": "batch"},
-        {"history": "sequence", "mask_positives": False},
+        {"history": "recent", "mask_positives": False},
         {"retrieval_weight": 0.0, "average": 0.0},
         {"rating_weight": 0.0, "refit": False},
     ],

@@ -56,7 +56,8 @@ def said(vectors: Vectors, pasts: Pasts, bias: Doubles) -> Doubles:
     """Compute what each review adds to the vector of its customer, [h, D]; `bias` [n] is that of the customers.
 
     (bag + residual · residual vector) · weight / √(Σ weights + 1), and in a run that reads the last products alone, for
-    retrieval, w[age] · bag / √(Σ w² + ½). A product that the vectors do not have adds nothing.
+    retrieval, w[age] · bag / √(Σ w² + ½). A product that the vectors do not have adds nothing, and nothing is added in
+    the dimensions of attention, which reads products together: see `attended`.
     """
     v, owner, lists = vectors, pasts.owner, pasts.products
     there = lists.items < len(v.history_bag)
@@ -71,7 +72,21 @@ def said(vectors: Vectors, pasts: Pasts, bias: Doubles) -> Doubles:
         dims, by_age = v.head.retrieval_dims, weight_by_age(v.recent_weights, lists) * pasts.weight
         norm = np.sqrt(pasts.added_up(np.square(by_age)) + 0.5)
         found[:, :dims] = bags[:, :dims] * (by_age / norm[owner])[:, None]
+    found[:, attention_dims(v)] = 0
     return found
+
+
+def attention_dims(vectors: Vectors) -> slice:
+    """Return the dimensions of a customer's vector that attention reads: the last of those that retrieve, or none."""
+    width = vectors.attention.width if vectors.attention else 0
+    return slice(vectors.head.retrieval_dims - width, vectors.head.retrieval_dims)
+
+
+def attended(vectors: Vectors, products: Lists) -> Floats:
+    """Read the last products of n customers, in the order of their lists, through the attention of a run: [n, d]."""
+    if vectors.attention is None:
+        return np.zeros((len(products), 0), np.float32)
+    return vectors.attention.read(vectors.history_bag[:, attention_dims(vectors)], products)
 
 
 def weight_by_age(weights: Array, lists: Lists) -> Doubles:
@@ -86,12 +101,14 @@ def folded(vectors: Vectors, customers: Ints | Rows, pasts: Pasts) -> tuple[Floa
     """Compute the retrieval queries [n, Dr + 1] and rating queries [n, K + 2] of customers with these pasts.
 
     x = base + (Σ bags + Σ residual · residual vectors) / √(n + 1) over the n reviews of a customer (Koren 2008, SVD++,
-    eq. 15, with residuals beside the clicks): what the towers compute. `customers` [n] are rows; one that the vectors
-    do not have begins as row 0, the unknown one.
+    eq. 15, with residuals beside the clicks): what the towers compute, beside what attention reads. `customers` [n] are
+    rows; one that the vectors do not have begins as row 0, the unknown one. Attention reads a product as a whole,
+    whatever it weighs.
     """
     head, row = vectors.head, np.where(np.less(customers, len(vectors.query_base)), customers, 0)
     bias = biases(vectors, pasts)
     x = vectors.query_base[row] + sums(said(vectors, pasts, bias), pasts.products)
+    x[:, attention_dims(vectors)] += attended(vectors, pasts.products)
     before = vectors.rating_query[row].astype(np.float64)  # with the bias of the fitted reviews alone
     additive = before[:, -1] + head.bias_weight * (bias - before[:, -2])
     retrieval = np.column_stack([x[:, : head.retrieval_dims] / head.temperature, np.ones(len(x))])

@@ -230,7 +230,7 @@ class Recommender:
         `weights` what each counts beside a review, which counts 1.
         See `folding.folded`: nothing new gives the stored query. Products that are in the history already are not
         counted twice. Raises AmzrecError where the run has no
-        histories (--features ids) or reads them in order (--history sequence).
+        histories (--features ids).
         """
         past = self.past(customer, liked, stars, weights)
         retrieval, rating = folded(self.vectors, np.array([customer]), past)
@@ -256,10 +256,10 @@ class Recommender:
 
     def need_histories(self) -> None:
         """Raise AmzrecError where products that a person likes cannot be folded in."""
-        if self.vectors.head.history == "sequence":
+        if self.vectors.head.history == "sequence" and self.vectors.attention is None:
             raise AmzrecError(
-                "this run cannot use liked products: it was trained with --history sequence, which reads products in "
-                "the order of their time. Train without it, or leave --liked out"
+                "this run cannot use liked products: it was trained with --history sequence by an amzrec that did not "
+                "keep what reads them. Train it again, or leave --liked out"
             )
         if not np.any(self.vectors.history_bag[:LOOKED_AT]):
             raise AmzrecError(

@@ -51,6 +51,8 @@ def export(
         kind = save(vectors, partial, progress)
         if onnx:
             onnx_graphs.save(vectors, partial)
+            if vectors.attention:
+                progress.say("exported without fold_in.onnx: liked products of this run are read through attention")
         progress.step("export", 2, 3, "checking in a clean process")
         checked = check_export(partial, vectors, kind is not None)
         facts = {

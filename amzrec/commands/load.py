@@ -57,9 +57,9 @@ class Model:
         return self._frame(similar(product, self, k=k)["similar"], ["score"])
 
     def fold_in(self, liked: Any, customer_id: Any = "") -> Query:
-        """Compute the query vectors of a customer (default: a new one) who likes these products."""
-        rows = np.array([self.recommender.product(name) for name in texts_of(liked, "liked")], np.int32)
-        return self.recommender.fold_in(self.recommender.customer(customer_id), np.unique(rows))
+        """Compute the query vectors of a customer (default: a new one) who likes these products, the latest last."""
+        rows = list(dict.fromkeys(self.recommender.product(name) for name in texts_of(liked, "liked")))
+        return self.recommender.fold_in(self.recommender.customer(customer_id), np.array(rows, np.int32))
 
     def _frame(self, rows: list[dict[str, Any]], values: list[str]) -> pandas.DataFrame:
         import pandas

@@ -12,6 +12,7 @@ import numpy as np
 
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
+from amzrec.features.recent import RECENT_PRODUCTS
 from amzrec.interrupts import Interrupted
 from amzrec.planning.machine import memory_available
 from amzrec.planning.report import check_fits
@@ -224,6 +225,11 @@ def recipe_for(dataset: Dataset, config: TrainConfig, progress: Progress = SILEN
         from amzrec.training.order import order_pays
 
         if order_pays(dataset, config.seed):
-            progress.say("valid shows that order tells what comes next: retrieval reads the last products (recent)")
-            return dataclasses.replace(config, history="recent").resolve(dataset.facts(config.refit))
+            said = "valid shows that order tells what comes next: retrieval reads the last products"
+            mean = len(dataset.train) / max(len(np.unique(dataset.train.customer)), 1)
+            long = mean > RECENT_PRODUCTS  # attention reads farther back than the bag does, and is slower to learn
+            more = f", and as customers have {mean:.0f} on average, through attention as well (sequence)"
+            progress.say(said + (more if long else " (recent)"))
+            chosen = dataclasses.replace(config, history="sequence" if long else "recent")
+            return chosen.resolve(dataset.facts(config.refit))
     return recipe

@@ -193,10 +193,20 @@ def inputs_of(model: Recommender, customer: int, liked: Array, stars: Array, wei
     return {name: np.asarray(array, np.float32) for name, array in found.items()}
 
 
+def folds(model: Recommender) -> bool:
+    """Tell whether fold_in.onnx can be written: not of runs without histories, nor of those with attention."""
+    try:
+        model.need_histories()
+    except AmzrecError:
+        return False
+    return model.vectors.attention is None
+
+
 def save(vectors: Vectors, folder: Path) -> None:
     """Write what the run has: the rating head with stars, and the query where histories are folded in.
 
-    Raises AmzrecError where one does not answer as the vectors do.
+    What reads products through attention is no part of it. Raises AmzrecError where one does not answer as the vectors
+    do.
     """
     model = Recommender(vectors)
     (folder / RATING).parent.mkdir()
@@ -209,9 +219,7 @@ def save(vectors: Vectors, folder: Path) -> None:
         if not close(found[0], model.rate(queries, products)):
             raise refused("predicts other stars", RATING)
         (folder / RATING).write_bytes(graph.SerializeToString())
-    try:
-        model.need_histories()
-    except AmzrecError:
+    if not folds(model):
         return
     graph = fold_in(vectors)
     liked, stars = np.unique(products)[-3:], np.array([vectors.head.high, np.nan, vectors.head.low], np.float32)

@@ -10,8 +10,8 @@ from amzrec.arrays import Bools, Floats, Ints, Rows, offsets_of
 from amzrec.features.sparse import SparseMatrix
 
 # The columns of a step by part: "reviews" ReviewColumns, and where they are used "towers" IdColumns or HistoryColumns,
-# "recent" RecentColumns, "order" OrderColumns and "retrieval" RetrievalColumns, and "weights" ShareWeights where
-# replicas share a step. On the device each array is a tensor.
+# "order" OrderColumns and "retrieval" RetrievalColumns, and "weights" ShareWeights where replicas share a step. On the
+# device each array is a tensor.
 StepColumns = dict[str, Any]
 
 

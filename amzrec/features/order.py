@@ -18,7 +18,7 @@ def steps_of(fitted: FittedReviews, recipe: Recipe, uniform: UniformSource) -> S
     """Return what makes the columns of the steps of a training."""
     if recipe.features == "ids":
         return IdSteps(fitted, recipe, uniform)
-    return (OrderSteps if recipe.history == "recent" else HistorySteps)(fitted, recipe, uniform)
+    return (OrderSteps if recipe.reads_order else HistorySteps)(fitted, recipe, uniform)
 
 
 class OrderSteps(HistorySteps):
@@ -41,7 +41,7 @@ class OrderSteps(HistorySteps):
             columns["towers"] = self.tower_columns(mine, seed, part, customers, products, None)
         if "retrieval" in recipe.tasks:
             candidates = self.negatives.of(fitted.product[reviews]).part(part.reviews)
-            recent = recent_columns(fitted, customer, fitted.timeline_slot[mine], RECENT_PRODUCTS["recent"])
+            recent = recent_columns(fitted, customer, fitted.timeline_slot[mine], RECENT_PRODUCTS)
             columns["order"] = self.order_columns(recent, candidates, seed, part)
             own = QueryVectors(customer, np.arange(len(mine)), shared=False)
             retrieval = self.retrieval_columns(mine, candidates, own)

@@ -9,7 +9,7 @@ from amzrec.features.columns import PerQuery, QueryVotes, RecentColumns
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.memory import CURVE, LEARNED_WITH, SHRINK, WINDOW, of_order
 
-RECENT_PRODUCTS = {"sequence": 10, "recent": 20}  # of a customer, that a tower reads in their order
+RECENT_PRODUCTS = 20  # of a customer, that a tower reads in their order
 DENSE = 1 << 19  # sums that are made in one table
 
 

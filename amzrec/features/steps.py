@@ -26,7 +26,6 @@ from amzrec.features.columns import (
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.leave_one_out import ALL, LeaveOneOut, StepSide, Targets, sum_histories
 from amzrec.features.profiles import Profiles
-from amzrec.features.recent import RECENT_PRODUCTS, recent_columns
 from amzrec.features.shares import WHOLE, Part, Share
 from amzrec.features.sparse import SparseMatrix, entries_of, unique_in_order
 
@@ -204,12 +203,6 @@ class HistorySteps(Steps):
         customer, rows, row_of_review = fitted.customer[mine], customers.rows, customers.row_of_review
         towers = self.tower_columns(mine, seed, part, customers, products, candidates)
         columns: StepColumns = {"reviews": self.review_columns(mine), "towers": towers}
-        if recipe.history != "bag":
-            drawn = self.uniform(seed, 1, part.size)[part.reviews]
-            known = self.masking.bases(drawn, row_of_review, len(rows))[1]
-            columns["recent"] = recent_columns(
-                fitted, customer, fitted.timeline_slot[mine], RECENT_PRODUCTS[recipe.history], known
-            )
         if recipe.retrieval_weight > 0:
             vectors = QueryVectors(customer, np.arange(len(mine)), shared=False)
             if self.query_per_customer:

@@ -9,12 +9,12 @@ import numpy as np
 
 from amzrec.arrays import Floats, Rows
 from amzrec.config import Recipe
-from amzrec.features.columns import HistoryColumns, IdColumns, OrderColumns, RecentColumns, StepColumns
+from amzrec.features.columns import HistoryColumns, IdColumns, OrderColumns, StepColumns
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.recent import RECENT_PRODUCTS, recent_columns
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor
-from amzrec.model.sequence import RecentBag, RecentEncoder
+from amzrec.model.sequence import RecentBag
 from amzrec.model.sparse import multiply, overlapping_columns, squares, take
 from amzrec.model.towers import HistoryTower, IdTower, tf
 
@@ -156,38 +156,6 @@ class HistoryEncoder(IdEncoder):
         )
 
 
-class SequenceEncoder(HistoryEncoder):
-    """Towers with histories whose customer vectors also read the last products in their order."""
-
-    def __init__(
-        self, fitted: FittedReviews, recipe: Recipe, customer_ids: Iterable[object], product_ids: Iterable[object]
-    ) -> None:
-        super().__init__(fitted, recipe, customer_ids, product_ids)
-        self.fitted, self.recent, self.last = fitted, RecentEncoder(recipe), RECENT_PRODUCTS[recipe.history]
-        self.vector_row = tf.constant(fitted.products.vector_row, tf.int64)
-
-    def encode(self, columns: StepColumns) -> Encoded:
-        """Add to the customer of each review what the last products before that review say."""
-        encoded = super().encode(columns)
-        retrieval, rating = overlapping_columns(self.said(columns["recent"]), *self.split)
-        pairs = encoded.pairs._replace(x=encoded.pairs.x + rating)
-        return encoded._replace(queries=encoded.queries + retrieval, pairs=pairs)
-
-    def queries(self, rows: Rows) -> Tensor:
-        """Return the vectors [n, D] of customer rows [n] after the last product that each of them reviewed."""
-        return super().queries(rows) + self.latest(rows)
-
-    def latest(self, rows: Rows) -> Tensor:
-        """Return what the last products say of customer rows [n], [n, D]."""
-        end = self.fitted.timelines.offsets[rows + 1]
-        return self.said(recent_columns(self.fitted, rows, end, self.last))
-
-    def said(self, recent: RecentColumns) -> Tensor:
-        """Return what the last products say of n customers, [n, D]."""
-        vector_rows = tf.gather(self.vector_row, recent.products)
-        return self.recent(recent._replace(products=vector_rows), self.candidate_tower.bag)
-
-
 class OrderEncoder(HistoryEncoder):
     """Towers whose retrieval reads the last products of a customer alone, and whose rating reads whole histories.
 
@@ -220,7 +188,7 @@ class OrderEncoder(HistoryEncoder):
     def retrieval_queries(self, rows: Rows) -> Tensor:
         """Return the vectors [n, Dr] of customer rows [n] after the last product that each of them reviewed."""
         end = self.fitted.timelines.offsets[rows + 1]
-        return self.order(recent_columns(self.fitted, rows, end, RECENT_PRODUCTS["recent"]))
+        return self.order(recent_columns(self.fitted, rows, end, RECENT_PRODUCTS))
 
     def retrieval_bases(self, rows: Rows) -> Tensor:
         """Return zeros [n, Dr]: to retrieval a customer is its last products."""

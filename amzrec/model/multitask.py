@@ -11,7 +11,7 @@ from amzrec.arrays import Floats
 from amzrec.config import Recipe
 from amzrec.features.columns import RetrievalColumns, ReviewColumns, ShareWeights, StepColumns
 from amzrec.features.fitted import FittedReviews
-from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, OrderEncoder, SequenceEncoder
+from amzrec.model.encoders import Encoded, HistoryEncoder, IdEncoder, OrderEncoder
 from amzrec.model.head import BiasedHead, PlainHead
 from amzrec.model.keras2 import Tensor, import_tfrs
 from amzrec.model.losses import list_loss
@@ -82,7 +82,7 @@ class RetrievalTask:
         size = len(fitted.products)
         self.popularity = model.add_weight(name="popularity", shape=(size, 1), initializer="zeros", trainable=learned)
         start = tf_keras.initializers.Constant(np.log(recipe.temperature if learned else 1.0))
-        moved = learned and recipe.history != "recent"  # there it sank to 0.05, and valid fell (LOG.md, 2026-11-28)
+        moved = learned and not recipe.reads_order  # there it sank to 0.05, and valid fell (LOG.md, 2026-11-28)
         self.log_temperature = model.add_weight(name="log_temperature", shape=(), initializer=start, trainable=moved)
         self.log_share = tf.constant(fitted.popularity.log_share)  # [T, N + 1]
         whole = recipe.negatives == "full"
@@ -147,8 +147,7 @@ class MultitaskModel(tfrs.models.Model):  # type: ignore[misc]
         if recipe.features == "ids":
             self.encoder, self.rating_head = IdEncoder(*parts), PlainHead(recipe)
         else:
-            kinds = {"bag": HistoryEncoder, "recent": OrderEncoder, "sequence": SequenceEncoder}
-            kind = kinds[recipe.history]
+            kind = OrderEncoder if recipe.reads_order else HistoryEncoder
             self.encoder, self.rating_head = kind(*parts), BiasedHead(recipe, fitted.bias_scale())
         self.rating, self.retrieval = RatingTask(recipe, self.rating_head), RetrievalTask(self, recipe, fitted)
         self.tasks = [getattr(self, task) for task in recipe.tasks]

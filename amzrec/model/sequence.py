@@ -1,4 +1,4 @@
-"""What the last products of a customer, in their order, add to its vector."""
+"""The last products of a customer as a bag that fades."""
 
 from __future__ import annotations
 
@@ -12,30 +12,6 @@ from amzrec.model.sparse import take
 from amzrec.model.towers import tf, tf_keras
 
 
-class RecentEncoder(tf_keras.layers.Layer):  # type: ignore[misc]
-    """A GRU over the vectors of the last products, in the order of time; untrained it adds nothing.
-
-    Cho et al. 2014 (eq. 5 to 8), as Hidasi et al. 2016 (GRU4Rec) use it for sessions.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__(name="recent")
-        init = tf_keras.initializers
-        kernel, recurrent = init.GlorotUniform(seed=recipe.seed + 20), init.Orthogonal(seed=recipe.seed + 21)
-        self.gru = tf_keras.layers.GRU(recipe.dim, kernel_initializer=kernel, recurrent_initializer=recurrent)
-        self.out = tf_keras.layers.Dense(recipe.dim, use_bias=False, kernel_initializer=init.Zeros())
-        self.gru.build((None, RECENT_PRODUCTS[recipe.history], recipe.dim))
-        self.out.build((None, recipe.dim))
-
-    def call(self, columns: RecentColumns, table: Tensor) -> Tensor:
-        """Encode the last products of n customers, whose vectors are rows of `table` [N + 1, D]: [n, D].
-
-        A customer without any products adds nothing.
-        """
-        state = self.gru(tf.gather(table, columns.products), mask=columns.present)
-        return self.out(state * tf.cast(columns.present[:, :1], tf.float32))
-
-
 class RecentBag(tf_keras.layers.Layer):  # type: ignore[misc]
     """The last products as a bag in which each weighs by how many came after it: Σ w[age] · vector / √(Σ w² + ½)."""
 
@@ -44,7 +20,7 @@ class RecentBag(tf_keras.layers.Layer):  # type: ignore[misc]
     def __init__(self, recipe: Recipe, size: int) -> None:
         """`size` is N + 1, the number of product rows."""
         super().__init__(name="recent")
-        start, init = np.log(self.FADE) * np.arange(RECENT_PRODUCTS[recipe.history]), tf_keras.initializers
+        start, init = np.log(self.FADE) * np.arange(RECENT_PRODUCTS), tf_keras.initializers
         self.log_weight = self.add_weight(name="log_weight", shape=start.shape, initializer=init.Constant(start))
         shape = size, recipe.retrieval_dims
         self.read, self.asked = (

@@ -67,6 +67,7 @@ def calibrate(
     from amzrec.features.fitted import fit_reviews
     from amzrec.model.keras2 import graphs_as_written
     from amzrec.training import phases
+    from amzrec.training.choosing import choose_time, with_chosen_time
     from amzrec.training.snapshot import rating_snapshot, retrieval_snapshot
     from amzrec.training.watch import Watch
 
@@ -78,8 +79,8 @@ def calibrate(
         fitted = fit_reviews(sample, train, recipe)
         watch = Watch(sample, fitted.candidates, recipe.seed) if len(sample.valid) else None
         if watch:
-            phases.choose_time(session, fitted, watch)
-        fitted = phases.with_chosen_time(fitted, train, session.state.choices)
+            choose_time(session, fitted, watch)
+        fitted = with_chosen_time(fitted, train, session.state.choices)
         fitting = clock.lap()
         learner = phases.new_learner(session, fitted, watch)
         building = clock.lap()

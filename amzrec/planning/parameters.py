@@ -10,15 +10,16 @@ from amzrec.planning.sizes import Phase, Side
 
 
 def parameters_of(phase: Phase, recipe: Recipe) -> dict[str, int]:
-    """Return how many numbers are learned, by what they are of: customers, products, and the rest."""
+    """Return how many numbers are learned, by what they are of: customers, products, and the rest.
+
+    Attention (--history sequence) is learned after them, when their tables are gone, and has fewer.
+    """
     rest = head(recipe)
     if recipe.features != "ids":
-        moved = recipe.history != "recent"
+        moved = not recipe.reads_order
         rest += moved  # the temperature
-    if recipe.history == "sequence":
-        rest += 3 * (2 * recipe.dim**2 + 2 * recipe.dim) + recipe.dim**2  # GRU (Cho et al. 2014), and what it adds
-    if recipe.history == "recent":
-        rest += RECENT_PRODUCTS["recent"]
+    if recipe.reads_order:
+        rest += RECENT_PRODUCTS
     return {
         "customers": tower(phase.customers, recipe),
         "products": tower(phase.products, recipe) + of_each_product(recipe) * phase.products.rows,
@@ -37,7 +38,7 @@ def of_each_product(recipe: Recipe) -> int:
     """Count what is learned of every product, also of those without a vector of their own."""
     if recipe.features == "ids":
         return 0
-    return 1 + (2 * recipe.retrieval_dims if recipe.history == "recent" else 0)
+    return 1 + (2 * recipe.retrieval_dims if recipe.reads_order else 0)
 
 
 def head(recipe: Recipe) -> int:

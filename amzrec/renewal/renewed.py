@@ -39,17 +39,18 @@ class Tally:
 def check_updatable(run: Run) -> None:
     """Raise AmzrecError where the vectors of a run cannot be computed from more reviews."""
     vectors, again = run.vectors, "train again, on all reviews"
-    if vectors.head.history == "sequence":
+    if vectors.head.history == "sequence" and vectors.attention is None:
         raise AmzrecError(
-            f"run {run.path} was trained with --history sequence, which reads products through a network that is not "
-            f"part of the run, so new reviews cannot enter its vectors: {again}, or without --history sequence"
+            f"run {run.path} was trained with --history sequence by an amzrec that did not keep what reads products in "
+            f"order, so new reviews cannot enter its vectors: {again}"
         )
     if not np.any(vectors.history_bag[:LOOKED_AT]):
         raise AmzrecError(
             f"run {run.path} was trained with --features ids, whose vectors are made of no reviews, so new ones cannot "
             f"enter them: {again}, or with --features full"
         )
-    if vectors.seen_time is None and (vectors.context is not None or vectors.recent_weights is not None):
+    in_order = vectors.recent_weights is not None or vectors.attention is not None
+    if vectors.seen_time is None and (vectors.context is not None or in_order):
         raise AmzrecError(
             f"run {run.path} was trained by an amzrec that did not keep the times of reviews, which its popularity or "
             f"its order is computed from: {again}"

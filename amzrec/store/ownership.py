@@ -57,7 +57,8 @@ DATASET_FOLDER = Kind(
     again="prepare it again: amzrec prepare SOURCE --out {folder} --overwrite",
 )  # fmt: skip
 UNFINISHED_TRAINING = (  # removed as it becomes a run
-    "state.json", "memory.npz", "rating.npz", "retrieval.npz", "rating.tables.npz", "retrieval.tables.npz",
+    "state.json", "memory.npz", "attention.npz", "watch.npz", "rating.npz", "retrieval.npz", "rating.tables.npz",
+    "retrieval.tables.npz",
 )  # fmt: skip
 RUN_FOLDER = Kind(
     "run folder", "run.json", frozenset({"finished"}),

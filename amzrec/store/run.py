@@ -62,6 +62,7 @@ class RunInfo(Document):
     trend: bool = False  # whether stars follow the trend of their period
     svd_start: bool = False  # whether products started at singular vectors
     memory: dict[str, Any] | None = None  # what pairs are remembered by: kind, ridge, share; None: there is none
+    attention: dict[str, Any] | None = None  # of --history sequence: epochs, and its share of the retrieval score
     moment: dict[str, Any] | None = None  # how the moment moves the stars: see Moment; None: not at all
     evaluated: dict[str, Any] | None = None  # of a run without test reviews: figures of its recipe (store/recipe.py)
     updates: tuple[dict[str, Any], ...] = ()  # by `amzrec update`, the first one first: from which run, with what

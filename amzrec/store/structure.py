@@ -42,6 +42,14 @@ SHAPES = {
     "memory_weights": "P",
     "seen_time": "S",
     "recent_weights": "L",
+    "attention_within": "B A E",
+    "attention_near": "B H Q",
+    "attention_out": "B A A",
+    "attention_wide": "B A G",
+    "attention_wide_bias": "B G",
+    "attention_narrow": "B G A",
+    "attention_narrow_bias": "B A",
+    "attention_norms": "I J A",
     "feature_offsets": "N+1",
     "feature_items": "F",
     "rater_bag": "C D",
@@ -81,7 +89,23 @@ def check_shapes(vectors: Vectors) -> None:
         above = vectors.layers[number - 1][1].shape if number else kernel.shape[:1]
         if kernel.shape != (*above, *bias.shape):
             raise ValueError("the layers of the rating head do not fit each other")
+    check_attention(vectors)
     check_head(vectors)
+
+
+def check_attention(vectors: Vectors) -> None:
+    """Raise ValueError where some arrays of attention are missing, or do not fit what it reads; see store.attention."""
+    names = [name for name in SHAPES if name.startswith("attention_")]
+    there = [name for name in names if getattr(vectors, name) is not None]
+    if there and there != names:
+        raise ValueError(f"{next(name for name in names if name not in there)}.npy is missing")
+    if (reader := vectors.attention) is None:
+        return
+    (blocks, width, made), heads = reader.within.shape, reader.near.shape[1]
+    if not blocks or made != 3 * width or not heads or width % heads or width > vectors.head.retrieval_dims:
+        raise ValueError(f"attention_within.npy is {reader.within.shape}, which {heads} heads cannot read")
+    if reader.norms.shape[:2] != (2 * blocks + 1, 2):
+        raise ValueError(f"attention_norms.npy has {reader.norms.shape[0]:,} norms for {blocks:,} blocks")
 
 
 def check_head(vectors: Vectors) -> None:

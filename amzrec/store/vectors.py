@@ -13,6 +13,7 @@ import numpy as np
 
 from amzrec.arrays import Array, Floats, Ints, Lists, Rows, give_back
 from amzrec.errors import AmzrecError
+from amzrec.store.attention import Attention
 from amzrec.store.documents import Document
 from amzrec.store.manifest import Manifest, damaged, read_manifest
 from amzrec.store.memory import Memory
@@ -71,6 +72,7 @@ Numbers = Annotated[Ints, Stored("int64", 1)]
 RowNumbers = Annotated[Rows, Stored("int32", 1)]
 Tags = Annotated[Array, Stored("uint8", 1)]
 HalfTable = Annotated[Array, Stored("float16", 2)]
+Blocks = Annotated[Floats, Stored("float32", 3)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +114,16 @@ class Vectors:
     seen_time: Numbers | None = None  # [S] unix seconds, NO_TIME for none
     # where retrieval reads the last products alone
     recent_weights: Column | None = None  # [L] what a product weighs by how many came after it
+    # where retrieval reads the last products through attention: the arrays of store.attention.Attention; it reads the
+    # last d retrieval dimensions of history_bag, and what it reads are the last d of a query
+    attention_within: Blocks | None = None  # [B, d, 3 d]
+    attention_near: Blocks | None = None  # [B, H, L]
+    attention_out: Blocks | None = None  # [B, d, d]
+    attention_wide: Blocks | None = None  # [B, d, F]
+    attention_wide_bias: Table | None = None  # [B, F]
+    attention_narrow: Blocks | None = None  # [B, F, d]
+    attention_narrow_bias: Table | None = None  # [B, d]
+    attention_norms: Blocks | None = None  # [2 B + 1, 2, d]
     # where products have features
     feature_offsets: Numbers | None = None  # [N+2] see `features_of_products`
     feature_items: RowNumbers | None = None  # rows of `features`
@@ -142,6 +154,14 @@ class Vectors:
             return None
         neighbours, head = Lists(self.memory_offsets, self.memory_items), self.head
         return Memory(neighbours, self.memory_weights, head.memory_fade, head.memory_last, head.memory_per_log)
+
+    @cached_property
+    def attention(self) -> Attention | None:
+        """What reads the last products of a history in their order; None where the run has no attention."""
+        if self.attention_within is None:
+            return None
+        names = (field.name for field in dataclasses.fields(Attention))
+        return Attention(**{name: np.asarray(getattr(self, f"attention_{name}")) for name in names})
 
     @property
     def features_of_products(self) -> Lists:

@@ -9,6 +9,7 @@ import numpy as np
 
 from amzrec.arrays import Array, offsets_of
 from amzrec.features.profiles import CUSTOMER_BIAS_SHRINKAGE
+from amzrec.store.attention import Attention
 from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
 from amzrec.store.moment import Moment
 from amzrec.store.strings import Strings, feature_lists
@@ -25,13 +26,14 @@ class Learned:
     retrieval: RetrievalSnapshot
     memory: MemorySnapshot | None = None
     moment: Moment | None = None
+    attention: Attention | None = None  # whose vectors of products stand in `retrieval` already
 
 
 def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[str]) -> Vectors:
     """Put the snapshots of both tasks together as the vectors of a run.
 
     Their dimensions stand side by side, retrieval first, so that each task keeps its own best epoch. `history` is how
-    histories are read (bag or sequence), `fit_parts` are the parts of the dataset that were fitted.
+    histories are read (bag, recent or sequence), `fit_parts` are the parts of the dataset that were fitted.
     """
     rating, retrieval, memory = learned.rating, learned.retrieval, learned.memory
     dims, ends = retrieval.queries.shape[1] - 1, dataset.info.stars or Scale(1.0, 5.0)
@@ -60,6 +62,8 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
     if memory:
         weights = memory.weights.astype(np.float32)
         arrays |= {"memory_offsets": memory.offsets, "memory_items": memory.items, "memory_weights": weights}
+    if learned.attention:
+        arrays |= {f"attention_{name}": array for name, array in vars(learned.attention).items()}
     if len(retrieval.recent_weights):
         arrays["recent_weights"] = retrieval.recent_weights
     if listed := feature_lists(dataset.products["features"].to_pylist()):

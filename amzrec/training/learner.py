@@ -7,7 +7,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from amzrec.arrays import Array, Bools, Floats, Ints, Rows
 from amzrec.config import SMALL_BATCH, Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.features.batches import EpochPlan, plan_epoch, shuffled_batches
+from amzrec.features.columns import StepColumns
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.order import steps_of
 from amzrec.features.profiles import Profiles
 from amzrec.features.shares import WHOLE, Share
-from amzrec.features.steps import Steps
 from amzrec.model.head import Pairs
 from amzrec.model.keras2 import Tensor, import_tensorflow
 from amzrec.model.multitask import MultitaskModel
@@ -236,8 +236,17 @@ def stateless_uniform(seed: int, stream: int, number: int) -> Floats:
     return values
 
 
+class MakesColumns(Protocol):
+    """What makes the columns of the steps of a training."""
+
+    recipe: Recipe
+
+    def columns(self, reviews: Ints, step: int, share: Share) -> StepColumns:
+        """Make the columns of a step, as Steps.columns says."""
+
+
 def columns_dataset(
-    steps: Steps, numbered_batches: Callable[[], Iterator[tuple[int, Ints]]], shares: Sequence[Share] = (WHOLE,)
+    steps: MakesColumns, numbered_batches: Callable[[], Iterator[tuple[int, Ints]]], shares: Sequence[Share] = (WHOLE,)
 ) -> Any:
     """Make a tf.data.Dataset of the columns of steps; the host makes them while the steps before are computed.
 

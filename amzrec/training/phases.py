@@ -1,4 +1,7 @@
-"""The two phases of a training: `select` chooses epochs on valid, `refit` trains as long again on train + valid."""
+"""The phases of a training: `select` chooses epochs on valid, `refit` trains as long again on train + valid.
+
+With --history sequence each of them is followed by `attend`, which does the same with attention.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,22 @@ import math
 from amzrec import interrupts
 from amzrec.arrays import Floats
 from amzrec.config import Recipe
-from amzrec.evaluation.baselines import choose_half_life
+from amzrec.errors import AmzrecError
 from amzrec.features.fitted import FittedReviews, fit_reviews
-from amzrec.features.popularity import KERNEL_HALF_LIVES, Popularity
 from amzrec.model.keras2 import graphs_as_written
-from amzrec.store.dataset import Dataset, Reviews
+from amzrec.store.dataset import Reviews
+from amzrec.training.attending import attend, attend_again
+from amzrec.training.choosing import choose_beside, choose_time, with_chosen_time
 from amzrec.training.initial import initial_product_vectors
 from amzrec.training.learner import Learner, tf
 from amzrec.training.release import give_back_memory
-from amzrec.training.remember import choose_memory
-from amzrec.training.residuals import choose_moment
-from amzrec.training.session import Session
+from amzrec.training.session import WATCH, Session
 from amzrec.training.start import Start
-from amzrec.training.state import REFIT, SELECT, WRITE, Choices, MemoryChoice
+from amzrec.training.state import ATTEND, ATTEND_AGAIN, REFIT, SELECT, WRITE, Choices, MemoryChoice
 from amzrec.training.warm import start_at
 from amzrec.training.watch import Watch
 
 TASKS = ("rating", "retrieval")
-BOTH_SIDES = ("random", "per-customer", "given")  # splits after which later reviews of a customer may be known
 
 
 def run(session: Session) -> None:
@@ -34,15 +35,27 @@ def run(session: Session) -> None:
     where = f"{len(gpus)} GPU" if gpus else "the CPU (TensorFlow sees no GPU)"
     number = session.replicas.number
     session.progress.say(f"training on {where}" + (f", {number} replicas" if number > 1 else ""))
+    if session.recipe.attends and session.replicas.worker.workers > 1:
+        raise AmzrecError(
+            "--history sequence trains attention in one process, and this is a cluster of "
+            f"{session.replicas.worker.workers}: add --history recent, or train without the other workers"
+        )
     with graphs_as_written():
         if session.state.phase == SELECT:
             if session.start and not session.state.begun:
                 inherit(session, session.start)
             if session.start is None or session.start.judged or not session.recipe.refit:
                 select(session)
+            session.begin_phase(ATTEND if session.recipe.attends else REFIT if session.recipe.refit else WRITE)
+        if session.state.phase == ATTEND:
+            attend(session)
             session.begin_phase(REFIT if session.recipe.refit else WRITE)
         if session.state.phase == REFIT:
             refit(session, session.state.choices)
+            attention = session.state.choices.attention
+            session.begin_phase(ATTEND_AGAIN if attention and attention.share else WRITE)
+        if session.state.phase == ATTEND_AGAIN:
+            attend_again(session, session.state.choices)
             session.begin_phase(WRITE)
     session.finish(["train", "valid"] if session.recipe.refit else ["train"])
 
@@ -54,9 +67,11 @@ def select(session: Session) -> Choices:
     follows.
     """
     learner, watch = choose_epochs(session)
-    if watch and not session.start:
+    if watch and session.recipe.attends:
+        watch.save(session.work / WATCH)  # what stands beside the towers is chosen when attention is there
+    elif watch and not session.start:
         with session.saving(learner, watch):
-            choose_beside(session, learner.fitted, watch)
+            choose_beside(session, learner.fitted, watch, [(0.0, watch.best)] if watch.best else [])
     if session.start and not session.recipe.refit:
         session.keep_memory(learner.fitted)
     learner.close()
@@ -142,43 +157,6 @@ def tasks_best_at(epoch: int, recipe: Recipe, choices: Choices) -> list[str]:
     return [task for task in TASKS if choices.best.get(task, untrained) == epoch]
 
 
-def choose_beside(session: Session, fitted: FittedReviews, watch: Watch) -> None:
-    """Choose on valid, with what the best epochs learned, what stands beside the towers: a memory, and the moment."""
-    recipe, choices, split = session.recipe, session.state.choices, session.dataset.protocol.split
-    if recipe.memory:
-        choices.memory = choose_memory(watch, fitted, by_order=recipe.learns_votes)
-        if not recipe.refit:
-            session.keep_memory(fitted)
-    if watch.residuals is not None:
-        choices.moment = choose_moment(watch.residuals, past_only=split not in BOTH_SIDES)
-
-
-def choose_time(session: Session, fitted: FittedReviews, watch: Watch, dataset: Dataset | None = None) -> None:
-    """Choose on valid the half-life of the popularity that retrieval starts from, and whether stars follow a trend.
-
-    Also whether what is popular at the end, or of all time, ranks better when it is asked as of now. `dataset` is what
-    was fitted and is judged by, where it is not that of the session.
-    """
-    dataset, recipe, choices = dataset or session.dataset, session.recipe, session.state.choices
-    if recipe.features == "ids" or not dataset.has_time:
-        return
-    by_half_life = {days: fitted.with_popularity(dataset.train, days) for days in (None, *KERNEL_HALF_LIVES)}
-    choices.half_life = choose_half_life(list(by_half_life), lambda days: watch.popularity_figure(by_half_life[days]))
-    now = (by_half_life[days].popularity.log_share_now for days in (choices.half_life, None))
-    last, all_time = (watch.served_figure(log_share) for log_share in now)
-    choices.all_time_now = all_time > last
-    choices.trend = watch.trend_gain(by_half_life[choices.half_life].with_trend()) > 0
-
-
-def with_chosen_time(fitted: FittedReviews, reviews: Reviews, choices: Choices) -> FittedReviews:
-    """Return fitted reviews with the popularity over time and the trend that were chosen; `reviews` have the times."""
-    if choices.half_life is not None:
-        fitted = fitted.with_popularity(reviews, choices.half_life)
-    if choices.all_time_now:
-        fitted = fitted.with_popularity_now(Popularity.of_all_time(reviews.product, len(fitted.products)))
-    return fitted.with_trend() if choices.trend else fitted
-
-
 def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) -> Learner:
     """Build the untrained model, whose products start at singular vectors where that ranks valid better.
 
@@ -242,5 +220,5 @@ def deciding_figure(task: str, figures: dict[str, float], lists: bool) -> float:
 def out_of_patience(session: Session) -> bool:
     """Tell whether no task that valid can judge has improved for `patience` epochs."""
     state = session.state
-    best = [state.choices.best[task] for task, figure in state.figures.items() if math.isfinite(figure)]
+    best = [epoch for task, epoch in state.choices.best.items() if math.isfinite(state.figures.get(task, math.inf))]
     return bool(best) and state.epoch - max(best) >= session.recipe.patience

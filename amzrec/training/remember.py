@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from amzrec.arrays import Lists, Rows
 from amzrec.evaluation import judge
 from amzrec.evaluation.systems import CustomerVotes
+from amzrec.evaluation.testset import TestSet
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.memory import CLOSED_FORM, of_customers, of_order
 from amzrec.store.memory import Memory
 from amzrec.training.state import MemoryChoice
-from amzrec.training.watch import Watch, WatchedSystem
+from amzrec.training.watch import WatchedSystem
 
 RIDGES = (100.0, 300.0, 1000.0)  # of the memory of customers, that are tried
 FEW = 3000  # products up to which all ridges are tried; above, the middle one
@@ -26,24 +29,28 @@ def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
     return memory.scaled(choice.share)
 
 
-def choose_memory(watch: Watch, fitted: FittedReviews, by_order: bool = False) -> MemoryChoice | None:
-    """Choose the memory that ranks valid best together with the watched vectors; None where none ranks it better.
+class Chosen(NamedTuple):
+    """A memory, None for none, and the gain on valid with it."""
+
+    memory: MemoryChoice | None
+    figure: float
+
+
+def choose_memory(testset: TestSet, system: WatchedSystem, fitted: FittedReviews, by_order: bool = False) -> Chosen:
+    """Choose the memory that ranks valid best together with the vectors of a system; None where none ranks it better.
 
     With `by_order` only what followed what is tried: the vectors have been learned with it.
     """
-    system = watch.best
-    if system is None:
-        return None
     found: MemoryChoice | None = None
-    known = judge.watch(watch.testset, system)["ndcg"]
+    known = judge.watch(testset, system)["ndcg"]
     for kind, ridge in kinds(fitted)[: 1 if by_order else None]:
-        votes = memory_of(fitted, MemoryChoice(kind, ridge, 1.0)).votes(histories(fitted, watch.testset.customers))
+        votes = memory_of(fitted, MemoryChoice(kind, ridge, 1.0)).votes(histories(fitted, testset.customers))
         for share in LOG_SHARES if kind == "order" else SHARES:
-            voted = CustomerVotes(votes.scaled(share), watch.testset.column)
-            figure = judge.watch(watch.testset, WatchedSystem(system.fitted, system.queries, system.candidates, voted))
+            voted = CustomerVotes(votes.scaled(share), testset.column)
+            figure = judge.watch(testset, WatchedSystem(system.fitted, system.queries, system.candidates, voted))
             if figure["ndcg"] > known:
                 known, found = figure["ndcg"], MemoryChoice(kind, ridge, share)
-    return found
+    return Chosen(found, known)
 
 
 def kinds(fitted: FittedReviews) -> list[tuple[str, float]]:

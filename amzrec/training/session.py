@@ -28,7 +28,7 @@ from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, Run, RunInfo, identity
 from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.store.weights import WEIGHTS, write_weights
 from amzrec.training.often import Often
-from amzrec.training.state import REFIT, SELECT, MemoryChoice, State
+from amzrec.training.state import ATTEND, ATTEND_AGAIN, REFIT, SELECT, MemoryChoice, State
 
 if TYPE_CHECKING:
     from amzrec.features.fitted import FittedReviews
@@ -41,7 +41,10 @@ NO_FOLDER = Path(os.devnull)  # nothing can be written below it
 STATE = "state.json"  # file that says where an unfinished training stands
 MEMORY = "memory.npz"  # file with the memory of pairs that was chosen
 TABLES = "tables.npz"  # file with the tables of a task at its best epoch
+ATTENTION = "attention.npz"  # file with the attention that was learned
+WATCH = "watch.npz"  # file with what the towers say of valid, while attention is trained
 LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
+LABELS |= {ATTEND: "attention: choosing epochs", ATTEND_AGAIN: "attention: refit on train + valid"}
 
 
 class Session:
@@ -252,17 +255,25 @@ class Session:
         if not self.chief:
             return
         from amzrec.training.assembly import Learned, assemble
+        from amzrec.training.attended import AttentionSnapshot
         from amzrec.training.snapshot import MemorySnapshot, RatingSnapshot, RetrievalSnapshot
 
         state, dataset = self.state, self.dataset
+        retrieval, attention = RetrievalSnapshot.load(self.work / "retrieval.npz"), None
+        share = state.choices.attention.share if state.choices.attention else 0.0
+        if share:
+            attention = AttentionSnapshot.load(self.work / ATTENTION)
+            retrieval = attention.beside(retrieval, share)
         learned = Learned(
             RatingSnapshot.load(self.work / "rating.npz"),
-            RetrievalSnapshot.load(self.work / "retrieval.npz"),
+            retrieval,
             MemorySnapshot.load(self.work / MEMORY) if state.choices.memory else None,
             state.choices.moment,
+            attention.reader(share, float(retrieval.temperature)) if attention else None,
         )
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
-        write_vectors(self.work, assemble(dataset, learned, self.recipe.history, fit_parts))
+        read = "recent" if self.recipe.history == "sequence" and attention is None else self.recipe.history
+        write_vectors(self.work, assemble(dataset, learned, read, fit_parts))
         self.keep_weights(fit_parts)
         columns = list(dict.fromkeys(key for row in state.history for key in row))
         with (self.work / HISTORY).open("w", newline="") as file:
@@ -283,6 +294,7 @@ class Session:
             all_time_now=state.choices.all_time_now,
             svd_start=state.choices.svd_start,
             memory=None if state.choices.memory is None else dataclasses.asdict(state.choices.memory),
+            attention=None if state.choices.attention is None else dataclasses.asdict(state.choices.attention),
             moment=None if state.choices.moment is None else dataclasses.asdict(state.choices.moment),
             evaluated=self.evaluated,
             ancestors=() if self.start is None else self.start.ancestors,
@@ -321,7 +333,8 @@ def settings_of(dataset: Dataset, recipe: Recipe, start: Run | None = None) -> d
 
 def tidy(folder: Path) -> None:
     """Remove from the folder of a finished run what only an unfinished training needs."""
-    for name in ("rating.npz", "retrieval.npz", f"rating.{TABLES}", f"retrieval.{TABLES}", MEMORY, STATE):
+    tables = f"rating.{TABLES}", f"retrieval.{TABLES}"
+    for name in ("rating.npz", "retrieval.npz", *tables, MEMORY, ATTENTION, WATCH, STATE):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 

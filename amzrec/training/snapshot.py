@@ -199,8 +199,8 @@ def levels(side: Profiles, residual: Floats) -> Floats:
 
 
 def retrieval_raters(learner: Learner, products: Rows) -> dict[str, Floats]:
-    """Return those fields of HistoryTables that differ where retrieval reads no raters (--history recent)."""
-    if learner.recipe.history != "recent":
+    """Return those fields of HistoryTables that differ where retrieval reads no raters (--history recent, sequence)."""
+    if not learner.recipe.reads_order:
         return {}
     dims = learner.recipe.retrieval_dims
     nobody = np.zeros((len(learner.fitted.customers), dims), np.float32)

@@ -50,6 +50,11 @@ class Start:
         """
         weights, vectors = open_weights(run.folder), run.vectors
         run.check_below(WEIGHTS)
+        if run.info.recipe.get("history") == "sequence":
+            raise AmzrecError(
+                f"run {run.path} was trained with --history sequence, whose attention is learned from scratch: "
+                "train without --from, or bring new reviews in with amzrec update"
+            )
         check_same_terms(run, dataset)
         found = cls(
             run,

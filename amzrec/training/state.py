@@ -13,8 +13,9 @@ from amzrec.store.documents import FORMAT, Builder
 from amzrec.store.moment import Moment
 
 SELECT, REFIT = "select", "refit"  # the phases: fitted on train and judged on valid; fitted on train + valid
+ATTEND, ATTEND_AGAIN = "attention", "attention refit"  # the same of what reads products in order beside the towers
 WRITE = "write"  # the last phase: all is learned, and the files of the run are written
-MAY_CHANGE = ("epochs", "patience")  # settings that may be others when a training goes on in the phase SELECT
+MAY_CHANGE = ("epochs", "patience")  # settings that may be others when a training goes on before REFIT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,14 @@ class MemoryChoice:
     kind: str  # order: what followed what; customers: what the same customers have
     ridge: float  # of the kind customers
     share: float  # scores per vote
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionChoice:
+    """How long attention is trained, and what it counts beside the towers."""
+
+    epochs: int
+    share: float  # of the retrieval score; the towers have the rest: 0 leaves attention out, 1 the towers
 
 
 @dataclasses.dataclass
@@ -36,6 +45,7 @@ class Choices:
     trend: bool = False  # whether the trend of the stars over time lowers the error
     svd_start: bool = False  # whether starting at singular vectors ranks better than popularity does
     memory: MemoryChoice | None = None  # None: the towers alone rank better
+    attention: AttentionChoice | None = None  # None: not tried
     moment: Moment | None = None  # None: what a customer gave near a query's time says no more than the model does
 
     @classmethod
@@ -43,7 +53,8 @@ class Choices:
         """Return the choices that a JSON document holds."""
         memory = document["memory"] and MemoryChoice(**document["memory"])
         moment = document["moment"] and Moment(**document["moment"])
-        return cls(**document | {"memory": memory, "moment": moment})
+        attention = document["attention"] and AttentionChoice(**document["attention"])
+        return cls(**document | {"memory": memory, "moment": moment, "attention": attention})
 
     @property
     def epochs(self) -> int:
@@ -75,7 +86,9 @@ class State:
         """Say where the training stands, after …"""
         if self.phase == WRITE:
             return "all epochs, with its vectors left to write"
-        of = "choosing epochs" if self.phase == SELECT else "the refit"
+        of = {SELECT: "choosing epochs", ATTEND: "choosing epochs of attention", REFIT: "the refit"}.get(
+            self.phase, "the refit of attention"
+        )
         return f"{f'step {self.step} of epoch {self.epoch + 1}' if self.step else f'epoch {self.epoch}'} of {of}"
 
     @classmethod
@@ -115,7 +128,7 @@ class State:
 
         Of that nothing is left out where `anything` counts, not even what may change when a training goes on.
         """
-        allowed = MAY_CHANGE if self.phase == SELECT and not anything else ()
+        allowed = MAY_CHANGE if self.phase in (SELECT, ATTEND) and not anything else ()
         old, new = self.settings["recipe"], settings["recipe"]
         flags = [flag(name) for name in new if name not in allowed and old.get(name) != new[name]]
         return flags + [

@@ -13,7 +13,7 @@ from amzrec.arrays import Array, Floats, Lists, Rows, offsets_of
 from amzrec.config import Recipe
 from amzrec.features.attributes import attribute_names
 from amzrec.features.fitted import vector_rows
-from amzrec.model.encoders import OrderEncoder, SequenceEncoder
+from amzrec.model.encoders import OrderEncoder
 from amzrec.model.multitask import MultitaskModel
 from amzrec.model.towers import HistoryTower
 from amzrec.store.dataset import Dataset, Reviews
@@ -52,8 +52,6 @@ def parts_of(model: MultitaskModel) -> list[Part]:
         order = encoder.order
         found += [Part(name, getattr(order, name), RETRIEVAL, ALL, "products") for name in ("read", "asked")]
         found.append(Part("log_weight", order.log_weight, RETRIEVAL))
-    if isinstance(encoder, SequenceEncoder):
-        found += [Part(f"recent_{n}", v, RETRIEVAL) for n, v in enumerate(encoder.recent.trainable_variables)]
     found += [Part(f"head_{n}", v, RATING) for n, v in enumerate(model.rating_head.trainable_variables)]
     trained = {id(variable) for variable in model.trainable_variables}
     return [part for part in found if id(part.variable) in trained]

@@ -67,7 +67,7 @@ RANGES = {
     "l2": Range(factors("l2", 0.1, 10), lambda recipe: recipe.l2 > 0),
     "l2_history": Range(factors("l2_history", 0.1, 10), lambda recipe: full(recipe) and recipe.l2_history > 0),
     "history_dropout": Range(between("history_dropout", 0, 0.6), full),
-    "order_dropout": Range(between("order_dropout", 0, 0.6), lambda recipe: recipe.history == "recent"),
+    "order_dropout": Range(between("order_dropout", 0, 0.6), lambda recipe: recipe.reads_order),
     "temperature": Range(factors("temperature", 0.25, 4), retrieves),
     "equal_customers": Range(between("equal_customers", 0, 1), lambda recipe: full(recipe) and retrieves(recipe)),
 }

@@ -79,6 +79,16 @@ def learner(some: Reviews, data: Any, config: TrainConfig, half_life: float | No
     return found
 
 
+def attention_learner(some: Reviews, data: Any, config: TrainConfig, half_life: float | None = None) -> Any:
+    """Make a learner of attention as `learner` makes one of the towers."""
+    from amzrec.training.attention import AttentionLearner
+
+    ours = learner(some, data, config, half_life)
+    found = AttentionLearner(ours.recipe, ours.fitted)
+    found.prepare()
+    return found
+
+
 def dataset_of(folder: Path, some: Reviews) -> Dataset:
     """The reviews as a dataset folder, 72/8/20, its tables without titles and features."""
     folder.mkdir()
