@@ -36,6 +36,7 @@ from accuracy import (
     order,
     scarce,
 )
+from amzrec.config import EPOCHS
 from newcomers import catalogue, hidden, hidden_products, pairs
 from sequences import in_order
 from tables import markdown
@@ -182,7 +183,8 @@ def since(defaults: Figures) -> str:
     """A line that tells which defaults of `train` were others when this was measured; empty if none."""
     if not defaults:
         return "Measured before the defaults of `train` were kept.\n"
-    now = amzrec.TrainConfig().to_json()
+    now = amzrec.TrainConfig(epochs=EPOCHS).to_json()  # what no --epochs means without --from
+    defaults = {**defaults, "epochs": defaults.get("epochs") or EPOCHS}
     other = [f"{name} {defaults.get(name)}" for name in now if defaults.get(name) != now[name]]
     return f"Measured when `train` had other defaults: {', '.join(other)}.\n" if other else ""
 
