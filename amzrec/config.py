@@ -151,7 +151,7 @@ class TrainConfig(Config):
     to read products in their order; clicks, to learn without stars. A flag that is given wins over the preset."""
     features: Annotated[Literal["full", "ids"], MODEL] = "full"
     """What a vector is made of: ids, histories, popularity, biases, words and attributes (full), or ids alone."""
-    dim: Annotated[int | None, MODEL, SHOWN, at_least(3)] = None
+    dim: Annotated[int | None, MODEL, at_least(3)] = None
     """Numbers in a vector; without it 96, and 128 where the tasks share none. With ids all retrieve and rate."""
     overlap: Annotated[bool | None, MODEL] = None
     """Let the first 2/3 of a vector retrieve and the last 2/3 rate, so that the tasks share a third; without, each has

@@ -262,7 +262,7 @@ def test_without_scann_everything_else_is_exported_with_one_clear_line(
     monkeypatch.setattr(export_module, "without_scann", lambda: "it needs another processor")
     voice = Voice()
     out = export(random_run, tmp_path / "out", progress=voice)
-    assert sorted(p.name for p in out.iterdir()) == ["README.md", "export.json", "saved_model"]
+    assert sorted(p.name for p in out.iterdir()) == ["README.md", "export.json", "manifest.json", "saved_model"]
     assert [line for line in voice.lines if "another processor" in line] == voice.lines[:1]
     assert json.loads((out / "export.json").read_text())["scann"] is None
 

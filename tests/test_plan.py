@@ -15,7 +15,6 @@ from amzrec.cli.app import app
 from amzrec.commands import plan as plan_module
 from amzrec.commands import train as train_module
 from amzrec.commands.plan import plan
-from amzrec.config import TrainConfig
 from amzrec.errors import AmzrecError
 from amzrec.features.batches import plan_epoch
 from amzrec.features.fitted import fit_reviews
@@ -185,4 +184,3 @@ def test_memory_is_what_the_machine_and_the_control_groups_leave(
 
 def test_a_system_that_does_not_say_how_much_memory_there_is_refuses_nothing(tmp_path: Path) -> None:
     assert memory_available(tmp_path, tmp_path) is None
-    assert TrainConfig().epochs == 40

@@ -110,7 +110,10 @@ def test_a_key_a_prefix_and_a_glob_are_read(s3: str, tmp_path: Path, source: str
     counts = dataset.info.counts
     assert (counts.read, counts.kept, counts.customers, counts.products) == (SIDE**2, SIDE**2, SIDE, SIDE)
     assert dataset.info.source == source.replace(":secret", ":***")
-    assert sorted(path.name for path in (tmp_path / "d").iterdir() if path.suffix != ".parquet") == ["dataset.json"]
+    assert sorted(path.name for path in (tmp_path / "d").iterdir() if path.suffix != ".parquet") == [
+        "dataset.json",
+        "manifest.json",
+    ]
 
 
 def test_movielens_in_a_bucket_is_known_with_its_titles(s3: str, tmp_path: Path) -> None:

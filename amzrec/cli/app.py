@@ -219,7 +219,8 @@ def train(
         bool, typer.Option("--tensorboard", hidden=True, help="Write logs for TensorBoard as well.")
     ] = False,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Train also where the plan says that memory does not suffice.")
+        bool,
+        typer.Option("--anyway", hidden=True, help="Train also where the plan says that memory does not suffice."),
     ] = False,
     track: Track = None,
     json: Json = False,

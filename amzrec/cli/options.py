@@ -32,6 +32,7 @@ Track = Annotated[
     str | None,
     typer.Option(
         metavar="mlflow",
+        hidden=True,
         help="Also keep the run in MLflow: mlflow.db here, or what MLFLOW_TRACKING_URI names. See docs/tune.md.",
     ),
 ]
@@ -40,6 +41,7 @@ TrainStrategy = Annotated[
     typer.Option(
         "--strategy",
         metavar="auto|one|mirrored|multi-worker",
+        hidden=True,
         help="Devices that share each step: one; all GPUs of this host (mirrored); those of all workers that TF_CONFIG "
         "lists (multi-worker). auto takes what there is. The model is the same.",
     ),
