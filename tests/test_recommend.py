@@ -17,7 +17,7 @@ import pytest
 
 from amzrec.answers.listing import resort
 from amzrec.cli import reports
-from amzrec.cli.app import show
+from amzrec.cli.speech import show
 from amzrec.cli.terminal import Terminal
 from amzrec.commands.load import load
 from amzrec.commands.rate import rate
