@@ -19,9 +19,11 @@ from amzrec.commands.doctor import doctor
 from amzrec.commands.evaluate import evaluate
 from amzrec.commands.prepare import prepare
 from amzrec.commands.recommend import recommend
+from amzrec.config import PrepareConfig
 from amzrec.errors import AmzrecError
 from amzrec.page.summary import figures_of
 from amzrec.reviews.cache import dataset_of
+from amzrec.store import dataset as dataset_module
 from amzrec.store import remembered, structure, vectors
 from amzrec.store.dataset import PARTS, open_dataset
 from amzrec.store.folders import private_cache, private_folder
@@ -429,3 +431,21 @@ def test_a_run_is_of_its_vectors(checkerboard: Path, tmp_path: Path) -> None:
     assert made[0].info.identity != made[1].info.identity
     assert made[0].manifest is not None
     assert made[0].manifest.identity == made[0].info.identity
+
+
+def test_a_dataset_that_is_replaced_while_it_is_opened_is_opened_anew(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = prepare(tmp_path / "reviews.csv", tmp_path / "other", PrepareConfig(seed=7)).path
+    wanted, swapped = open_dataset(other).train.stars, list[str]()
+
+    def swapping(folder: Path, *words: Any) -> Manifest | None:
+        if not swapped:  # between the reading of dataset.json and that of everything else
+            swapped.append("once")
+            dataset.rename(tmp_path / "gone")
+            other.rename(dataset)
+        return read_manifest(folder, *words)
+
+    monkeypatch.setattr(dataset_module, "read_manifest", swapping)
+    np.testing.assert_array_equal(open_dataset(dataset).train.stars, wanted)
+    assert swapped == ["once"]

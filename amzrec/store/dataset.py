@@ -253,8 +253,30 @@ def is_dataset(path: Path) -> bool:
 
 
 def open_dataset(path: Path | str) -> Dataset:
-    """Open a dataset folder; raises AmzrecError where it is missing, foreign or damaged."""
+    """Open a dataset folder; raises AmzrecError where it is missing, foreign or damaged.
+
+    What another command replaces meanwhile is opened anew: half of it read from either would look damaged.
+    """
     path = Path(path)
+    while True:
+        before = inode(path)
+        try:
+            return opened(path)
+        except AmzrecError:
+            if inode(path) == before:
+                raise
+
+
+def inode(path: Path) -> int | None:
+    """Tell which folder stands at a path; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def opened(path: Path) -> Dataset:
+    """Open the dataset folder that stands at a path now."""
     if not path.exists():
         raise AmzrecError(f"there is no dataset folder {path}: make one with: amzrec prepare SOURCE --out {path}")
     if not is_dataset(path):
