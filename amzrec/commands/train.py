@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -98,18 +99,7 @@ def train(
                 session.evaluated = figures
                 session.open_state(resume, overwrite)
                 progress.say("starting TensorFlow")
-                from amzrec.training import phases
-                from amzrec.training.strategy import replicas_of, together
-
-                replicas = replicas_of(strategy)
-                with together(replicas):
-                    session.join(replicas)
-                    phases.run(session)
-                check_folder(folder, RUN_FOLDER, overwrite, sources)  # what came there meanwhile
-                publish(work, folder, overwrite)
-                tidy(folder)
-                with together(replicas):
-                    replicas.agree(None)  # the run is written: the other workers may end
+                learn(session, strategy, lambda: become(work, folder, overwrite, sources))
             finally:
                 if not (work / STATE).exists():
                     shutil.rmtree(work, ignore_errors=True)
@@ -121,6 +111,30 @@ def train(
             raise
         raise Interrupted(f"what was reached is kept, after {State.read(work / STATE).reached()}", folder) from stopped
     return open_run(folder).remembered()
+
+
+def learn(session: Session, strategy: str, write: Callable[[], None] = lambda: None) -> None:
+    """Go through the phases of a training on the devices of a strategy, and write what came of it.
+
+    The workers of a cluster all wait at the end until the chief has written.
+    """
+    from amzrec.training import phases
+    from amzrec.training.strategy import replicas_of, together
+
+    replicas = replicas_of(strategy)
+    with together(replicas):
+        session.join(replicas)
+        phases.run(session)
+    write()
+    with together(replicas):
+        replicas.agree(None)
+
+
+def become(work: Path, folder: Path, overwrite: bool, sources: Sequence[Path]) -> None:
+    """Make what was learned in `work` the run in `folder`; AmzrecError for what came there meanwhile."""
+    check_folder(folder, RUN_FOLDER, overwrite, sources)
+    publish(work, folder, overwrite)
+    tidy(folder)
 
 
 def finished_before(folder: Path, settings: dict[str, Any], overwrite: bool, progress: Progress) -> Run | None:
@@ -170,16 +184,8 @@ def train_along(
 ) -> NoReturn:
     """Train as a worker that is not the chief of its cluster; it writes nothing but what `prepare` keeps in a cache."""
     dataset, recipe, begun = lessons(source, config, prepare, old, progress)
-    session = Session(dataset, recipe, None, progress, start=begun)
     progress.say("starting TensorFlow")
-    from amzrec.training import phases
-    from amzrec.training.strategy import replicas_of, together
-
-    replicas = replicas_of(strategy)
-    with together(replicas):
-        session.join(replicas)
-        phases.run(session)
-        replicas.agree(None)  # waits until the run is written
+    learn(Session(dataset, recipe, None, progress, start=begun), strategy)
     raise SystemExit(0)
 
 
