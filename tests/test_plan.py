@@ -124,7 +124,7 @@ def test_what_was_measured_on_a_sample_grows_to_the_whole() -> None:
     dataset = dataset_of(random_reviews())
     recipe = recipe_of(dataset, refit=False, epochs=3)
     sizes = sizes_of(dataset, recipe)
-    found = Calibration(sizes, 1.0, 2.0, 3.0, 4.0, 0.5, 6.0, 7.0)
+    found = Calibration(sizes, 1.0, 2.0, 3.0, 4.0, 0.5, 6.0, 8.0, 9.0, 7.0)
     stages = seconds_of(sizes, recipe, found)
     (steps,) = (phase.steps for phase in sizes.phases.values())
     label = "choosing epochs"
@@ -132,6 +132,7 @@ def test_what_was_measured_on_a_sample_grows_to_the_whole() -> None:
     assert stages[f"{label}: before the first epoch"] == pytest.approx(9)
     assert stages[f"{label}{EACH}"] == pytest.approx(0.5 * steps + 6)
     assert stages[f"{label}: all 3 epochs"] == pytest.approx(3 * (0.5 * steps + 6))
+    assert stages["choosing what stands beside the towers"] == pytest.approx(17)
     assert total_of(stages) == pytest.approx(sum(stages.values()) - stages[f"{label}{EACH}"])
     assert sample_of(dataset, 10**6, 1) is dataset
     some = sample_of(dataset, 20, 1)

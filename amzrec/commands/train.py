@@ -130,7 +130,7 @@ def learn(session: Session, strategy: str, write: Callable[[], None] = lambda: N
         replicas.agree(None)
 
 
-def become(work: Path, folder: Path, overwrite: bool, sources: Sequence[Path]) -> None:
+def become(work: Path, folder: Path, overwrite: bool, sources: Sequence[str | Path]) -> None:
     """Make what was learned in `work` the run in `folder`; AmzrecError for what came there meanwhile."""
     check_folder(folder, RUN_FOLDER, overwrite, sources)
     publish(work, folder, overwrite)

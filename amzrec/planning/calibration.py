@@ -17,6 +17,7 @@ from amzrec.planning.memory import run_bytes
 from amzrec.planning.sizes import Phase, Sizes, sizes_of, step_sizes
 from amzrec.store.dataset import Dataset, Reviews
 from amzrec.training.session import LABELS, Session
+from amzrec.training.state import MemoryChoice
 
 LEAST_SAMPLE, SAMPLE_BATCHES = 100_000, 4  # reviews of a sample, and steps of full size that it must have reviews for
 STEPPING = 4.0  # seconds in which steps are measured
@@ -36,6 +37,8 @@ class Calibration(NamedTuple):
     tracing: float  # the first step, beyond what a step takes
     step: float
     judging: float  # an epoch on valid
+    pairing: float  # the memories of pairs that valid chooses from; all products are in them, in the sample as well
+    beside: float  # what valid chooses beside the towers, but for those
     keeping: float  # a snapshot of both tasks
 
 
@@ -67,13 +70,15 @@ def calibrate(
     from amzrec.features.fitted import fit_reviews
     from amzrec.model.keras2 import graphs_as_written
     from amzrec.training import phases
-    from amzrec.training.choosing import choose_time, with_chosen_time
+    from amzrec.training.choosing import choose_beside, choose_time, with_chosen_time
+    from amzrec.training.remember import kinds, memory_of
     from amzrec.training.snapshot import rating_snapshot, retrieval_snapshot
     from amzrec.training.watch import Watch
 
     importing = IMPORTING if there else clock.lap()
     sample = sample_of(dataset, max(LEAST_SAMPLE, SAMPLE_BATCHES * recipe.batch_size), recipe.seed)
-    session, train = Session(sample, recipe, Path(), SILENT, tensorboard=False), sample.train
+    refitted = dataclasses.replace(recipe, refit=True)  # what is chosen is not kept
+    session, train = Session(sample, refitted, Path(), SILENT, tensorboard=False), sample.train
     with graphs_as_written():
         clock.lap()
         fitted = fit_reviews(sample, train, recipe)
@@ -90,12 +95,18 @@ def calibrate(
             watch.figures(learner)
             for task in recipe.tasks:
                 watch.remember(learner, task)
-        judging = clock.lap()
+        judging, pairing, beside = clock.lap(), 0.0, 0.0
+        if watch and not recipe.attends:
+            for kind, ridge in kinds(fitted) if recipe.memory and watch.best else ():
+                memory_of(fitted, MemoryChoice(kind, ridge, 1.0))
+            pairing = clock.lap()
+            choose_beside(session, fitted, watch, [(0.0, watch.best)] if watch.best else [])
+            beside = max(clock.lap() - pairing, 0.0)
         rating_snapshot(learner)
         retrieval_snapshot(learner)
         keeping = clock.lap()
     sizes = sizes_of(sample, dataclasses.replace(recipe, refit=False))
-    return Calibration(sizes, importing, fitting, building, tracing, step, judging, keeping)
+    return Calibration(sizes, importing, fitting, building, tracing, step, judging, pairing, beside, keeping)
 
 
 def steps_of(learner: Any, clock: Clock) -> tuple[float, float]:
@@ -160,6 +171,8 @@ def seconds_of(sizes: Sizes, recipe: Recipe, found: Calibration) -> dict[str, fl
         stages[f"{LABELS[name]}: before the first epoch"] = (fitting + found.building) * reviews + found.tracing
         stages[f"{LABELS[name]}{EACH}"] = epoch
         stages[f"{LABELS[name]}: all {recipe.epochs} epochs"] = recipe.epochs * epoch
+        if name == "select" and found.pairing + found.beside:
+            stages["choosing what stands beside the towers"] = found.pairing + found.beside * reviews
     kept = grown(lambda each: each.reviews + each.customers.rows + each.products.rows, sizes.largest)
     stages["writing the run"] = 2 * kept * found.keeping + run_bytes(sizes, recipe) / WRITTEN
     return stages

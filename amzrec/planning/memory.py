@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from amzrec.config import Recipe
+from amzrec.features.memory import CLOSED_FORM
 from amzrec.features.popularity import KERNEL_HALF_LIVES
 from amzrec.planning.parameters import parameters_of
 from amzrec.planning.sizes import Phase, Sizes, StepSizes, step_sizes
@@ -23,6 +24,8 @@ UPDATED = 2.0  # of the rows that an optimiser updates: gradients, and summed by
 ENTRY = 240  # of a review of a history: in steps that wait, and as a sparse matrix
 JUDGED = 1000  # of a review of a history that is read for valid, of at most so many at a time
 LOGITS = 4096 * 3  # of a candidate: blocks of logits, so many queries at a time
+PAIR = 6 * 8  # of two products while all pairs are solved for: the matrix, its inverse, and what is sorted of it
+VOTE = 20  # of a customer of valid and a product that is voted for, which is nearly any: lists, one copy, their scale
 SNAPSHOTS = 1.1  # of the vectors of a run while they are made
 
 
@@ -60,7 +63,17 @@ def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
     step = step_bytes(step_sizes(sizes, phase, recipe), phase, recipe)
     averaged = learned * (slots > 2)
     choosing = arranging(sizes, phase)
-    return max(held + step + averaged + SNAPSHOTS * run, TENSORFLOW + data(sizes, phase) + choosing)
+    stays = held + step + averaged
+    beside = choosing_pairs(sizes) if recipe.memory and recipe.retrieval_weight > 0 else 0
+    return max(stays + SNAPSHOTS * run, stays + beside, TENSORFLOW + data(sizes, phase) + choosing)
+
+
+def choosing_pairs(sizes: Sizes) -> float:
+    """Return the bytes that are taken while valid chooses a memory of pairs, after the last epoch."""
+    products = sizes.candidates
+    if products > CLOSED_FORM or not sizes.judged:
+        return 0.0
+    return float(PAIR * products**2 + VOTE * sizes.judged * products)
 
 
 def data(sizes: Sizes, phase: Phase) -> float:

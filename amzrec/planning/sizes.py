@@ -46,6 +46,7 @@ class Sizes:
     candidates: int  # products to retrieve from
     periods: int  # of popularity over time, at most
     dated: bool
+    judged: int  # customers of valid
 
     @property
     def largest(self) -> Phase:
@@ -76,6 +77,7 @@ def sizes_of(dataset: Dataset, recipe: Recipe) -> Sizes:
         candidates=len(dataset.candidates(counts)),
         periods=periods_of(train.timestamp, dataset.products.num_rows) if timed else 1,
         dated=timed,
+        judged=len(np.unique(valid.customer)),
     )
 
 
