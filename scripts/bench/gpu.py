@@ -198,7 +198,7 @@ def measured(size: Size, some: Reviews) -> dict[tuple[str, str, int], Figures | 
 
 def table_of(found: dict[tuple[str, str, int], Figures | None]) -> str:
     """The table, and the range of × of each system."""
-    rows, times = [], {system: [] for system in SYSTEMS}
+    rows, times = list[list[str]](), {system: list[float]() for system in SYSTEMS}
     for (system, precision, batch), one in found.items():
         start = [system, precision, f"{batch:,}"]
         if one is None:
