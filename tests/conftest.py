@@ -179,10 +179,12 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Any:
     need_spark()
     from pyspark.sql import SparkSession
 
+    from amzrec.reviews.engines.spark.session import same_interrupts
+
     builder = SparkSession.builder.master("local[2]")
     for name, value in QUICK.items():
         builder = builder.config(name, value)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, same_interrupts():
         patch.setenv("PYSPARK_PYTHON", sys.executable)
         session = builder.config("spark.local.dir", str(tmp_path_factory.mktemp("spark"))).getOrCreate()
     yield session

@@ -323,11 +323,12 @@ def test_spark_starts_as_spark_is_set_up_and_leaves_the_terminal_alone(tmp_path:
         "with engine.working('numbers', scratch):\n"
         "    print(engine.size(engine.create_table('numbers', pa.table({'n': [1, 2]}))), engine.session.version[0],\n"
         "          engine.session.sparkContext.master)\n"
+        "import signal\nprint(signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
     )
     environment = os.environ | {"SPARK_CONF_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["2", "4", "local[1]"]
+    assert done.stdout.split() == ["2", "4", "local[1]", "True"]  # the last: Ctrl-C is heard as before
     assert "WARN" not in done.stderr
     assert "log4j" not in done.stderr
 

@@ -50,7 +50,7 @@ def test_every_range_holds_the_default_and_the_learning_rate_goes_no_higher_than
         assert each.low <= getattr(recipe, name) <= each.high
     assert found["learning_rate"].high <= 3 * recipe.learning_rate
     assert ("l2_history" in found) == (preset != "ids")
-    assert "order_dropout" not in found
+    assert ("order_dropout" in found) == (preset == "sequence")
 
 
 def test_what_is_given_or_changes_nothing_is_not_searched() -> None:

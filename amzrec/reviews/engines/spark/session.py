@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -78,11 +79,26 @@ def new_session(scratch: Path, master: str | None) -> SparkSession:
     if here:  # else Spark takes the first python3 on the PATH for its tasks
         os.environ["PYSPARK_PYTHON"] = sys.executable
     try:
-        with standard_error_in(scratch / "spark.log"):
+        with standard_error_in(scratch / "spark.log"), same_interrupts():
             return builder.getOrCreate()
     finally:
         if here:
             del os.environ["PYSPARK_PYTHON"]
+
+
+@contextlib.contextmanager
+def same_interrupts() -> Iterator[None]:
+    """Let Ctrl-C be heard as before, for a block in which Spark starts.
+
+    pyspark puts a handler of its own in the place, and leaves it there when Spark has ended; what trains after that
+    could not wait for the end of a step.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # signals are for the main thread, where pyspark leaves them alone too
+            signal.signal(signal.SIGINT, before)
 
 
 def need_master(master: str) -> None:
