@@ -146,7 +146,7 @@ def test_what_a_stopped_training_says_goes_on_to_the_same_bits(tmp_path: Path) -
     assert not list((tmp_path / "runs").iterdir())
     words, stops = (
         ["train", *QUICK],
-        [("epoch 1:", signal.SIGTERM), ("refit on", signal.SIGINT), ("test rev", signal.SIGTERM)],
+        [("epoch 1: rmse", signal.SIGTERM), ("epoch 1: fitted", signal.SIGINT), ("test rev", signal.SIGTERM)],
     )
     for when, number in stops:
         code, lines = typed(words, tmp_path, when, number)
