@@ -127,5 +127,5 @@ def test_a_cluster_that_cannot_be_read_is_one_error(environment: dict[str, str],
 
 
 def test_a_strategy_that_does_not_exist_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(AmzrecError, match="--strategy is 'all': allowed are auto, one, mirrored, multi-worker"):
+    with pytest.raises(AmzrecError, match="--strategy is 'all'; allowed: auto, one, mirrored, multi-worker"):
         train(tmp_path / "missing.csv", tmp_path / "run", strategy="all")

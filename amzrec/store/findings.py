@@ -27,7 +27,7 @@ class Finding(NamedTuple):
 def kind_of(folder: Path) -> Kind:
     """Tell which kind of folder stands there; AmzrecError where it is none of amzrec."""
     if not folder.exists():
-        raise AmzrecError(f"there is no {folder}: name a run, a dataset or an export, or leave it out")
+        raise AmzrecError(f"there is no folder {folder}: name a run, a dataset or an export, or leave it out")
     kinds = [kind for kind in KINDS if kind.listed]
     kind = next((kind for kind in kinds if (folder / kind.marker).is_file()), None)
     if kind is None and (folder / MANIFEST).is_file():

@@ -36,7 +36,7 @@ def worker_of(strategy: str, environment: Mapping[str, str] = os.environ) -> Wor
     that cannot be read.
     """
     if strategy not in STRATEGIES:
-        raise AmzrecError(f"--strategy is {strategy!r}: allowed are {', '.join(STRATEGIES)}")
+        raise AmzrecError(f"--strategy is {strategy!r}; allowed: {', '.join(STRATEGIES)}")
     text = environment.get(VARIABLE, "").strip()
     if strategy in ("one", "mirrored") or (strategy == "auto" and not text):
         return ALONE
