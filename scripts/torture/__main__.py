@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ SHARES = {"kills": 0.5, "damage": 0.25, "full": 0.13, "parallel": 0.08, "service
 class Torture:
     """One worker: its world, and the time that it has."""
 
-    def __init__(self, folder: Path, seed: int, export: bool) -> None:
-        self.folder, self.rng, self.export, self.seed = folder, random.Random(seed), export, seed
+    def __init__(self, folder: Path, seed: int, export: bool, of: Sequence[str] = ()) -> None:
+        self.folder, self.rng, self.export, self.seed, self.of = folder, random.Random(seed), export, seed, of
         os.environ["AMZREC_CACHE"] = str(folder / "cache")
         self.world = World(folder / "world", seed)
         (folder / "cases").mkdir()
@@ -60,7 +60,7 @@ class Torture:
     def kills(self) -> Kills:
         """Return the commands to be killed, measured once."""
         if not hasattr(self, "made"):
-            self.made = Kills(self.world, self.rng, self.folder / "cases", self.export)
+            self.made = Kills(self.world, self.rng, self.folder / "cases", self.export, self.of)
         return self.made
 
     def part(self, name: str) -> Iterator[Case]:
@@ -70,7 +70,8 @@ class Torture:
                 yield from self.kills().next()
         if name == "damage":
             other = World(self.folder / "other", self.seed + 1000)
-            yield from Damages(self.world, other, self.rng, self.folder / "damaged", self.export).some(1 << 60)
+            damages = Damages(self.world, other, self.rng, self.folder / "damaged", self.export, self.of)
+            yield from damages.some(1 << 60)
         if name == "full":
             disks = FullDisks(self.kills(), self.rng, self.folder / "disk")
             while disks.possible():
@@ -106,9 +107,11 @@ def served(folder: Path, rng: random.Random) -> list[Case]:
     return cases
 
 
-def work(folder: Path, seed: int, minutes: dict[str, float], most: int, export: bool, results: Path) -> None:
+def work(
+    folder: Path, seed: int, minutes: dict[str, float], most: int, export: bool, of: Sequence[str], results: Path
+) -> None:
     """Do what there is time for, and write each case as a line of JSON."""
-    torture = Torture(folder, seed, export)
+    torture = Torture(folder, seed, export, of)
     with results.open("a", encoding="utf-8") as stream:
         for name, limit in minutes.items():
             stop = None
@@ -166,6 +169,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2, help="workers, each with a world of its own; 0: only report")
     parser.add_argument("--only", choices=PARTS, action="append", help="parts to do; default: all")
+    parser.add_argument(
+        "--of", action="append", default=[], help="kinds within a part (export, training, events, run, …); default: all"
+    )
     parser.add_argument("--most", type=int, default=1 << 60, help="most cases of a part and worker")
     parser.add_argument("--no-export", action="store_true", help="leave out exports, which take longest")
     parser.add_argument("--results", type=Path, help="file of JSON lines to add cases to, and to report all of")
@@ -187,7 +193,7 @@ def main() -> None:
             if not pid:
                 code = 1
                 try:
-                    work(place, a.seed + 100 * job, minutes, a.most, not a.no_export, results)
+                    work(place, a.seed + 100 * job, minutes, a.most, not a.no_export, a.of, results)
                     code = 0
                 finally:
                     sys.stderr.flush()

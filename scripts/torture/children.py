@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import gc
 import mmap
 import os
 import pickle
@@ -236,6 +237,8 @@ def load_libraries() -> None:
     """Import what commands need, and begin nothing: a fork has none of the threads of its parent."""
     import duckdb
     import ibis
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure
     import pandas
     import pyarrow.parquet  # noqa: F401
 
@@ -251,4 +254,6 @@ def load_libraries() -> None:
     import amzrec.service.sqlite  # noqa: F401
     from amzrec.training import phases  # noqa: F401
 
-    del duckdb, ibis, pandas
+    del duckdb, ibis, matplotlib, pandas
+    gc.collect()
+    gc.freeze()  # or each fork would look at all of this again

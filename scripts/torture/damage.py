@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,15 @@ def ask_export(place: Path) -> dict[str, Any]:
 class Damages:
     """All files of the folders of one world, and the same files of another."""
 
-    def __init__(self, world: World, other: World, rng: random.Random, folder: Path, with_export: bool = True) -> None:
+    def __init__(
+        self,
+        world: World,
+        other: World,
+        rng: random.Random,
+        folder: Path,
+        with_export: bool = True,
+        of: Sequence[str] = (),
+    ) -> None:
         self.rng = rng
         self.asked: list[tuple[str, Path, Path, Callable[[Path], dict[str, Any]]]] = []
         places: list[tuple[str, str, Callable[[Path], dict[str, Any]]]] = [
@@ -102,10 +110,10 @@ class Damages:
             ("event store", "events.db", ask_events),
         ]
         world.events(), other.events()
-        if with_export:
+        if with_export and (not of or "export" in of):
             world.exported(), other.exported()
             places.append(("export", "export", ask_export))
-        for name, place, ask in places:
+        for name, place, ask in [one for one in places if one[0] in of] or places:
             mine = folder / "mine" / place
             mine.parent.mkdir(parents=True, exist_ok=True)
             source = (world.folder / place).resolve()

@@ -12,11 +12,7 @@ from torture.kills import Case, Command, Kills
 from torture.world import digest, hidden
 
 ROOM = 1 << 30  # bytes of a disk that has enough
-
-
-def used(folder: Path) -> int:
-    """Return how many bytes a folder takes on a disk of pages."""
-    return sum(-(-file.stat().st_size // 4096) * 4096 + 4096 for file in folder.rglob("*") if file.is_file())
+PAGE = 4096  # bytes that a disk gives at once
 
 
 class FullDisks:
@@ -24,6 +20,8 @@ class FullDisks:
 
     def __init__(self, kills: Kills, rng: random.Random, folder: Path) -> None:
         self.kills, self.rng, self.folder = kills, rng, folder
+        self.names = [name for name in kills.named if name != "export" for _ in range(1 if name == "swap" else 4)]
+        self.most = dict[str, int]()  # bytes that a command takes beside what was there, measured once
 
     def possible(self) -> bool:
         """Tell whether this process may mount a disk."""
@@ -33,8 +31,10 @@ class FullDisks:
 
     def one(self) -> Case:
         """Fill the disk at a random point of a random command."""
-        command = self.kills.command(self.rng.choice([name for name in self.kills.named if name != "export"]))
+        command = self.kills.command(self.rng.choice(self.names))
         self.folder.mkdir(exist_ok=True)
+        if command.name not in self.most:
+            self.most[command.name] = int(isolated(lambda: self.taken(command)).value or PAGE)
         seed = self.rng.random()
         answer = isolated(lambda: self.on_a_small_disk(command, random.Random(seed)))
         if answer.kind != "value":
@@ -42,15 +42,32 @@ class FullDisks:
         case: Case = answer.value
         return case
 
-    def on_a_small_disk(self, command: Command, rng: random.Random) -> Case:
-        """Do it, in a process that ends afterwards, and its disk with it."""
-        if not unshare(NEW_MOUNTS) or not mount_small(self.folder, ROOM):
-            return Case("disk full", command.name, "not permitted here")
+    def prepared(self) -> Path:
+        """Copy the world to a disk with room, of this process alone."""
         place = self.folder / "world"
         shutil.copytree(self.kills.world.folder, place, symlinks=True)
         (self.folder / "tmp").mkdir()
         os.environ |= {"TMPDIR": str(self.folder / "tmp"), "AMZREC_CACHE": str(self.folder / "cache")}
-        room = disk_used(self.folder) + rng.randrange(max(used(place / command.place), 1 << 14))
+        return place
+
+    def taken(self, command: Command) -> int:
+        """Measure the bytes that a command takes at most, in a process that ends afterwards, and its disk with it."""
+        if not unshare(NEW_MOUNTS) or not mount_small(self.folder, ROOM):
+            return 0
+        place = self.prepared()
+        before = most = disk_used(self.folder)
+        child = Child(command.words, place, before=command.before)
+        while not child.ended(0.001):
+            most = max(most, disk_used(self.folder))
+        child.end()
+        return most - before
+
+    def on_a_small_disk(self, command: Command, rng: random.Random) -> Case:
+        """Do it, in a process that ends afterwards, and its disk with it."""
+        if not unshare(NEW_MOUNTS) or not mount_small(self.folder, ROOM):
+            return Case("disk full", command.name, "not permitted here")
+        place = self.prepared()
+        room = disk_used(self.folder) + rng.randrange(max(self.most[command.name], PAGE))
         case = Case("disk full", command.name, "one line, the old one whole")
         if not mount_small(self.folder, room, again=True):
             return Case("disk full", command.name, "not permitted here")

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from amzrec.store.ownership import UNFINISHED_TRAINING
@@ -56,8 +56,10 @@ class Command:
 class Kills:
     """The commands to be killed, on copies of one world."""
 
-    def __init__(self, world: World, rng: random.Random, folder: Path, with_export: bool = True) -> None:
-        self.world, self.rng, self.folder, self.number = world, rng, folder, 0
+    def __init__(
+        self, world: World, rng: random.Random, folder: Path, with_export: bool = True, of: Sequence[str] = ()
+    ) -> None:
+        self.world, self.rng, self.folder, self.number, self.of = world, rng, folder, 0, of
         self.named = {
             command.name: command
             for command in (
@@ -250,12 +252,12 @@ class Kills:
         return cases
 
     def next(self) -> list[Case]:
-        """Do one of them, drawn at random."""
+        """Do one of them, drawn at random, or one of those that were named."""
         kinds = (
             ["training"] * 4 + ["events"] * 3 + ["interrupted"] * 2 + [name for name in self.named for _ in range(2)]
         )
-        kind = self.rng.choice(kinds)
-        if kind in ("export", "swap") and self.rng.random() < 0.6:  # they take longest
+        kind = self.rng.choice([name for name in kinds if not self.of or name in self.of])
+        if kind in ("export", "swap") and not self.of and self.rng.random() < 0.6:  # they take longest
             kind = "prepare"
         if kind in ("training", "events", "interrupted"):
             done: list[Case] = getattr(self, kind)()

@@ -53,8 +53,13 @@ class Parallel:
 
     def next(self) -> list[Case]:
         """Do one of them, drawn at random."""
-        kind = self.rng.choice([self.one_place, self.one_training, self.readers_of_datasets, self.readers_of_runs])
-        return kind()
+        kinds = {
+            "one place": self.one_place,
+            "one training": self.one_training,
+            "readers of datasets": self.readers_of_datasets,
+            "readers of runs": self.readers_of_runs,
+        }
+        return kinds[self.rng.choice([name for name in kinds if name in self.kills.of] or list(kinds))]()
 
     def judged(self, of: str, folder: Path, ended: list[Ended], wanted: int | None, said: str) -> Case:
         """Judge writers: so many did well (None: any number, but one), the others said why not."""
