@@ -124,9 +124,9 @@ def test_what_was_compared_once_is_not_read_again_and_what_changed_is(
     looked: list[str] = []
     check = Manifest.check_content
 
-    def looking(manifest: Manifest, folder: Path, name: str) -> None:
+    def looking(manifest: Manifest, folder: Path, name: str, held: Path | None = None) -> None:
         looked.append(name)
-        check(manifest, folder, name)
+        check(manifest, folder, name, held)
 
     monkeypatch.setattr(Manifest, "check_content", looking)
     read_vectors(run.path)

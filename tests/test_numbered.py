@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from amzrec.commands.recommend import recommend
 from amzrec.commands.update import update
 from amzrec.errors import AmzrecError
 from amzrec.store import numbered
-from amzrec.store.dataset import Dataset, open_dataset
+from amzrec.store.dataset import PARTS, Dataset, open_dataset
 from amzrec.store.folders import whole_folder
 from amzrec.store.manifest import new_identity, write_manifest
 from amzrec.store.numbered import exchange, hold, home_of, is_ours, numbers, place_of, publish, recover
@@ -255,6 +256,23 @@ def test_overwriting_datasets_at_once_leaves_one_that_is_whole(tmp_path: Path) -
     assert at_once(3, lambda _: written(tmp_path / "d", files)) == []
     found: Dataset = open_dataset(tmp_path / "d")
     found.check_files()
+
+
+def test_a_dataset_that_is_replaced_after_it_was_opened_is_read_to_its_end(tmp_path: Path) -> None:
+    rows = [f"u{n % 9},p{n % 7},{n % 5 + 1}\n" for n in range(63)]
+    (tmp_path / "reviews.csv").write_text("user,item,rating\n" + "".join(rows))
+    (tmp_path / "others.csv").write_text("user,item,rating\n" + "".join(rows[:50]))
+    whole = prepare(tmp_path / "reviews.csv", tmp_path / "d")
+    parts = {name: whole.part(name) for name in PARTS}
+    opened = open_dataset(tmp_path / "d")
+    prepare(tmp_path / "others.csv", tmp_path / "d", overwrite=True)
+    for name, part in parts.items():
+        for field in ("customer", "product", "stars"):
+            np.testing.assert_array_equal(getattr(opened.part(name), field), getattr(part, field))
+    assert open_dataset(tmp_path / "d").info.counts.kept == 50
+    copied = pickle.loads(pickle.dumps(opened))  # in another process, which has none of the open files
+    with pytest.raises(AmzrecError, match="is damaged"):
+        copied.part("train")
 
 
 def written(place: Path, files: dict[str, bytes]) -> None:

@@ -243,13 +243,18 @@ def launch(
 
 def doctor(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[RUN|DATASET|EXPORT]", help="Folder to check instead.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="[RUN|DATASET|EXPORT|EVENTS]",
+            help="Folder, or SQLite file of events, to check instead.",
+            show_default=False,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Check this installation, or all files of a folder.
 
-    Each problem comes with what to type. Of a run, a dataset or an export all that was written is read again.
+    Each problem comes with what to type. All that was written of a run, a dataset, an export or events is read again.
     """
     from amzrec.cli import reports
     from amzrec.commands.doctor import doctor as verb

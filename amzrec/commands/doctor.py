@@ -60,8 +60,8 @@ class Check:
 def doctor(folder: Path | str | None = None) -> list[Check]:
     """Check this installation, in the order in which problems should be mended; takes about 10 s (TensorFlow).
 
-    With a `folder`, a run, a dataset or an export, check that instead: all its files are read and compared with what
-    was written. Raises AmzrecError for a folder that is none of these, and never otherwise.
+    With a `folder`, a run, a dataset, an export or an SQLite file of events, check that instead: all of it is read and
+    compared with what was written. Raises AmzrecError for a folder that is none of these, and never otherwise.
     """
     if folder is not None:
         from amzrec.store.findings import findings

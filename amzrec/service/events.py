@@ -11,9 +11,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from amzrec.errors import AmzrecError
+from amzrec.store.seals import COLUMNS, SEAL
 
-TABLE = "events"
-COLUMNS = ("customer_id", "product_id", "stars", "timestamp", "kind", "key")
 TOGETHER = 10_000  # most events that one commit makes durable
 LATEST = 1000  # events of one customer that its answers read
 BACKLOG = 1000  # requests that may wait to be stored
@@ -29,6 +28,10 @@ class Event:
     timestamp: int  # unix seconds
     kind: str
     key: str | None = None  # an event of a key that is stored already is not stored again
+
+    def row(self) -> tuple[str, str, float | None, int, str, str | None]:
+        """Return what is stored of it, in the order of COLUMNS."""
+        return self.customer_id, self.product_id, self.stars, self.timestamp, self.kind, self.key
 
 
 class Unavailable(Exception):
@@ -130,8 +133,11 @@ class EventStore:
 
 
 def check_table(place: str, tables: Sequence[str], columns: Sequence[str]) -> None:
-    """Raise AmzrecError where the table of events has other columns than ours; `columns` is empty without one."""
-    if columns and list(columns[1:]) != list(COLUMNS):
+    """Raise AmzrecError where the table of events has other columns than ours, or ours before there were seals.
+
+    `columns` is empty without a table.
+    """
+    if columns and list(columns[1:]) not in ([*COLUMNS, SEAL], [*COLUMNS]):
         raise AmzrecError(
             f"--events {place} is a database of something else, with the tables {', '.join(tables)}: name another one"
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import queue
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from amzrec.errors import AmzrecError
-from amzrec.service.events import COLUMNS, LATEST, TABLE, Event, Unavailable, check_table
+from amzrec.service.events import LATEST, TOGETHER, Event, Unavailable, check_table
+from amzrec.store.seals import COLUMNS, SEAL, TABLE, is_whole, named, seal
 
 SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS {TABLE} (
@@ -20,18 +20,28 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     stars double precision,
     "timestamp" bigint NOT NULL,
     kind text NOT NULL,
-    key text UNIQUE
+    key text UNIQUE,
+    {SEAL} bigint NOT NULL
 );
 CREATE INDEX IF NOT EXISTS {TABLE}_of_customer ON {TABLE} (customer_id, "timestamp", event);
 """
-NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
+NAMES = ", ".join(f'"{name}"' for name in (*COLUMNS, SEAL))
+UNSEALED = f"""
+SELECT event, {", ".join(f'"{name}"' for name in COLUMNS)} FROM {TABLE} WHERE {SEAL} IS NULL
+ORDER BY event LIMIT {TOGETHER}
+"""
+SEALED = f"""
+UPDATE {TABLE} SET {SEAL} = found.{SEAL} FROM json_to_recordset(CAST($1 AS json)) AS found (event bigint, {SEAL} bigint)
+WHERE {TABLE}.event = found.event
+"""
 INSERT = f"""
 INSERT INTO {TABLE} ({NAMES}) SELECT {NAMES} FROM json_to_recordset(CAST($1 AS json)) AS event (
-    customer_id text, product_id text, stars double precision, "timestamp" bigint, kind text, key text
+    customer_id text, product_id text, stars double precision, "timestamp" bigint, kind text, key text,
+    {SEAL} bigint
 ) ON CONFLICT (key) DO NOTHING RETURNING key
 """
 SELECT = f"""
-SELECT {NAMES} FROM {TABLE} WHERE customer_id = $1 ORDER BY "timestamp" DESC, event DESC LIMIT {LATEST}
+SELECT event, {NAMES} FROM {TABLE} WHERE customer_id = $1 ORDER BY "timestamp" DESC, event DESC LIMIT {LATEST}
 """
 FOUND = "SELECT column_name FROM information_schema.columns WHERE table_name = $1 ORDER BY ordinal_position"
 LOCK = "SELECT pg_advisory_xact_lock(7261)"  # two services that start at once would both make the table
@@ -62,6 +72,8 @@ class PostgresLedger:
                 if not columns:
                     for statement in SCHEMA.strip().split(";")[:-1]:
                         cursor.execute(statement)
+                elif SEAL not in columns:
+                    seal_all(cursor)
         except Error as error:
             raise AmzrecError(
                 f"--events postgresql://… cannot be used: {said(error)}. See that the server runs, and check its "
@@ -70,7 +82,8 @@ class PostgresLedger:
 
     def append(self, together: Sequence[Sequence[Event]]) -> list[int]:
         """See Ledger.append."""
-        events = [dataclasses.asdict(event) for each in together for event in each]
+        names = (*COLUMNS, SEAL)
+        events = [dict(zip(names, (*row, seal(row)), strict=True)) for each in together for row in map(Event.row, each)]
         try:
             with self._cursor() as cursor:
                 new = {key for (key,) in cursor.execute(INSERT, (json.dumps(events),)).fetchall() if key is not None}
@@ -90,7 +103,12 @@ class PostgresLedger:
                 rows = cursor.execute(SELECT, (customer_id,)).fetchall()
         except self.error as error:
             raise Unavailable(f"events cannot be read: {said(error)}") from None
-        return [Event(*row) for row in reversed(rows)]
+        if found := [row[0] for row in rows if not is_whole(row[1:])]:
+            raise Unavailable(
+                f"events cannot be read: the table {TABLE} is damaged: {named(found)} is not what was stored. "
+                f"Restore a backup of the database, or go on without: DELETE FROM {TABLE} WHERE event = {found[0]}"
+            )
+        return [Event(*row[1:-1]) for row in reversed(rows)]
 
     def close(self) -> None:
         """See Ledger.close."""
@@ -127,6 +145,14 @@ class Chained:
         """Run one statement, and return the cursor, which has its rows."""
         self.cursor.execute(statement, values)
         return self.cursor
+
+
+def seal_all(cursor: Chained) -> None:
+    """Give the events of a table of before there were seals theirs."""
+    cursor.execute(f"ALTER TABLE {TABLE} ADD COLUMN {SEAL} bigint")
+    while rows := cursor.execute(UNSEALED).fetchall():
+        cursor.execute(SEALED, (json.dumps([{"event": event, SEAL: seal(row)} for event, *row in rows]),))
+    cursor.execute(f"ALTER TABLE {TABLE} ALTER COLUMN {SEAL} SET NOT NULL")
 
 
 def said(error: Exception) -> str:

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sqlite3
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from amzrec.errors import AmzrecError
-from amzrec.service.events import COLUMNS, LATEST, TABLE, Event, Unavailable, check_table
+from amzrec.service.events import LATEST, Event, Unavailable, check_table
 from amzrec.store.folders import scratch_folder
+from amzrec.store.seals import (
+    COLUMNS,
+    FAILS,
+    FORMAT,
+    SEAL,
+    TABLE,
+    TALLY,
+    WAIT,
+    copy_or_doctor,
+    is_whole,
+    make_table,
+    seal,
+    seal_all,
+    trouble,
+)
 
-SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS {TABLE} (
-    event INTEGER PRIMARY KEY,
-    customer_id TEXT NOT NULL,
-    product_id TEXT NOT NULL,
-    stars REAL,
-    timestamp INTEGER NOT NULL,
-    kind TEXT NOT NULL,
-    key TEXT UNIQUE
-);
-CREATE INDEX IF NOT EXISTS {TABLE}_of_customer ON {TABLE} (customer_id, timestamp, event);
-"""
-INSERT = f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE customer_id = ? ORDER BY timestamp DESC, event DESC LIMIT ?"
-WAIT = 30.0  # seconds for another process that is writing
+NAMES = ", ".join((*COLUMNS, SEAL))
+INSERT = f"INSERT INTO {TABLE} ({NAMES}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+SELECT = (
+    f"""SELECT event, {NAMES} FROM {TABLE} WHERE customer_id = ? ORDER BY timestamp DESC, event DESC LIMIT {LATEST}"""
+)
+TALLIED = f"SELECT events, total FROM {TALLY} WHERE customer_id = ?"
 
 
 class SQLiteLedger:
@@ -41,10 +47,10 @@ class SQLiteLedger:
         self.opened: list[sqlite3.Connection] = []
         try:
             self._make()
-        except sqlite3.Error as error:
+        except FAILS as error:
             raise AmzrecError(
-                f"--events {path} cannot be used: {error}. Name an SQLite file that amzrec made, or a new one in a "
-                "folder that you may write to, or none"
+                f"--events {path} cannot be used: {self._said(error)}. Name an SQLite file that amzrec made, or a new "
+                "one in a folder that you may write to, or none"
             ) from error
         self.writer = self._connect()
 
@@ -52,7 +58,7 @@ class SQLiteLedger:
         """See Ledger.append."""
         try:
             self.writer.execute("BEGIN IMMEDIATE")
-            counts = [self.writer.executemany(INSERT, map(dataclasses.astuple, each)).rowcount for each in together]
+            counts = [self.writer.executemany(INSERT, map(sealed, each)).rowcount for each in together]
             self.writer.execute("COMMIT")
         except Exception:
             with contextlib.suppress(sqlite3.Error):
@@ -65,10 +71,20 @@ class SQLiteLedger:
         try:
             if not hasattr(self.readers, "connection"):
                 self.readers.connection = self._connect()
-            rows = self.readers.connection.execute(SELECT, (customer_id, LATEST)).fetchall()
-        except sqlite3.Error as error:
-            raise Unavailable(f"events cannot be read: {error}") from error
-        return [Event(*row) for row in reversed(rows)]
+            reader: sqlite3.Connection = self.readers.connection
+            reader.execute("BEGIN")  # so that both are of one moment
+            try:
+                rows = reader.execute(SELECT, (customer_id,)).fetchall()
+                tallied = reader.execute(TALLIED, (customer_id,)).fetchone() or (0, 0)
+            finally:
+                reader.execute("ROLLBACK")
+        except FAILS as error:
+            raise Unavailable(f"events cannot be read: {self._said(error)}") from error
+        if wrong := broken(customer_id, rows, tallied):
+            raise Unavailable(
+                f"events cannot be read: {self.path} is damaged: {wrong}. {copy_or_doctor(str(self.path))}"
+            )
+        return [Event(*row[1:-1]) for row in reversed(rows)]
 
     def close(self) -> None:
         """See Ledger.close."""
@@ -89,15 +105,37 @@ class SQLiteLedger:
         if not self.path.exists():
             # where that fails it is made in its place, or SQLite says why not; another process may be faster
             with contextlib.suppress(OSError, AmzrecError), scratch_folder(self.path.parent) as scratch:
-                make_table(scratch / self.path.name)
+                with contextlib.closing(begun(scratch / self.path.name)) as connection:
+                    make_table(connection)
                 os.link(scratch / self.path.name, self.path)
-        with contextlib.closing(sqlite3.connect(self.path, timeout=WAIT)) as connection:
+        with contextlib.closing(sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)) as connection:
             tables = [
                 str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             ]
             columns = [str(row[1]) for row in connection.execute(f"PRAGMA table_info({TABLE})")]
             check_table(str(self.path), tables, columns or tables)
-        make_table(self.path)
+            self._check_format(connection)
+            if columns and SEAL not in columns:
+                if wrong := trouble(connection):
+                    raise AmzrecError(f"--events {self.path} is damaged: {wrong}. {copy_or_doctor(str(self.path))}")
+                seal_all(connection)
+        with contextlib.closing(begun(self.path)) as connection:
+            make_table(connection)
+
+    def _check_format(self, connection: sqlite3.Connection) -> None:
+        """Raise AmzrecError for a file of a later amzrec."""
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if not 0 <= version <= FORMAT:
+            raise AmzrecError(
+                f"--events {self.path} has format {version}, this amzrec knows those up to {FORMAT}: "
+                "pip install --upgrade amzrec"
+            )
+
+    def _said(self, error: Exception) -> str:
+        """Return what SQLite says in one line, and what to do about a damage."""
+        text = " ".join(str(error).split())
+        damaged = "malformed" in text or "decode" in text or "user-defined" in text
+        return f"{text}. {copy_or_doctor(str(self.path))}" if damaged else text
 
     def _connect(self) -> sqlite3.Connection:
         """Open a connection whose commits are on the disk when they return."""
@@ -107,8 +145,26 @@ class SQLiteLedger:
         return connection
 
 
-def make_table(file: Path) -> None:
-    """Make the table of events in a file where it is not there."""
-    with contextlib.closing(sqlite3.connect(file, timeout=WAIT)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(SCHEMA)
+def begun(file: Path) -> sqlite3.Connection:
+    """Open an SQLite file, in WAL mode from now on."""
+    connection = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    return connection
+
+
+def sealed(event: Event) -> tuple[object, ...]:
+    """Return the values of a row."""
+    row = event.row()
+    return *row, seal(row)
+
+
+def broken(customer_id: str, rows: Sequence[Sequence[Any]], tallied: tuple[int, int]) -> str:
+    """Say what is wrong with the latest rows of a customer (number, COLUMNS, SEAL); nothing where all is well."""
+    for event, *row in rows:
+        if row[0] != customer_id or not is_whole(row) or not isinstance(event, int):
+            return f"event {event} is not what was stored"
+    order = [(row[4], row[0]) for row in rows]
+    whole = len(rows) == min(tallied[0], LATEST) and order == sorted(set(order), reverse=True)
+    if not whole or (len(rows) == tallied[0] and sum(row[-1] for row in rows) != tallied[1]):
+        return f"{len(rows)} events of a customer are found, and others are tallied"
+    return ""

@@ -17,7 +17,7 @@ from amzrec.store.manifest import Damaged, Manifest, damaged, read_manifest
 from amzrec.store.ownership import DATASET_FOLDER
 from amzrec.store.protocol import DataProtocol
 from amzrec.store.remembered import Files
-from amzrec.store.tables import check_finite, check_rows, read_checked
+from amzrec.store.tables import Held, check_finite, check_rows, read_checked
 from amzrec.store.times import NO_TIME as NO_TIME
 from amzrec.store.times import few
 
@@ -125,6 +125,7 @@ class Dataset:
     customers: pa.Table  # CUSTOMER_SCHEMA, [C + 1]
     products: pa.Table  # PRODUCT_SCHEMA, [N + 1]
     manifest: Manifest | None = None  # what the files must be; None: not known
+    held: Held | None = dataclasses.field(default=None, compare=False, repr=False)  # PARTS, whatever takes their place
 
     @cached_property
     def train(self) -> Reviews:
@@ -162,7 +163,8 @@ class Dataset:
     def part(self, name: str) -> Reviews:
         """Read the rows of one of PARTS as its file has them; raises AmzrecError where it is damaged."""
         try:
-            table = read_checked(self.path / f"{name}.parquet", self.manifest, REVIEW_SCHEMA)
+            file = self.path / f"{name}.parquet"
+            table = read_checked(file, self.manifest, REVIEW_SCHEMA, self.held.file(file.name) if self.held else None)
             reviews = Reviews(
                 table["customer"].to_numpy(),
                 table["product"].to_numpy(),
@@ -255,13 +257,16 @@ def is_dataset(path: Path) -> bool:
 def open_dataset(path: Path | str) -> Dataset:
     """Open a dataset folder; raises AmzrecError where it is missing, foreign or damaged.
 
-    What another command replaces meanwhile is opened anew: half of it read from either would look damaged.
+    What another command replaces meanwhile is opened anew: half of it read from either would look damaged. What is
+    replaced later is read to its end.
     """
     path = Path(path)
     while True:
         before = inode(path)
         try:
-            return opened(path)
+            dataset = opened(path)
+            if inode(path) == before:
+                return dataset
         except AmzrecError:
             if inode(path) == before:
                 raise
@@ -285,6 +290,10 @@ def opened(path: Path) -> Dataset:
     missing = [part for part in PARTS if not (path / f"{part}.parquet").is_file()]
     if missing:
         raise AmzrecError(f"dataset folder {path} is damaged: {missing[0]}.parquet is missing. Prepare it again")
+    try:
+        held = Held(path, [f"{part}.parquet" for part in PARTS])
+    except OSError as error:
+        raise AmzrecError(f"dataset folder {path} cannot be read: {error.strerror or error}") from error
     manifest = read_manifest(path, DATASET_FOLDER, info.identity)
     try:
         if manifest is not None:
@@ -295,4 +304,4 @@ def opened(path: Path) -> Dataset:
         products = read_checked(path / PRODUCTS, manifest, PRODUCT_SCHEMA)
     except Damaged as error:
         raise damaged(path, DATASET_FOLDER, error) from error
-    return Dataset(path, info, customers, products, manifest)
+    return Dataset(path, info, customers, products, manifest, held)

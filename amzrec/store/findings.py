@@ -27,7 +27,9 @@ class Finding(NamedTuple):
 def kind_of(folder: Path) -> Kind:
     """Tell which kind of folder stands there; AmzrecError where it is none of amzrec."""
     if not folder.exists():
-        raise AmzrecError(f"there is no folder {folder}: name a run, a dataset or an export, or leave it out")
+        raise AmzrecError(
+            f"there is no folder {folder}: name a run, a dataset, an export or a store of events, or leave it out"
+        )
     kinds = [kind for kind in KINDS if kind.listed]
     kind = next((kind for kind in kinds if (folder / kind.marker).is_file()), None)
     if kind is None and (folder / MANIFEST).is_file():
@@ -42,8 +44,14 @@ def kind_of(folder: Path) -> Kind:
 def findings(folder: Path) -> Iterator[Finding]:
     """Check a run, a dataset or an export: all checksums, and all that its files must be for each other.
 
-    Raises AmzrecError where the folder is none of them.
+    Also a store of events in SQLite. Raises AmzrecError where it is none of them.
     """
+    if folder.is_file():
+        from amzrec.store.seals import findings_of, is_store
+
+        if is_store(folder):
+            yield from (Finding(*finding) for finding in findings_of(folder))
+            return
     kind = kind_of(folder)
     marker = json_of(folder / kind.marker)
     again, right = remedy_of(folder, kind, marker), True

@@ -73,12 +73,15 @@ class Manifest(Document):
         said = json.dumps(plain(dataclasses.replace(self, checksum="")), sort_keys=True)
         return f"{zlib.crc32(said.encode()):08x}"
 
-    def check_size(self, folder: Path, name: str) -> None:
-        """Raise Damaged where a file is missing or of another size; one that is not listed is not looked at."""
+    def check_size(self, folder: Path, name: str, held: Path | None = None) -> None:
+        """Raise Damaged where a file is missing or of another size; one that is not listed is not looked at.
+
+        `held` is where it is read, where that is not by its name.
+        """
         if not self.allowed(name):
             return
         try:
-            found = (folder / name).stat().st_size
+            found = (held or folder / name).stat().st_size
         except OSError as error:
             if name not in self.files:
                 return  # it did not come
@@ -86,11 +89,12 @@ class Manifest(Document):
         if found not in (sizes := [entry.size for entry in self.allowed(name)]):
             raise Damaged(f"{name} has {found:,} bytes where {sizes[0]:,} were written")
 
-    def check_content(self, folder: Path, name: str) -> None:
+    def check_content(self, folder: Path, name: str, held: Path | None = None) -> None:
         """Raise Damaged where a file is not what was written; one that is not listed is not looked at."""
-        self.check_size(folder, name)
+        self.check_size(folder, name, held)
+        file = held or folder / name
         allowed = [entry.crc32 for entry in self.allowed(name)]
-        if allowed and (folder / name).exists() and checksum(folder / name) not in allowed:
+        if allowed and file.exists() and checksum(file) not in allowed:
             raise Damaged(f"{name} is not as it was written (its checksum is another)")
 
     def allowed(self, name: str) -> list[Entry]:

@@ -25,6 +25,7 @@ from amzrec.reviews.sources.layouts import layout_of
 from amzrec.reviews.sources.shape import Shape
 from amzrec.reviews.sources.tables import open_columns
 from amzrec.reviews.textfile import content_of
+from amzrec.store.seals import copy_or_doctor
 
 SQLITE = b"SQLite format 3\0"  # the first bytes of an SQLite file
 LISTED = 12  # tables that an error names
@@ -62,6 +63,7 @@ def open_database(
     """
     database, where = connected(source)
     with contextlib.closing(database):
+        check_events(database, where)
         inside, query = chosen(database, where, config.table, config.query, lambda names: has_reviews(names, config))
         columns = database.columns(query)
         name = f"{where.shown.partition('#')[0]}#{inside}"
@@ -155,6 +157,16 @@ def check_flat(name: str, ours: dict[str, str], columns: Columns) -> None:
                 f"column {theirs!r} of {name} holds JSON, a list or a record: take the piece that you mean with a "
                 f"--query, such as select {theirs}->>'id' as customer_id, … (PostgreSQL)"
             )
+
+
+def check_events(database: Database, where: address.Address) -> None:
+    """Raise AmzrecError where events of the service are not what it stored."""
+    place = where.shown.partition("#")[0]
+    backup = "Restore a backup of it, or delete them"
+    if (found := database.events()) and (
+        wrong := found.complaint(place, copy_or_doctor(place) if where.scheme == "sqlite" else backup)
+    ):
+        raise AmzrecError(wrong)
 
 
 def copied(batches: Iterable[pa.RecordBatch], file: Path, name: str, progress: Progress) -> None:

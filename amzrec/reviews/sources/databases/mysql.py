@@ -125,6 +125,9 @@ class MySQL:
                 arrays = [pa.array([text(value) for value in column], pa.string()) for text, column in columns]
                 yield pa.RecordBatch.from_arrays(arrays, list(names))
 
+    def events(self) -> None:
+        """Return nothing: the service does not keep events here."""
+
     def close(self) -> None:
         """End the transaction and the connection."""
         with contextlib.suppress(Exception):

@@ -24,6 +24,7 @@ from amzrec.reviews.sources.databases.protocol import (
     Columns,
     Wanted,
 )
+from amzrec.store.seals import COLUMNS, SEAL, TABLE, Examined, examined
 
 KINDS = {
     **dict.fromkeys(("int2", "int4", "int8", "oid"), INTEGER),
@@ -128,6 +129,17 @@ class PostgreSQL:
             reader = cursor.fetch_record_batch()
             for batch in reader:
                 yield pa.RecordBatch.from_arrays([plain(column) for column in batch.columns], batch.schema.names)
+
+    def events(self) -> Examined | None:
+        """Look at all events of the service; None for a database without sealed ones."""
+        if self.tables().get(TABLE) != ["event", *COLUMNS, SEAL]:
+            return None
+        names = ", ".join(quoted(name) for name in ("event", *COLUMNS, SEAL))
+        with contextlib.closing(self.execute(f"SELECT {names} FROM {quoted(TABLE)}")) as cursor, self.speaking():
+            batches = cursor.fetch_record_batch()
+            return examined(
+                row for batch in batches for row in zip(*map(pa.Array.to_pylist, batch.columns), strict=True)
+            )
 
     def close(self) -> None:
         """End the transaction and the connection."""

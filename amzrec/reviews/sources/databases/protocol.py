@@ -7,6 +7,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from amzrec.store.seals import Examined
+
 # Kinds of columns: what to do so that a file of the same values would be read alike
 TEXT, INTEGER, FLOAT, DECIMAL, BOOLEAN = "text", "integer", "float", "decimal", "boolean"
 MOMENT = "moment"  # a date, or a time with or without a zone; without one it is taken as UTC
@@ -38,6 +40,9 @@ class Database(Protocol):
 
     def records(self, query: str, columns: Columns) -> Iterator[pa.RecordBatch]:
         """Run a query and yield all its columns: texts, numbers and lists of texts."""
+
+    def events(self) -> Examined | None:
+        """Look at all events of the service; None for a database without sealed ones."""
 
     def close(self) -> None:
         """Give the connection back."""

@@ -13,6 +13,7 @@ import pyarrow as pa
 from amzrec.errors import AmzrecError
 from amzrec.reviews.sources.address import Address
 from amzrec.reviews.sources.databases.protocol import TEXT, Columns, Wanted
+from amzrec.store.seals import FAILS, Examined, examined_file
 
 ROWS = 50_000  # of a batch
 WAIT = 30.0  # seconds for somebody else who is writing
@@ -36,8 +37,8 @@ class SQLite:
         """Turn what SQLite refuses into an AmzrecError."""
         try:
             yield
-        except sqlite3.Error as error:
-            raise AmzrecError(f"{self.shown}: {what} failed ({error}). {remedy(str(error))}") from error
+        except FAILS as error:
+            raise AmzrecError(f"{self.shown}: {what} failed ({one_line(error)}). {remedy(str(error))}") from error
 
     def tables(self) -> dict[str, list[str]]:
         """List tables and views; a view that no longer works is left out."""
@@ -76,6 +77,11 @@ class SQLite:
         for batch in self.rows(query, {f"c{n}": (name, TEXT) for n, name in enumerate(names)}):
             yield batch.rename_columns(names)
 
+    def events(self) -> Examined | None:
+        """Look at all events of the service; None for a database without sealed ones."""
+        with self.speaking("reading its events"):
+            return examined_file(self.connection)
+
     def close(self) -> None:
         """Close the file."""
         self.connection.close()
@@ -94,11 +100,16 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def one_line(error: Exception) -> str:
+    """Return what SQLite says, which may have a whole statement in it, in one line."""
+    return " ".join(str(error).split())
+
+
 def remedy(message: str) -> str:
     """Say what to do about an error of SQLite."""
     if "not a database" in message:
         return "It is encrypted, or no SQLite file: name another"
-    if "malformed" in message:
+    if "malformed" in message or "decode" in message:
         return "The file is damaged: copy it again, or mend it with sqlite3 FILE .recover"
     if "no such table" in message or "no such column" in message:
         return "Mend the --query, or name one of its tables with --table"
@@ -118,7 +129,8 @@ def connect(address: Address) -> SQLite:
         raise AmzrecError(f"there is no SQLite file {path}: write sqlite:///FILE, or the name of the file alone")
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=WAIT)
+        connection.execute("BEGIN")  # all that is read is of one moment
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-    except sqlite3.Error as error:
-        raise AmzrecError(f"{address.shown} could not be opened ({error}). {remedy(str(error))}") from error
+    except FAILS as error:
+        raise AmzrecError(f"{address.shown} could not be opened ({one_line(error)}). {remedy(str(error))}") from error
     return SQLite(connection, address.shown.partition("#")[0])
