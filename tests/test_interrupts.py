@@ -92,19 +92,23 @@ def test_whatever_a_library_makes_of_a_signal_it_is_one_line(
     assert done.stdout == ""
 
 
-def test_an_interrupt_while_the_program_is_imported_is_one_line() -> None:
-    code = """
-import signal, sys
-from amzrec.__main__ import main
-
+IMPORTED = """
 class Loud:
     def find_spec(self, name, *rest):
         if name == "typer":
             signal.raise_signal(signal.SIGTERM)
 
 sys.meta_path.insert(0, Loud())
-main()
 """
+BUILT = """
+import typer.main
+typer.main.get_group = lambda app: signal.raise_signal(signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("moment", [IMPORTED, BUILT], ids=["imported", "built"])
+def test_an_interrupt_while_the_program_begins_is_one_line(moment: str) -> None:
+    code = f"import signal, sys\nfrom amzrec.__main__ import main\n{moment}\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (143, "", "amzrec: interrupted\n")
 

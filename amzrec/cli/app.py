@@ -68,9 +68,10 @@ def options(
 def main() -> None:
     """Run `amzrec` with the words that were typed."""
     prepare_process()
-    listen()
+    command = typer.main.get_command(app)
+    listen()  # from here on the command tells of an interrupt itself
     try:
-        app(prog_name="amzrec")
+        command(prog_name="amzrec")
     finally:
         be_done()
         let_go(sys.stderr)

@@ -157,7 +157,7 @@ class Child:
 
 def typed(words: Sequence[str]) -> None:
     """Do what the command line does with these words."""
-    from amzrec.cli.app import main
+    from amzrec.__main__ import main
 
     sys.argv = ["amzrec", *words]
     main()

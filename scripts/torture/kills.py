@@ -153,8 +153,9 @@ class Kills:
         folder, cases = self.copy(), list[Case]()
         shutil.move(folder / "run", folder / "undisturbed")
         words, took = ["train", "dataset", "--run", "run", *TRAIN], self.world.trained
-        for _ in range(self.rng.randint(1, 4)):
-            ended, how = self.killed(words, folder, took.seconds, took.events, eagerly)
+        for again in range(self.rng.randint(1, 4)):
+            share = 0.5 if again else 1.0  # of the time: much was done already
+            ended, how = self.killed(words, folder, share * took.seconds, int(share * took.events), eagerly)
             killed = ended.signal == signal.SIGKILL
             of = f"train: {trained_phase(ended)}"
             cases.append(
@@ -163,10 +164,10 @@ class Kills:
             if not killed and ended.code != 0:
                 cases[-1].outcome, cases[-1].wrong, cases[-1].note = "does not go on", True, ended.said[-1500:]
             words = ["train", "dataset", "--run", "run", *TRAIN, "--resume"]
-        again = Child(words, folder, before=eagerly).wait()
+        last = Child(words, folder, before=eagerly).wait()
         found = digest(folder / "run")
-        if again.code != 0 or "--overwrite" in again.said:
-            cases[-1].outcome, cases[-1].wrong, cases[-1].note = "does not go on", True, again.said[-1500:]
+        if last.code != 0 or "--overwrite" in last.said:
+            cases[-1].outcome, cases[-1].wrong, cases[-1].note = "does not go on", True, last.said[-1500:]
         elif found != self.whole:
             cases[-1].outcome, cases[-1].wrong = "another outcome", True
             cases[-1].note = str(sorted(set(found.items()) ^ set(self.whole.items()))[:6])
