@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 CUSTOMER := 59294462
 EXTRAS ?= dev
 
-.PHONY: demo fast test lint check coverage docs pictures bench pins sbom audit torture
+.PHONY: demo fast test long lint check coverage docs pictures bench pins sbom audit torture
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/ready
@@ -16,17 +16,20 @@ demo: $(VENV)/ready
 	@echo "Pictures: runs/demo/plots and runs/comparison.png"
 
 fast: $(VENV)/ready  # at each save, in a minute
-	$(BIN)/pytest -m "not slow and not spark and not real"
+	$(BIN)/pytest -m "not slow and not long and not spark and not real"
 
 test: $(VENV)/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not long and not spark"
+
+long: $(VENV)/ready  # what `make test` leaves out: whole trainings, kills, two processes, Spark
+	$(BIN)/pytest -m "long or spark"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test
+check: lint test long
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "amzrec needs Python 3.11, 3.12 or 3.13: install one, or name it with PYTHON=..."; exit 1; }

@@ -32,7 +32,9 @@ SIDE = 20  # customers and products of the checkerboard
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with the most slow tests first, so that no worker is left alone with a long one at the end."""
-    slow = Counter(item.path for item in items if {"slow", "spark"} & {mark.name for mark in item.iter_markers()})
+    slow = Counter(
+        item.path for item in items if {"slow", "long", "spark"} & {mark.name for mark in item.iter_markers()}
+    )
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
 

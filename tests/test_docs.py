@@ -176,7 +176,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", BY_NAME)
 def test_every_command_and_program_that_a_document_shows_runs(
     name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch

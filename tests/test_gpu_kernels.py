@@ -33,8 +33,13 @@ MOST = {
 }  # amzrec 0.1.0 had about 4,100 and 930 of the first two
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*STEPS, *OTHERS])
+def kinds() -> list[Any]:
+    """All kinds of steps; the two of plain towers are traced quickly."""
+    marks = {name: pytest.mark.slow if name.startswith("ids") else pytest.mark.long for name in STEPS | OTHERS}
+    return [pytest.param(name, marks=mark) for name, mark in marks.items()]
+
+
+@pytest.mark.parametrize("name", kinds())
 def test_a_step_has_only_nodes_with_gpu_kernels_and_waits_for_no_data(name: str) -> None:
     function = traced(**(STEPS | OTHERS)[name])
     assert not without_kernel(function)

@@ -104,7 +104,7 @@ def test_what_cannot_be_launched_is_said_before_anything_starts(words: list[str]
     assert said in str(error.value)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_give_the_model_of_one_also_where_one_is_killed(reviews: Path, tmp_path: Path) -> None:  # noqa: F811
     """SIGKILL after the first checkpoint, within an epoch: the run goes on from there to the same weights."""
     settings = {"compared": 100, "history_budget": 400} | {k: v for k, v in FULL.items() if k != "head"}

@@ -187,7 +187,7 @@ def serving(run: Run, *words: str, events: str = "none") -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def opened(browser: Any, **options: Any) -> Iterator[Any]:
     """A page of its own; at the end nothing may have gone wrong in it, nor anything been asked of another host."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page, wrong, hosts = context.new_page(), list[str](), set[str]()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(60_000)  # a busy machine is slow
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None)
     page.on("dialog", lambda dialog: wrong.append(dialog.message))
@@ -243,7 +243,7 @@ LISTED = "[...document.querySelectorAll('.products .name')].map((name) => name.i
 
 def until(page: Any, expression: str) -> None:
     """Wait until JavaScript is true; Playwright's own way needs a policy that allows eval."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, expression
         page.wait_for_timeout(20)

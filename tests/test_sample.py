@@ -143,7 +143,7 @@ def test_the_planted_facts_name_the_seed_and_their_columns() -> None:
     assert len(planted["products"]) == make_sample.PER_GROUP * len(planted["groups"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_joint_model_finds_most_of_what_can_be_known(tmp_path: Path) -> None:
     import amzrec
     from amzrec.store.dataset import Reviews

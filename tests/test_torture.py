@@ -27,6 +27,6 @@ def tortured(folder: Path, *words: str) -> None:
     assert not list(folder.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_and_full_disks_do_what_they_must(tmp_path: Path) -> None:
     tortured(tmp_path, "--minutes", "9", "--most", "12", "--only", "kills", "--only", "full")

@@ -92,7 +92,7 @@ def test_each_customer_of_the_checkerboard_gets_the_product_that_was_withheld(jo
     assert np.mean(np.array(found) % 2 == np.arange(1, 21) % 2) > 0.9  # of the own parity; the only one left is u's
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_bfloat16_as_well(board: Dataset, tmp_path: Path) -> None:
     run = amzrec.train(board, tmp_path / "half", SMALL.replace(precision="bfloat16"))
     assert run.vectors.retrieval_query.dtype == np.float32
@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(board: Datase
     assert not same_vectors(whole, amzrec.train(board, tmp_path / "other", TINY.replace(seed=1, refit=False)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_was_stopped_in_each_phase_goes_on_where_it_was(
     board: Dataset, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +181,7 @@ def test_reviews_without_stars_train_retrieval_only(board: Dataset, tmp_path: Pa
     assert run.vectors.head.mean is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_two_products_as_frequent_the_one_with_heavy_counts_ranks_above_the_other(tmp_path: Path) -> None:
     """Each customer took one of both and two others; only the counts tell heavy and light apart."""
     rows = [(f"u{u}", "heavy" if u % 2 else "light", 900 if u % 2 else 1) for u in range(40)]
@@ -235,7 +235,7 @@ def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tm
         assert scores[own].mean() > scores[~own].mean(), name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_attention_finds_the_next_product_and_reads_liked_ones_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
