@@ -12,8 +12,8 @@ import pytest
 
 from amzrec.answers import index as index_module
 from amzrec.answers import scann
-from amzrec.answers.index import ExactIndex, Index
-from amzrec.answers.scann import WIDE, Effort, ScannIndex, without_scann
+from amzrec.answers.index import ExactIndex, Index, find
+from amzrec.answers.scann import WIDE, Effort, ScannIndex, Slow, without_scann
 from amzrec.arrays import Lists
 from amzrec.errors import AmzrecError
 from amzrec.store.memory import Votes
@@ -281,6 +281,46 @@ def test_with_many_exclusions_answers_are_exact(tree: ScannIndex, excluded: int)
     hasty = tree.trying(Effort(leaves=1, least=1, times=1))
     for one, other in zip(hasty.search(asked, 10, gone), tree.whole.search(asked, 10, gone), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@needs_scann
+def test_an_index_that_is_to_be_quick_says_where_it_would_have_to_search_exactly(tree: ScannIndex) -> None:
+    asked, gone = vectors(1, 16, seed=5), np.arange(1, WIDE + 2, dtype=np.int32)
+    for one, other in zip(
+        tree.quickly().search(asked, 10, [gone[:9]]), tree.search(asked, 10, [gone[:9]]), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(Slow):
+        tree.quickly().search(asked, 10, [gone])
+    assert tree.search(asked, 10, [gone])[0].all(), "the index itself goes on"
+
+
+@needs_scann
+def test_a_compact_index_keeps_no_copy_of_the_vectors_and_answers_with_exact_scores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(scann, "TREE_FROM", 0)
+    candidates, rows = vectors(21_000, 16), np.arange(1, 21_001, dtype=np.int32)
+    index, asked = ScannIndex.build(candidates, rows, compact=True), vectors(50, 16, seed=5)
+    gone = [np.arange(i, dtype=np.int32) for i in range(50)]
+    top, best = index.trying(Effort(least=2000)).search(asked, 10, gone)
+    exact, _ = ExactIndex(candidates, rows).search(asked, 10, gone)
+    assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(top, exact, strict=True)]) >= 0.8
+    assert not any(set(a) & set(g) for a, g in zip(top, gone, strict=True))
+    true = np.einsum("qd,qkd->qk", asked.astype(float), candidates[top - 1].astype(float))
+    bound = product_bound(np.abs(asked), np.abs(candidates).max(axis=0)[:, None])
+    assert_within(best, true, bound)
+    index.save(tmp_path)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < candidates.nbytes
+
+
+@pytest.mark.parametrize("rows", [[4, 5, 6, 7], [4, 6, 7, 9], [4], []], ids=str)
+def test_rows_are_found_where_they_stand_among_the_ascending_ones(rows: list[int]) -> None:
+    wanted = np.array([0, 3, 4, 5, 6, 7, 8, 9, 99], np.int32)
+    columns, there = find(np.array(rows, np.int32), wanted)
+    assert there.tolist() == [row in rows for row in wanted.tolist()]
+    assert [rows[column] for column in columns[there]] == [row for row in wanted.tolist() if row in rows]
+    assert all(0 <= column < max(len(rows), 1) for column in columns)
 
 
 @needs_scann

@@ -17,7 +17,7 @@ from amzrec.evaluation.systems import RunSystem
 from amzrec.evaluation.testset import line_up_test
 from amzrec.features.memory import BACKWARD, CURVE, SHRINK, of_customers, of_order
 from amzrec.store.dataset import open_dataset
-from amzrec.store.memory import Memory
+from amzrec.store.memory import FEW, Memory
 from amzrec.store.vectors import Vectors, read_vectors, write_vectors
 from fits import fitted_of, random_reviews
 from runs import random_vectors
@@ -130,6 +130,22 @@ def slow_scores(vectors: Vectors, customer: int) -> np.ndarray:
         votes += 0.7**age * dense(vectors.memory)[product]
     votes[history] = 0
     return np.asarray(scores + 1.5 * np.log1p(votes))
+
+
+@pytest.mark.parametrize("fade", [1.0, 0.7])
+@pytest.mark.parametrize("last", [0, 4])
+def test_one_history_votes_as_it_does_among_others(fade: float, last: int) -> None:
+    rng = np.random.default_rng(6)
+    pairs = np.unique(rng.integers(1, 100, 600) * 1000 + rng.integers(1, 100, 600))
+    memory = Memory.of_pairs(pairs // 1000, pairs % 1000, rng.random(len(pairs)), 1000)
+    memory = dataclasses.replace(memory, fade=fade, last=last, per_log=0.5)
+    for length in (0, 1, 3, 20, FEW + 1):
+        history = rng.permutation(np.arange(1, 100, dtype=np.int32))[:length]
+        alone, among = memory.votes(Lists.join([history])), memory.votes(Lists.join([history, history[:2], history]))
+        assert len(alone) == 1
+        for query in (0, 2):
+            np.testing.assert_array_equal(alone.products[0], among.products[query])
+            np.testing.assert_array_equal(alone.weights, among.take(np.array([query])).weights)
 
 
 def test_the_memory_comes_back_from_its_files(remembering: tuple[Path, Vectors], tmp_path: Path) -> None:

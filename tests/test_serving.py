@@ -174,6 +174,15 @@ def canonical(name: str) -> str:
     return re.sub("[-_.]+", "-", name).lower()
 
 
+def wanted_by(name: str) -> list[str]:
+    """What a distribution requires; nothing for one that is not here, without which the service works as well."""
+    try:
+        return importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        assert name in {"httptools", "uvloop"}, f"{name} is not installed"
+        return []
+
+
 def needed(names: set[str]) -> set[str]:
     """The distributions that are installed with these."""
     found, waiting = set[str](), list(names)
@@ -181,7 +190,7 @@ def needed(names: set[str]) -> set[str]:
         name = canonical(waiting.pop())
         if name not in found:
             found.add(name)
-            for line in importlib.metadata.requires(name) or []:
+            for line in wanted_by(name):
                 requirement = Requirement(line)
                 if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                     waiting.append(requirement.name)

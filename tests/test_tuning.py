@@ -70,7 +70,7 @@ def test_an_index_is_built_once_and_kept(run: Run, tmp_path: Path, monkeypatch: 
     assert [text.split(" ")[0] for text in said] == ["building", "ScaNN"]
     assert [path.name[:6] for path in cache.iterdir()] == ["scann-"], "nothing is left beside it"
     build = ScannIndex.build
-    monkeypatch.setattr(ScannIndex, "build", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(ScannIndex, "build", lambda *_, **__: pytest.fail("built again"))
     second = chosen(run, "auto", said, cache)
     assert second == dataclasses.replace(first, recommender=second.recommender)
     query = run.vectors.retrieval_query[1:4]

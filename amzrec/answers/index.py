@@ -151,7 +151,11 @@ def find(rows: Rows, wanted: Rows) -> tuple[Columns, Bools]:
     """Tell where each of the `wanted` rows [n] would stand in the ascending `rows`, and whether it is there."""
     if not len(rows):
         return np.zeros(len(wanted), np.intp), np.zeros(len(wanted), np.bool_)
-    columns: Columns = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows):  # one after the other, as candidates are by default: nothing is to be searched
+        columns: Columns = np.minimum(np.maximum(wanted, first), last).astype(np.intp) - first
+        return columns, (wanted >= first) & (wanted <= last)
+    columns = np.minimum(np.searchsorted(rows, wanted), len(rows) - 1)
     return columns, np.equal(rows[columns], wanted)
 
 

@@ -24,6 +24,7 @@ WIDE = 200  # exclusions: for more, asking ScaNN for k + exclusions costs more t
 DEEP = 1000  # k + exclusions above which ScaNN is not asked either
 REORDER = 10  # times k, rescored exactly: bounds the recall, .976 at k = 100 of 1 million (measured)
 REORDER_LEAST = 300
+SPARE = 2  # times as many hits as are wanted, which a compact index is asked for: rounded scores change their order
 ROWS = "rows.npy"
 FACTS = "index.json"
 
@@ -74,8 +75,12 @@ def leaves_of(count: int) -> int:
     return round(count**0.5) if count >= TREE_FROM else 0
 
 
-def configure(builder: Builder, count: int) -> Builder:
-    """Choose how ScaNN searches `count` candidates; `builder` is the one of the numpy or of the TensorFlow ops."""
+def configure(builder: Builder, count: int, compact: bool = False) -> Builder:
+    """Choose how ScaNN searches `count` candidates; `builder` is the one of the numpy or of the TensorFlow ops.
+
+    `compact` lets it keep vectors of 8 bits a number for rescoring, instead of a copy of all vectors: a million of 65
+    dimensions take 88 MB instead of 279, and a search less time (measured). Its scores are not exact then.
+    """
     if count < BRUTE_UNTIL:
         return builder.score_brute_force()
     if count >= TREE_FROM:
@@ -83,7 +88,11 @@ def configure(builder: Builder, count: int) -> Builder:
         builder = builder.tree(
             num_leaves=leaves, num_leaves_to_search=max(1, leaves // 5), training_sample_size=250_000
         )
-    return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(REORDER_LEAST)
+    return builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(REORDER_LEAST, compact)
+
+
+class Slow(Exception):
+    """A search that takes longer than one that ScaNN does, where only those were wanted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +111,19 @@ class Effort:
 class ScannIndex:
     """An Index that is approximate above 20,000 candidates, with exact scores for what it finds."""
 
-    def __init__(self, searcher: Searcher, candidates: Floats, rows: Rows, effort: Effort | None = None) -> None:
+    def __init__(
+        self,
+        searcher: Searcher,
+        candidates: Floats,
+        rows: Rows,
+        effort: Effort | None = None,
+        compact: bool = False,
+    ) -> None:
         """Use `build` or `load`."""
-        self.searcher = searcher
+        self.searcher, self.compact = searcher, compact
         self.whole = ExactIndex(candidates, rows)
         self.effort = effort or Effort()
+        self.quick = False  # whether it raises Slow instead of searching exactly
         self.keep: Bools | None = None  # [M] which candidates may be answered; None: all
 
     @cached_property
@@ -137,9 +154,15 @@ class ScannIndex:
         other.effort = effort
         return other
 
+    def quickly(self) -> ScannIndex:
+        """Return the same index, which raises Slow where it would have to search exactly."""
+        other = copy.copy(self)
+        other.quick = True
+        return other
+
     @classmethod
-    def build(cls, candidates: Floats, rows: Rows) -> Self:
-        """Train an index: seconds for 100,000 candidates, about 10 s per million on two cores.
+    def build(cls, candidates: Floats, rows: Rows, compact: bool = False) -> Self:
+        """Train an index: seconds for 100,000 candidates, about 10 s per million on two cores; see `configure`.
 
         Raises ValueError for values that are not finite, which would spoil results silently.
         """
@@ -147,11 +170,16 @@ class ScannIndex:
         if not len(rows) or not bool(np.isfinite(candidates).all()):
             raise ValueError("ScaNN needs at least one candidate, and only finite numbers")
         builder = scann_ops().builder(np.ascontiguousarray(candidates), REORDER_LEAST, "dot_product")
-        return cls(configure(builder, len(rows)).build(), candidates, rows)
+        return cls(configure(builder, len(rows), compact).build(), candidates, rows, compact=compact)
 
     def save(self, folder: Path) -> None:
-        """Write into an empty folder what `load`, and `load_searcher` of the scann package, read; it may be moved."""
+        """Write into an empty folder what `load`, and `load_searcher` of the scann package, read; it may be moved.
+
+        A compact index has no vectors of its own: who opens it has them.
+        """
         self.searcher.serialize(str(folder), True)
+        if self.compact:
+            return
         np.save(folder / "dataset.npy", self.whole.candidates, allow_pickle=False)
         np.save(folder / ROWS, self.whole.rows, allow_pickle=False)
         (folder / FACTS).write_text(
@@ -193,18 +221,18 @@ class ScannIndex:
         if len(near) and k:
             wanted = min(int(spread * (k + max(len(hidden[i]) for i in near))), len(rows))
             for i, columns, values in zip(near, *self._neighbours(queries[near], wanted), strict=True):
-                shown = ~np.isnan(values)
-                shown[shown] = self._shown(columns[shown], hidden[i])
-                gone = np.unique(hidden[i] if self.keep is None else hidden[i][self.keep[hidden[i]]])
-                exactly[i] = shown.sum() < min(k, left - len(gone))  # whatever votes would add
-                if exactly[i]:
+                found = columns[~np.isnan(values)]
+                found = found[self._shown(found, hidden[i])]
+                if len(found) < k and len(found) < min(k, self._most(left, hidden[i])):  # whatever votes would add
+                    exactly[i] = True
                     continue
-                columns, values = columns[shown], values[shown]
-                if votes is not None:
-                    columns, values = self._voted(queries[i], columns, votes.take(np.array([i])), hidden[i])
+                mine = votes if votes is None or len(votes) == 1 else votes.take(np.array([i]))
+                columns, values = self._scored(queries[i], found, mine, hidden[i])
                 order = np.lexsort((columns, -values))[:k]
                 top[i, : len(order)], scores[i, : len(order)] = rows[columns[order]], values[order]
         if exactly.any():
+            if self.quick:
+                raise Slow
             rest = np.flatnonzero(exactly)
             excluded = [exclude[int(i)] for i in rest] if exclude else None
             voted = None if votes is None else votes.take(rest)
@@ -216,22 +244,29 @@ class ScannIndex:
         shown: Bools = ~among(columns, hidden)
         return shown if self.keep is None else shown & self.keep[columns]
 
-    def _voted(self, query: Floats, found: Array, votes: Votes, hidden: Array) -> tuple[Array, Floats]:
-        """Add to the columns that ScaNN found for a query all others with votes; return them with full scores."""
+    def _most(self, left: int, hidden: Array) -> int:
+        """Tell how many of the candidates that are `left` may be answered where some are `hidden`."""
+        return left - len(np.unique(hidden if self.keep is None else hidden[self.keep[hidden]]))
+
+    def _scored(self, query: Floats, found: Array, votes: Votes | None, hidden: Array) -> tuple[Array, Floats]:
+        """Score exactly what ScaNN found for a query, and all others with votes; return their columns, each once."""
+        if votes is None:
+            return found, np.asarray(self.whole.candidates[found] @ query, np.float32)
         place, there = find(self.whole.rows, votes.products.items)
-        there[there] = self._shown(place[there], hidden)
+        there &= self._shown(place, hidden)
         voted = place[there]
-        every = np.union1d(found, voted)
+        every = np.concatenate([voted, found[~among(found, voted)]])
         scores = np.asarray(self.whole.candidates[every] @ query, np.float32)
-        scores[np.searchsorted(every, voted)] += votes.weights[there]
+        scores[: len(voted)] += votes.weights[there]
         return every, scores
 
     def _neighbours(self, queries: Floats, wanted: int) -> tuple[Array, Array]:
-        """Ask ScaNN for columns and scores [B, wanted]; what it does not find has the score NaN."""
+        """Ask ScaNN for columns and scores [B, wanted or more]; what it does not find has the score NaN."""
+        least = min(SPARE * wanted if self.compact else wanted, len(self.whole.rows))
         columns, values = self.searcher.search_batched(
             np.ascontiguousarray(queries, np.float32),
-            final_num_neighbors=wanted,
-            pre_reorder_num_neighbors=min(self.effort.reorder(wanted), len(self.whole.rows)),
+            final_num_neighbors=least,
+            pre_reorder_num_neighbors=max(least, min(self.effort.reorder(wanted), len(self.whole.rows))),
             leaves_to_search=self.effort.leaves,
         )
         return columns.astype(np.intp), values

@@ -102,7 +102,7 @@ def choose(recommender: Recommender, run: Path, kind: str, recall: float, cache:
     found = opened(folder, recommender)
     if found is None:
         say(f"building the ScaNN index of {count:,} products; it is kept in {folder}")
-        index = ScannIndex.build(recommender.candidate_vectors, recommender.candidates)
+        index = ScannIndex.build(recommender.candidate_vectors, recommender.candidates, compact=True)
         tuned = tune(index, sample(recommender), recall)
         found = index.trying(tuned.effort), tuned
         keep(folder, *found, say)
@@ -113,7 +113,7 @@ def choose(recommender: Recommender, run: Path, kind: str, recall: float, cache:
 
 def key_of(run: Path, recall: float) -> str:
     """Tell the index of these vectors, and of this version of ScaNN, from any other."""
-    parts = [(run / VECTORS / INDEX).read_bytes(), f"{recall} {importlib.metadata.version('scann')} 1".encode()]
+    parts = [(run / VECTORS / INDEX).read_bytes(), f"{recall} {importlib.metadata.version('scann')} 2".encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
@@ -124,7 +124,8 @@ def opened(folder: Path, recommender: Recommender) -> tuple[ScannIndex, Tuned] |
         searcher = scann_ops().load_searcher(str(folder), assets_backcompat_shim=False)
     except Exception:  # whatever ScaNN raises for files that it cannot read: they are made again
         return None
-    return ScannIndex(searcher, recommender.candidate_vectors, recommender.candidates, tuned.effort), tuned
+    candidates = recommender.candidate_vectors, recommender.candidates
+    return ScannIndex(searcher, *candidates, tuned.effort, compact=True), tuned
 
 
 def keep(folder: Path, index: ScannIndex, tuned: Tuned, say: Say) -> None:

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from amzrec import __version__
 from amzrec.config import ServeConfig
@@ -20,12 +21,13 @@ from amzrec.service.guard import FAILED, OPEN
 from amzrec.service.pages import looked_at, page_of
 from amzrec.service.routes import events_of, explanations_of, operations, questions_of, tensorflow_serving
 from amzrec.service.service import Service
+from amzrec.service.shortcut import Handler, Shortcut
 
 WAYS = ("body", "path", "query", "one", "list")  # where FastAPI found a mistake: no part of what a client sent
 
 
-def application(service: Service) -> FastAPI:
-    """Put all routes together."""
+def application(service: Service) -> ASGIApp:
+    """Put all routes together, with shorter ways to those that are asked most."""
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -36,16 +38,16 @@ def application(service: Service) -> FastAPI:
         service.close()
 
     app = FastAPI(title="amzrec", version=__version__, lifespan=life, docs_url=None, redoc_url=None)
-    for routes in (page_of, questions_of, looked_at, explanations_of, events_of, tensorflow_serving, operations):
-        app.include_router(routes(service))
+    routers = [
+        routes(service)
+        for routes in (page_of, questions_of, looked_at, explanations_of, events_of, tensorflow_serving, operations)
+    ]
+    for router in routers:
+        app.include_router(router)
     describe(app, service.config)
-    app.add_exception_handler(Refused, lambda _, error: problem(getattr(error, "status", 400), str(error)))
-    app.add_exception_handler(AmzrecError, lambda _, error: problem(400, str(error)))
-    app.add_exception_handler(Unavailable, lambda _, error: problem(503, str(error)))
-    app.add_exception_handler(RequestValidationError, lambda _, error: problem(422, sentence(error)))
-    app.add_exception_handler(HTTPException, unanswered)
-    app.add_exception_handler(Exception, lambda _, error: problem(500, FAILED))
-    return app
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    return Shortcut(app, [route for router in routers for route in router.routes], HANDLERS)
 
 
 def describe(app: FastAPI, config: ServeConfig) -> None:
@@ -91,3 +93,13 @@ def sentence(error: Exception) -> str:
     more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
     text = f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}{more}"
     return text.encode("utf-8", "replace").decode()[:1000]
+
+
+HANDLERS: dict[type[Exception], Handler] = {  # how the errors of routes are answered
+    Refused: lambda _, error: problem(getattr(error, "status", 400), str(error)),
+    AmzrecError: lambda _, error: problem(400, str(error)),
+    Unavailable: lambda _, error: problem(503, str(error)),
+    RequestValidationError: lambda _, error: problem(422, sentence(error)),
+    HTTPException: unanswered,
+    Exception: lambda _, error: problem(500, FAILED),
+}

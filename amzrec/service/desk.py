@@ -14,6 +14,7 @@ from amzrec.answers.lists import NO_ROWS, NOTHING, Likes, Wanted, alike, answere
 from amzrec.answers.names import beginning_with
 from amzrec.answers.recommender import Recommender
 from amzrec.answers.rules import limit
+from amzrec.answers.scann import Slow
 from amzrec.arrays import Rows
 from amzrec.errors import AmzrecError
 from amzrec.page.summary import scale_of
@@ -21,6 +22,9 @@ from amzrec.service import questions
 from amzrec.service.events import Event, EventStore
 from amzrec.service.runs import Runs, Served
 
+SHORT = 100  # most products of a list that is quick
+PLAIN = frozenset({"customer_id", "k", "include_seen"})  # all that a question may say that is quick
+WHO = frozenset({"customer_id", "liked"})  # what a question has beside the list that is wanted
 TOTAL = 100_000  # most products that one batch of requests may ask for
 
 
@@ -49,6 +53,9 @@ class Acts(NamedTuple):
     liked: Rows  # products that the request names
 
 
+NO_ACTS = Acts(NOTHING, NO_ROWS, NO_ROWS)
+
+
 class Desk:
     """Answers from the runs that a request was given, and from the store of events."""
 
@@ -60,11 +67,29 @@ class Desk:
     def recommend(self, runs: Runs, asked: questions.Recommend) -> Document:
         """Find the best products for one customer."""
         served = runs.of(asked.customer_id)
-        need_features(served.recommender, asked)
-        acts = self.acts(served.recommender, asked.customer_id, asked.liked)
-        wanted = Wanted(**asked.model_dump(exclude={"customer_id", "liked"}))
+        return self.best(served, served.recommender, asked)
+
+    def best(self, served: Served, model: Recommender, asked: questions.Recommend) -> Document:
+        """Find the best products for one customer with a recommender of a run."""
+        need_features(model, asked)
+        acts = self.acts(model, asked.customer_id, asked.liked)
+        wanted = Wanted(**{name: value for name, value in asked if name not in WHO})
         hidden = acts.liked if asked.include_seen else np.concatenate([acts.liked, acts.done])
-        return best_products(served.recommender, asked.customer_id, wanted, acts.likes, hidden) | {"run": served.name}
+        return best_products(model, asked.customer_id, wanted, acts.likes, hidden) | {"run": served.name}
+
+    def is_quick(self, runs: Runs, asked: questions.Recommend) -> bool:
+        """Tell whether a question takes about a millisecond: a short list without rules, by an index that is quick."""
+        plain = asked.k <= SHORT and asked.model_fields_set <= PLAIN
+        return plain and (self.store is None or self.store.ledger.near) and runs.of(asked.customer_id).quick is not None
+
+    def recommend_quickly(self, runs: Runs, asked: questions.Recommend) -> Document | None:
+        """Answer a question that is quick; None where this customer needs more time, as after many purchases."""
+        served = runs.of(asked.customer_id)
+        assert served.quick is not None
+        try:
+            return self.best(served, served.quick, asked)
+        except Slow:
+            return None
 
     def rate(self, runs: Runs, asked: questions.Rate) -> Document:
         """Predict the stars that one customer would give."""
@@ -133,6 +158,8 @@ class Desk:
         events only hide their products. Raises Refused for a liked product that the run does not have.
         """
         now, events = time.time(), self.events_of(customer_id)
+        if not events and not liked:
+            return NO_ACTS
         row_of = {name: model.find_product(name) for name in {event.product_id for event in events}}
         found = [
             Act(event.timestamp, row_of[event.product_id], event.stars, self.weights.get(event.kind, 1.0))

@@ -41,6 +41,8 @@ class Unavailable(Exception):
 class Ledger(Protocol):
     """A database of events, which any number of processes may share, and which `prepare` reads as a source."""
 
+    near: bool  # whether the events of a customer are read in a moment, from a file of this machine
+
     def append(self, together: Sequence[Sequence[Event]]) -> list[int]:
         """Store the events of several requests in one durable commit, and count the new ones of each.
 

@@ -16,6 +16,8 @@ from amzrec.page.files import PAGE_POLICY, PARTS
 from amzrec.service.runs import LOG
 from amzrec.service.telemetry import Telemetry, log_access
 
+BODILESS = frozenset({"GET", "HEAD"})  # methods whose requests have a body only where one of …
+OF_BODY = frozenset({b"content-length", b"transfer-encoding"})  # … these headers says so
 OPEN = frozenset({"/healthz", "/readyz"})  # what load balancers ask, without a token
 METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"})
 PAGE = frozenset({"/", *(f"/page/{name}" for name in PARTS)})  # files without data, which ask for the token themselves
@@ -29,8 +31,8 @@ SECURITY = [
 ]
 PORT = re.compile(r":[0-9]*\Z")
 POLICY = b"content-security-policy"
-NOTHING = (POLICY, b"default-src 'none'; frame-ancestors 'none'")  # what an answer that is no page may load
-OF_PAGE = (POLICY, f"{PAGE_POLICY}; frame-ancestors 'none'".encode())
+OF_ANSWERS = (*SECURITY, (POLICY, b"default-src 'none'; frame-ancestors 'none'"))  # what is no page loads nothing
+OF_PAGES = (*SECURITY, (POLICY, f"{PAGE_POLICY}; frame-ancestors 'none'".encode()))
 PREDICT = "/v1/models/amzrec:predict"  # whose clients may say any type of content, as TensorFlow Serving reads none
 JSON = (b"content-type", b"application/json")
 FAILED = "this could not be answered; the log of the service says why"
@@ -56,8 +58,8 @@ class Exchange:
         """Send a part of the answer, with the headers that every answer bears."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            policy = OF_PAGE if self.scope["path"] in PAGE else NOTHING
-            message = {**message, "headers": [*message.get("headers", []), *SECURITY, policy]}
+            borne = OF_PAGES if self.scope["path"] in PAGE else OF_ANSWERS
+            message = {**message, "headers": [*message.get("headers", ()), *borne]}
         elif message["type"] == "http.response.body":
             self.size += len(message.get("body", b""))
         await self._send(message)
@@ -107,11 +109,12 @@ class Guard:
             )
             return
         try:
-            async with asyncio.timeout(self.config.timeout):
-                body = await self.body(scope, receive)
+            if scope["method"] not in BODILESS or any(name in OF_BODY for name, _ in scope["headers"]):
+                async with asyncio.timeout(self.config.timeout):
+                    receive = again(await self.body(scope, receive), receive)
             if scope["path"] == PREDICT:
                 scope["headers"] = [*(each for each in scope["headers"] if each[0] != JSON[0]), JSON]
-            await self.app(scope, again(body, receive), exchange.send)
+            await self.app(scope, receive, exchange.send)
         except TooLarge:
             await exchange.refuse(413, f"the body is larger than {self.config.most_bytes} bytes (--most-bytes)")
         except TimeoutError:

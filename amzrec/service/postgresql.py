@@ -51,6 +51,8 @@ TIMEOUT = 10  # seconds for the server to answer
 class PostgresLedger:
     """One database of PostgreSQL; see Ledger. A connection that broke is opened anew when it is needed."""
 
+    near = False
+
     def __init__(self, url: str) -> None:
         """Connect, and make the table; AmzrecError where that cannot be, or the table is one of something else."""
         try:

@@ -105,7 +105,8 @@ def questions_of(service: Service) -> APIRouter:
     @router.get("/recommend/{customer_id:id}", responses=documented(answered.Recommendations))
     async def recommend_one(customer_id: Customer, options: Annotated[AddressOptions, Query()]) -> JSONResponse:
         """List the best products for one customer."""
-        asked = questions.Recommend(customer_id=customer_id, **options.model_dump())
+        given = {name: getattr(options, name) for name in options.model_fields_set}
+        asked = questions.Recommend(customer_id=customer_id, **given)
         return await service.ask(desk.recommend, asked, [asked.k])
 
     @router.post("/rate", responses=documented(answered.Ratings, True))

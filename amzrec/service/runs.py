@@ -15,15 +15,21 @@ import numpy as np
 from amzrec.answers.listing import Document
 from amzrec.answers.lists import Wanted, best_products
 from amzrec.answers.recommender import Recommender
-from amzrec.answers.tuning import choose
+from amzrec.answers.scann import ScannIndex
+from amzrec.answers.tuning import EXACT_UNTIL, choose
 from amzrec.errors import AmzrecError
 from amzrec.page.summary import computed
+from amzrec.store.filerows import FileRows
 from amzrec.store.folders import cache_folder
 from amzrec.store.run import RUN, Run, open_run
 from amzrec.store.strings import Strings
 from amzrec.store.vectors import STRINGS, Vectors
 
 LOG = logging.getLogger("amzrec.service")
+
+BY_ROW = frozenset(  # tables of which an answer needs the row of its customer, or those of few products
+    {"retrieval_query", "rating_query", "rating_candidate", "query_base", "history_bag", "history_residual"}
+)
 
 Stamp = tuple[str, int, int]
 
@@ -51,14 +57,28 @@ class Served:
         return served
 
     @cached_property
+    def quick(self) -> Recommender | None:
+        """What answers in about a millisecond, or raises Slow; None where nothing does."""
+        index = self.recommender.index
+        if isinstance(index, ScannIndex):
+            return self.recommender.searching(index.quickly())
+        return self.recommender if len(self.recommender.candidates) <= EXACT_UNTIL else None
+
+    @cached_property
     def figures(self) -> dict[str, Any]:
         """What the page shows of the vectors; it takes a moment, once."""
         return computed(self.recommender)
 
 
 def plain(vectors: Vectors) -> Vectors:
-    """Return the same vectors, still mapped, as plain arrays, whose single values numpy finds several times faster."""
-    arrays: dict[str, Any] = {name: np.asarray(array) for name, array in vectors.arrays().items()}
+    """Return the same vectors as plain arrays, still mapped, whose single values numpy finds several times faster.
+
+    Large tables of which an answer needs a few rows are read row by row.
+    """
+    arrays: dict[str, Any] = {
+        name: FileRows(array) if name in BY_ROW and isinstance(array, np.memmap) else np.asarray(array)
+        for name, array in vectors.arrays().items()
+    }
     for name in STRINGS:
         strings: Strings | None = getattr(vectors, name)
         if strings is not None:

@@ -40,6 +40,8 @@ TALLIED = f"SELECT events, total FROM {TALLY} WHERE customer_id = ?"
 class SQLiteLedger:
     """One SQLite file; see Ledger."""
 
+    near = True
+
     def __init__(self, path: Path | str) -> None:
         """Open the file, or make it; AmzrecError where that cannot be, or it is a database of something else."""
         self.path = Path(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import time
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -53,11 +55,12 @@ class Telemetry:
         )
 
         self.named = set[str]()  # the runs that were ever served
+        self.series = dict[tuple[object, ...], Any]()  # those that were counted, which labels() takes long to find
 
     def count_answer(self, document: Document) -> None:
         """Count an answer to a customer."""
         if "answered_from" in document:
-            self.answers.labels(document["run"], document["answered_from"]).inc()
+            self.of(self.answers, document["run"], document["answered_from"]).inc()
 
     def show_runs(self, runs: Runs) -> None:
         """Tell which runs answer."""
@@ -80,14 +83,27 @@ class Telemetry:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request; routes and methods are among a few, so that nobody can make up new series."""
-        self.requests.labels(route, method, status).inc()
-        self.seconds.labels(route).observe(seconds)
+        self.of(self.requests, route, method, status).inc()
+        self.of(self.seconds, route).observe(seconds)
+
+    def of(self, figure: Counter | Histogram, *labels: object) -> Any:
+        """Return the series of a figure with these labels."""
+        key = (figure, *labels)
+        if key not in self.series:
+            self.series[key] = figure.labels(*labels)
+        return self.series[key]
+
+
+@functools.lru_cache(maxsize=1)
+def written(second: int) -> str:
+    """Write a time in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
 
 
 def log_access(method: str, path: str, status: int, seconds: float, size: int, client: str) -> None:
     """Write the line of one request; JSON escapes whatever a path holds."""
     entry = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": written(int(time.time())),
         "method": method,
         "path": path,
         "status": status,

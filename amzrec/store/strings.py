@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,19 +31,25 @@ class Strings:
     def __len__(self) -> int:
         return len(self.order)
 
+    @cached_property
+    def views(self) -> tuple[memoryview, memoryview, memoryview]:
+        """The three arrays as views, of which Python reads one number in a fifth of the time that numpy takes."""
+        return self.blob.data, self.offsets.data, self.order.data
+
     def raw(self, row: int) -> bytes:
         """Return the bytes of the string in this row."""
-        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
+        blob, offsets, _ = self.views
+        return blob[offsets[row] : offsets[row + 1]].tobytes()
 
     def __getitem__(self, row: int) -> str:
         return self.raw(int(row)).decode()
 
     def place(self, value: str) -> int:
         """Return where `value` stands, or would stand, in the sorted order; about log2(n) strings are read."""
-        key, low, high = value.encode(), 0, len(self.order)
+        key, low, high, order = value.encode(), 0, len(self.order), self.views[2]
         while low < high:
             middle = (low + high) // 2
-            if self.raw(self.order[middle]) < key:
+            if self.raw(order[middle]) < key:
                 low = middle + 1
             else:
                 high = middle
