@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import gc
 import importlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,6 +25,7 @@ from amzrec.store.run import Run
 if TYPE_CHECKING:
     from amzrec.service.service import Service
 
+MANY = 4096  # open files for which there is room from the start
 STOP = 30  # seconds in which requests that have begun are answered after the service was told to stop
 
 
@@ -70,8 +74,10 @@ def alone(
     from amzrec.service.protocol import LINE, bounded, loop_factory
     from amzrec.service.runs import Shelf
     from amzrec.service.service import Service
+    from amzrec.service.sharing import SharingServer
     from amzrec.service.telemetry import Telemetry
 
+    make_room(listener)
     early = threading.Event()
     signal.signal(signal.SIGHUP, lambda *_: early.set())
     also = None if config.also is None else Path(config.also)
@@ -92,9 +98,12 @@ def alone(
         http=bounded(LINE) or "h11",
         h11_max_incomplete_event_size=max(LINE, config.most_bytes),
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays, and need not be looked through again: 50 ms each time
     signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it again when all is answered
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(answer(uvicorn.Server(settings), service, listener, early, alive))
+        server = uvicorn.Server(settings) if alive is None else SharingServer(settings)
+        runner.run(answer(server, service, listener, early, alive))
 
 
 async def answer(
@@ -142,6 +151,14 @@ def listening(config: ServeConfig) -> socket.socket:
     # each answer waits 40 ms for the client to acknowledge its headers
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def make_room(listener: socket.socket) -> None:
+    """Let the table of open files grow now: when connections come, all threads wait some 20 ms each time it doubles."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    last = min(MANY, most if most != resource.RLIM_INFINITY else MANY) - 1
+    with contextlib.suppress(OSError):
+        os.close(fcntl.fcntl(listener, fcntl.F_DUPFD_CLOEXEC, last))
 
 
 def address(listener: socket.socket) -> str:

@@ -8,7 +8,7 @@ learned ones does, 3 reviews per customer, 10 votes per product, a category. `am
 index, its log of requests and its events in SQLite; wrk (apt-get install wrk) is another, on the same cores. With a
 rate, requests come at random moments, as independent people send them, each for a customer drawn at random. Times are
 those that wrk saw; the CPU time is that of the service alone. The machine was busy with other work (see the load below,
-for 2 cores), before which these processes came first where --first is given (real-time scheduling, as root).
+for 2 cores), before which these processes came first where --first is given (a nice value of -20, as root).
   start      from the start of the process until /readyz answers, with the index that an earlier start has kept; memory
   single     one recommendation at 200 requests per second, the same with only=category=N at 20; events, each in a
              request of its own and 100 in a request, all durable before they are answered
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="before all other work of the machine; needs root")
     a = parser.parse_args()
     if a.first:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
     with tempfile.TemporaryDirectory() as name:
         place = (a.folder or Path(name)) / f"run-{a.products}-{a.customers}-{a.dims}"
         run = open_run(place) if place.exists() else shop(place, a.customers, a.products, a.dims)
