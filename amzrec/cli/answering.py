@@ -63,7 +63,6 @@ def recommend(
     """List the best products for a customer."""
     from amzrec.cli import reports
     from amzrec.commands.recommend import recommend as verb
-    from amzrec.commands.recommend_all import recommend_all
 
     choices: dict[str, Any] = {"k": k, "include_seen": include_seen, "sort": sort, "diversify": diversify}
     choices |= {"only": tuple(only or ()), "never": tuple(never or ()), "at_most": tuple(at_most or ())}
@@ -73,6 +72,8 @@ def recommend(
         if liked or exclude or json:
             raise AmzrecError("--liked, --exclude and --json are for one customer: leave them out with --all")
         choices |= {"index": index, "engine": engine, "spark_master": spark_master, "vectors": vectors}
+        from amzrec.commands.recommend_all import recommend_all
+
         with speaking() as voice:
             recommend_all(run, out, overwrite=overwrite, progress=voice, **choices)
         return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -65,10 +67,21 @@ def options(
     raise typer.Exit
 
 
+def program(verb: Sequence[str]) -> typer.Typer:
+    """Return the program with the command that is typed alone: to put all of them together takes longer than an answer.
+
+    Where no command is typed first, all are there, to be listed or suggested.
+    """
+    known = [each for each in app.registered_commands if each.callback and [each.callback.__name__] == list(verb)]
+    alone = copy.copy(app)
+    alone.registered_commands = known or app.registered_commands
+    return alone
+
+
 def main() -> None:
     """Run `amzrec` with the words that were typed."""
     prepare_process()
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(program(sys.argv[1:2]))
     listen()  # from here on the command tells of an interrupt itself
     try:
         command(prog_name="amzrec")

@@ -141,33 +141,45 @@ def with_settings(
     flags = {name: Flags(kind, shown) for name, kind in settings.items()}
     flags[first] = dataclasses.replace(flags[first], renamed=renamed or {}, left_out=left_out)
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = inspect.signature(command, eval_str=True).parameters
+    return lambda command: Flagged(command, flags, recipes)
+
+
+class Flagged:
+    """A command whose parameters are flags of settings; they are put together when somebody asks for them."""
+
+    def __init__(self, command: Callable[..., None], flags: Mapping[str, Flags], recipes: bool) -> None:
+        self.command, self.flags, self.recipes = command, flags, recipes
+        self.__name__, self.__doc__ = command.__name__, command.__doc__
+        self.__annotations__ = dict[str, Any]()  # all stand in the signature
+
+    @functools.cached_property
+    def own(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the command itself."""
+        return inspect.signature(self.command, eval_str=True).parameters
+
+    @functools.cached_property
+    def __signature__(self) -> inspect.Signature:
+        """What Typer reads."""
         parameters = list[inspect.Parameter]()
-        for name, parameter in own.items():
+        for name, parameter in self.own.items():
             if name != "recipe":
-                parameters += flags[name].parameters() if name in flags else [parameter]
-            if recipes and name == list(flags)[-1]:
+                parameters += self.flags[name].parameters() if name in self.flags else [parameter]
+            if self.recipes and name == list(self.flags)[-1]:
                 parameters.append(keyword("recipe", RecipeOption))
         parameters.append(keyword("help_all", HelpAll, False))
+        return inspect.Signature([one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters])
 
-        def run(**values: Any) -> None:
-            recipe, start = values.get("recipe"), values.get("start")
-            if recipe is not None and start is not None:
-                raise AmzrecError("--recipe and --from both say which settings are used: give one of them")
-            repeated = recipe if start is None else folder_of(start)
-            base = fields_of_recipe(repeated, flags, values.get("source") or ()) if repeated is not None else {}
-            if start is not None:
-                base["config"].pop("epochs", None)  # those of a training from scratch
-            built = {name: each.build(values, base.get(name)) for name, each in flags.items()}
-            command(**{name: values[name] for name in own if name not in flags}, **built)
-
-        run.__name__, run.__doc__ = command.__name__, command.__doc__
-        ordered = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-        run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-        return run
-
-    return decorate
+    def __call__(self, **values: Any) -> None:
+        """Build the settings from the flags, and do the command."""
+        recipe, start = values.get("recipe"), values.get("start")
+        if recipe is not None and start is not None:
+            raise AmzrecError("--recipe and --from both say which settings are used: give one of them")
+        repeated = recipe if start is None else folder_of(start)
+        base = fields_of_recipe(repeated, self.flags, values.get("source") or ()) if repeated is not None else {}
+        if start is not None:
+            base["config"].pop("epochs", None)  # those of a training from scratch
+        built = {name: each.build(values, base.get(name)) for name, each in self.flags.items()}
+        self.command(**{name: values[name] for name in self.own if name not in self.flags}, **built)
 
 
 def keyword(name: str, annotation: Any, default: Any = None) -> inspect.Parameter:

@@ -78,6 +78,7 @@ class Builder:
 
     def __init__(self, version: int) -> None:
         self.version = version
+        self.hints = dict[type[Any], dict[str, Any]]()  # types of fields, worked out once: a manifest has many entries
 
     def dataclass(self, kind: type[Any], decoded: dict[str, Json], where: str = "") -> Any:
         """Build a dataclass, and those in its fields; `where` begins the names in errors.
@@ -86,7 +87,9 @@ class Builder:
         """
         renamed = getattr(kind, "RENAMED", {}) if self.version == 0 else {}
         decoded = {renamed.get(key, key): value for key, value in decoded.items()}
-        hints = typing.get_type_hints(kind)
+        if kind not in self.hints:
+            self.hints[kind] = typing.get_type_hints(kind)
+        hints = self.hints[kind]
         fields = {field.name: field for field in dataclasses.fields(kind)}
         for key in decoded:
             if key not in fields:
