@@ -65,4 +65,4 @@ sbom: $(VENV)/ready  # what is installed, as CycloneDX JSON beside a release
 
 audit: constraints.txt  # known holes of what is pinned; asks the network
 	test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit; }
-	$(VENV)-audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt

@@ -45,6 +45,11 @@ class Silent:
 SILENT: Progress = Silent()
 
 
+def one_line(error: BaseException) -> str:
+    """Return what a library says, which may be several lines, in one."""
+    return " ".join(str(error).split())
+
+
 def printable(text: str, json: bool = False) -> str:
     """Return text that cannot steer a terminal: control characters but line feeds as \\x1b, in JSON as \\u001b.
 

@@ -239,6 +239,13 @@ def test_reviews_are_found_in(tmp_path: Path, name: str) -> None:
     assert rows_of(told(PLACES[name](tmp_path), tmp_path)[0]) == EXPECTED
 
 
+def test_what_a_library_says_in_several_lines_is_one(tmp_path: Path) -> None:  # found by fuzzing
+    (tmp_path / "r.parquet").write_bytes(b"PAR1" + bytes(40) + (40).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(AmzrecError, match="is a damaged Parquet file") as refused:
+        told(tmp_path / "r.parquet", tmp_path)
+    assert len(str(refused.value).splitlines()) == 1
+
+
 def test_products_beside_reviews_give_titles_which_is_said(tmp_path: Path) -> None:
     place = zipped(tmp_path / "r.zip", {"items.csv": TITLES, "r.csv": lines(), "people.csv": PEOPLE})
     dataset, said = told(place, tmp_path)

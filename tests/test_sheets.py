@@ -167,6 +167,24 @@ def test_what_is_no_spreadsheet_behind_such_a_name_is_said(tmp_path: Path) -> No
     assert prepared(tmp_path / "really.xlsx", tmp_path, test=0.01, valid=0)[0].info.counts.kept == 2
 
 
+def test_a_damaged_workbook_whose_sheets_cannot_be_told_is_said(tmp_path: Path) -> None:  # found by fuzzing
+    content = workbook(tmp_path / "r.xlsx", reviews=reviews(range(9))).read_bytes()
+    (tmp_path / "r.xlsx").write_bytes(b"\xd0\xcf\x11\xe0" + content[4:].replace(b"xl/workbook.xml", b"xl/wookrbok.xml"))
+    with pytest.raises(AmzrecError, match=r"r.xlsx has nothing in it, or is damaged"):
+        prepared(tmp_path / "r.xlsx", tmp_path)
+
+
+def test_a_file_without_a_name_in_an_archive_is_passed_over(tmp_path: Path) -> None:  # found by fuzzing
+    lines = "".join(f"{user},{item},{stars}\n" for user, item, stars in reviews(range(9)))
+    with zipfile.ZipFile(tmp_path / "r.zip", "w") as archive:
+        archive.writestr("x", "nothing")
+        archive.writestr("r.csv", lines)
+    content = (tmp_path / "r.zip").read_bytes()
+    place = content.index(b"PK\x01\x02")
+    (tmp_path / "r.zip").write_bytes(content[: place + 28] + b"\0\0\x01\0" + content[place + 32 :])  # x is no name now
+    assert prepared(tmp_path / "r.zip", tmp_path)[0].info.counts.kept == 45
+
+
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(AmzrecError, match=r"is a spreadsheet: .*pip install 'amzrec\[xlsx\]'"):

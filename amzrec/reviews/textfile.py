@@ -9,7 +9,7 @@ from functools import partial
 from io import BufferedReader
 from pathlib import Path
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 from amzrec.parallel import ahead
 from amzrec.reviews.room import Room
 
@@ -84,7 +84,7 @@ def first_lines(path: Path, count: int = 200) -> list[str]:
 
 def damaged(path: Path, error: Exception) -> AmzrecError:
     """Return the error that a damaged gzip file is refused with."""
-    return AmzrecError(f"{path} is a gzip file cut short or damaged ({error}): download it again")
+    return AmzrecError(f"{path} is a gzip file cut short or damaged ({one_line(error)}): download it again")
 
 
 def fingerprint(files: list[Path], root: Path | None = None) -> str:

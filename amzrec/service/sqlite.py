@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 from amzrec.service.events import LATEST, Event, Unavailable, check_table
 from amzrec.store.folders import scratch_folder
 from amzrec.store.seals import (
@@ -135,7 +135,7 @@ class SQLiteLedger:
 
     def _said(self, error: Exception) -> str:
         """Return what SQLite says in one line, and what to do about a damage."""
-        text = " ".join(str(error).split())
+        text = one_line(error)
         damaged = "malformed" in text or "decode" in text or "user-defined" in text
         return f"{text}. {copy_or_doctor(str(self.path))}" if damaged else text
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 
 TABLE = "events"
 COLUMNS = ("customer_id", "product_id", "stars", "timestamp", "kind", "key")  # that are sealed
@@ -220,7 +220,7 @@ def findings_of(file: Path) -> Iterator[tuple[str, bool, str, str]]:
             connection.execute("BEGIN")
             wrong, found = trouble(connection), examined_file(connection)
     except FAILS as error:
-        raise AmzrecError(f"{file} cannot be read: {' '.join(str(error).split())}. P{recover[1:]}") from error
+        raise AmzrecError(f"{file} cannot be read: {one_line(error)}. P{recover[1:]}") from error
     yield "file", not wrong, wrong or "SQLite finds it in order", recover
     if found is None:
         yield "events", True, "are of before there were checksums: amzrec serve gives them theirs", ""

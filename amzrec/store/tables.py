@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amzrec.arrays import Array
+from amzrec.errors import one_line
 from amzrec.store.manifest import Damaged, Manifest
 
 
@@ -55,7 +56,7 @@ def read_checked(file: Path, manifest: Manifest | None, schema: pa.Schema, held:
     try:
         table = pq.read_table(held or file)
     except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
-        raise Damaged(f"{file.name} cannot be read ({error})") from error
+        raise Damaged(f"{file.name} cannot be read ({one_line(error)})") from error
     for field in schema:
         if field.name not in table.column_names or table.schema.field(field.name).type != field.type:
             raise Damaged(f"{file.name} has no column {field.name} of {field.type}")

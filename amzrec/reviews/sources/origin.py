@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 from amzrec.reviews.sources import address
 
 Given = Any  # None, str, Path, a list of them, or a frame of pandas, Polars or Arrow
@@ -59,6 +59,6 @@ def spooled(frame: Given, scratch: Path) -> str:
         of_pandas = hasattr(frame, "iloc")  # and without its index
         table = pa.Table.from_pandas(frame, preserve_index=False) if of_pandas else pa.table(frame)
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise AmzrecError(f"the {type(frame).__name__} cannot be read as a table ({error})") from error
+        raise AmzrecError(f"the {type(frame).__name__} cannot be read as a table ({one_line(error)})") from error
     pq.write_table(table.replace_schema_metadata(None), path)
     return str(path)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 from amzrec.reviews.room import MOST_MEMBERS, Room, check_disk
 from amzrec.reviews.textfile import open_bytes
 
@@ -82,7 +82,9 @@ def unpacked(path: Path, scratch: Path) -> Path:
             room.copy(source, file)
     except BROKEN as error:
         check_disk(path, error)
-        raise AmzrecError(f"{path} is a compressed file cut short or damaged ({error}): download it again") from error
+        raise AmzrecError(
+            f"{path} is a compressed file cut short or damaged ({one_line(error)}): download it again"
+        ) from error
     return target
 
 
@@ -110,7 +112,7 @@ def extracted(path: Path, scratch: Path) -> Path:
         if "password" in str(error) or "encrypted" in str(error):
             raise AmzrecError(f"{path} is encrypted: unpack it with its password, and name what is in it") from error
         kind = "zip file" if path.suffix.lower() == ".zip" else "archive"
-        raise AmzrecError(f"{path} is a damaged {kind} ({error}): download it again") from error
+        raise AmzrecError(f"{path} is a damaged {kind} ({one_line(error)}): download it again") from error
     return folder
 
 
@@ -130,7 +132,7 @@ def members(path: Path) -> Iterator[tuple[str, Any]]:
     if is_zip:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                if not member.is_dir():
+                if member.filename and not member.is_dir():
                     yield member.filename.replace("\\", "/"), archive.open(member)
         return
     with opened(path) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:

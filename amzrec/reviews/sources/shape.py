@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 from amzrec.reviews.textfile import first_lines
 
 DELIMITERS = ("\t", "::", ";", "|", ",", "^", "~")
@@ -80,7 +80,7 @@ def parquet_shape(path: Path, name: str) -> Shape:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
-        raise AmzrecError(f"{name} is a damaged Parquet file ({error}): download it again") from error
+        raise AmzrecError(f"{name} is a damaged Parquet file ({one_line(error)}): download it again") from error
     paths: dict[str, tuple[str, ...]] = {}
     nested: dict[str, str] = {}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 from amzrec.reviews.sources import packing
 from amzrec.reviews.sources.plain import TextFile
 
@@ -66,7 +66,8 @@ def opened(file: TextFile) -> CalamineWorkbook:
         raise AmzrecError(f"{file.name} is encrypted: save it without a password, and name that") from None
     except (python_calamine.CalamineError, OSError, zipfile.BadZipFile) as error:
         raise AmzrecError(
-            f"{file.name} is a damaged spreadsheet, or another document ({error}): save its sheet as CSV, and name that"
+            f"{file.name} is a damaged spreadsheet, or another document ({one_line(error)}): save its sheet as CSV, "
+            "and name that"
         ) from error
 
 
@@ -80,7 +81,9 @@ def written_sheet(book: CalamineWorkbook, name: str, file: TextFile, scratch: Pa
         with path.open("w", encoding="utf-8", newline="") as target:
             target.writelines("\t".join(row) + "\n" if row else "\n" for row in table_rows(sheet.iter_rows()))
     except python_calamine.CalamineError as error:
-        raise AmzrecError(f"the sheet {name!r} of {file.name} is damaged ({error}): save it as CSV") from error
+        raise AmzrecError(
+            f"the sheet {name!r} of {file.name} is damaged ({one_line(error)}): save it as CSV"
+        ) from error
     if sheet.start is None:
         path.write_bytes(b"")
     return path

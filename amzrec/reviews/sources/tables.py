@@ -49,6 +49,8 @@ def open_tables(
 
     Of several files those are taken that have reviews. Raises AmzrecError where nothing tells which column is which.
     """
+    if not files:
+        raise NoRows(f"{name} has nothing in it, or is damaged: name a file with reviews in it")
     tables, notes = plain_tables(files, config, scratch, writings)
     products: Facts = {}
     if len(tables) > 1:

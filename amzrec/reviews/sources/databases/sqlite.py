@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from amzrec.errors import AmzrecError
+from amzrec.errors import AmzrecError, one_line
 from amzrec.reviews.sources.address import Address
 from amzrec.reviews.sources.databases.protocol import TEXT, Columns, Wanted
 from amzrec.store.seals import FAILS, Examined, examined_file
@@ -98,11 +98,6 @@ def texts(values: list[bytes | None]) -> pa.Array:
 def quoted(name: str) -> str:
     """Return a name as SQL takes it, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def one_line(error: Exception) -> str:
-    """Return what SQLite says, which may have a whole statement in it, in one line."""
-    return " ".join(str(error).split())
 
 
 def remedy(message: str) -> str:
