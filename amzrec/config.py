@@ -33,7 +33,12 @@ EPOCHS = 40  # most of them, unless --epochs says so
 SMALL_BATCH = 8192  # reviews per step unless there are so many reviews that larger steps learn more
 LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-size
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
-HISTORY_READ = 32  # reviews of histories per review of a step: trainings of up to 2 million reviews read all of them
+HISTORY_READ, COMPARED = 32, 8192  # reviews of histories per review of a step; reviews whose products are negatives
+LARGE_DATA, LARGE_COMPARED = 2_000_000, 4096  # from so many reviews on those of fewer are
+SHORT, SHORT_READ = (
+    16,
+    16,
+)  # stars per customer and product below which it then reads fewer: long histories lose (LOG.md)
 ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
 MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 IN_ORDER = ("recent", "sequence")  # the histories of which retrieval reads the last products alone
@@ -202,7 +207,8 @@ class TrainConfig(Config):
     """Most reviews of one history that training reads, drawn at random; answers read all."""
     history_budget: Annotated[int, REGULARISATION, at_least(0)] = 0
     """Most reviews that a step reads of all histories of its customers, and of its products; of long histories some are
-    drawn anew in each step, and stand for the others. 0 takes 32 for each review of the step, or 262,144 if more."""
+    drawn anew in each step, and stand for the others. 0 takes 32 for each review of the step, or 262,144 if more, and
+    16 for each from 2 million reviews on that are fewer than 16 for each customer and product."""
     mask: Annotated[Share, REGULARISATION] = 0.1
     """Share of reviews whose customer is hidden while training, so that new customers are answered well."""
     average: Annotated[Share, REGULARISATION] = 0.97
@@ -229,9 +235,9 @@ class TrainConfig(Config):
 
     negatives: Annotated[Literal["auto", "batch", "full"], NEGATIVES] = "auto"
     """Products a review is told from: those of its batch, or the full catalogue; auto: full up to 8,192 products."""
-    compared: Annotated[int, NEGATIVES, at_least(0)] = 8192
+    compared: Annotated[int | None, NEGATIVES, at_least(0)] = None
     """With the products of the batch as negatives, the reviews whose products all reviews of the batch are told from;
-    0 takes all of them, and what a review costs grows with the batch."""
+    without it 8,192, and 4,096 from 2 million reviews on. 0 takes all, and what a review costs grows with the batch."""
     hard_negatives: Annotated[int, NEGATIVES, at_least(0)] = 0
     """Keep only so many negatives of each review, those with the best scores; 0 keeps all."""
     mask_positives: Annotated[bool | None, NEGATIVES] = None
@@ -269,6 +275,9 @@ class TrainConfig(Config):
         rating_weight = self.rating_weight if facts.rated else 0.0
         joint = rating_weight > 0 and self.retrieval_weight > 0 and history == "bag" and not plain
         overlap = not joint or facts.stars_per_row < MANY_STARS if self.overlap is None else self.overlap
+        large = facts.fitted >= LARGE_DATA
+        read = SHORT_READ if large and 0 < facts.stars_per_row < SHORT else HISTORY_READ
+        compared = LARGE_COMPARED if large else COMPARED
         settings = {
             "dim": self.dim or (96 if overlap else 128),
             "epochs": self.epochs or EPOCHS,
@@ -277,9 +286,10 @@ class TrainConfig(Config):
             "rating_weight": rating_weight,
             "own_vector": 1 if plain else max(self.own_vector, 1),
             "batch_size": batch_size,
-            "history_budget": self.history_budget or HISTORY_READ * max(batch_size, SMALL_BATCH),
+            "history_budget": self.history_budget or read * max(batch_size, SMALL_BATCH),
             "learning_rate": self.learning_rate or by_optimizer,
             "negatives": negatives,
+            "compared": compared if self.compared is None else self.compared,
             "mask_positives": not plain if self.mask_positives is None else self.mask_positives,
             "equal_customers": (0.0 if plain else 0.25) if self.equal_customers is None else self.equal_customers,
             "patience": self.patience or (3 if reads_order and not rating_weight else 6),
@@ -321,6 +331,7 @@ class Recipe(TrainConfig):
     learning_rate: float = 0.005
     temperature: float = 0.2
     patience: int = 6
+    compared: int = COMPARED
     mask_positives: bool = True
     equal_customers: float = 0.25
 

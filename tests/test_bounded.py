@@ -13,7 +13,7 @@ from amzrec.errors import SILENT
 from amzrec.features.candidates import InBatch
 from amzrec.features.fitted import fit_reviews
 from amzrec.features.leave_one_out import Windows, most_of_each
-from amzrec.training.learner import Learner
+from amzrec.training.learner import Learner, tf
 from amzrec.training.release import give_back_memory
 from fits import batch_of, dataset_of, fitted_of, random_reviews, recipe_of, small, step_of
 from test_leave_one_out import Tables, dense
@@ -200,6 +200,26 @@ def test_an_epoch_reads_steps_in_which_not_all_reviews_are_compared(history: str
     assert learner.epoch_plan.batch_size > 10
     losses = learner.epoch(1, SILENT, "", None, "select")
     assert np.isfinite(list(losses.values())).all()
+
+
+@pytest.mark.parametrize("large", [2, 100])
+def test_a_step_moves_no_embedding_of_a_large_table_but_those_of_its_customers_and_the_unknown_one(
+    large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amzrec.model.towers.LARGE", large)
+    fitted, model = small(own_vector=1, noise=0)
+    table = model.encoder.query_tower.embedding
+    columns = step_of(fitted, model.recipe, [0, 1])
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(tf.nest.map_structure(tf.constant, columns))
+    gradient = tape.gradient(loss, table)
+    touched = {0, *fitted.customers.vector_row[fitted.customer[:2]].tolist()}
+    if large < table.shape[0]:
+        assert set(gradient.indices.numpy().tolist()) == touched
+    else:
+        assert gradient.shape == table.shape, "a slice has a dense gradient, zero but for those rows"
+    moved = np.flatnonzero(tf.convert_to_tensor(gradient).numpy().any(axis=1))
+    assert set(moved.tolist()) <= touched
 
 
 def test_nothing_of_a_model_is_left_when_its_phase_is_over() -> None:

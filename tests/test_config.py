@@ -214,6 +214,21 @@ def test_a_step_reads_more_of_histories_where_it_is_large(fitted: int, given: in
     assert recipe.history_budget == read
 
 
+@pytest.mark.parametrize(
+    ("fitted", "stars_per_row", "read", "compared"),
+    [(1_999_999, 7, 2**21, 8192), (2_000_000, 7, 2**20, 4096), (2_000_000, 16, 2**21, 4096), (10**8, 0, 2**21, 4096)],
+)
+def test_from_two_million_reviews_on_there_are_fewer_negatives_and_of_short_histories_less_is_read(
+    fitted: int, stars_per_row: float, read: int, compared: int
+) -> None:
+    facts = FACTS._replace(fitted=fitted, stars_per_row=stars_per_row)
+    recipe = TrainConfig().resolve(facts)
+    assert (recipe.batch_size, recipe.history_budget, recipe.compared) == (65_536, read, compared)
+    assert recipe.resolve(facts) == recipe
+    assert TrainConfig(compared=0).resolve(facts).compared == 0
+    assert TrainConfig(history_budget=7).resolve(facts).history_budget == 7
+
+
 def test_the_softmax_reads_the_whole_catalogue_while_it_is_small() -> None:
     assert TrainConfig().resolve(FACTS._replace(candidates=8_192)).negatives == "full"
     assert TrainConfig().resolve(FACTS._replace(candidates=8_193)).negatives == "batch"

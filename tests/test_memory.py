@@ -58,6 +58,21 @@ def count(product: int) -> int:
     return {1: 2, 2: 2, 3: 1}[product]
 
 
+@pytest.mark.parametrize("at_once", [1, 100, 700])
+def test_a_memory_is_the_same_however_many_of_its_pairs_are_sorted_at_a_time(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    order = Lists.join([rng.permutation(np.arange(1, 30))[: rng.integers(0, 25)].astype(np.int32) for _ in range(40)])
+    monkeypatch.setattr("amzrec.features.memory.NEIGHBOURS", 9)
+    whole = of_order(order, 31)
+    monkeypatch.setattr("amzrec.features.memory.AT_ONCE", at_once)
+    found = of_order(order, 31)
+    assert 0 < len(whole.weights) <= 9 * 31
+    for a, b in ((found.weights, whole.weights), *zip(found.neighbours, whole.neighbours, strict=True)):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_an_order_without_pairs_gives_an_empty_memory() -> None:
     for lists in (Lists.empty(3), Lists.join([np.array([2]), np.array([1])])):
         assert not len(of_order(lists, 4).weights)

@@ -169,11 +169,13 @@ def sum_histories(side: StepSide, other: StepSide | None = None) -> tuple[Histor
         one, size = weight[owner], size * weight
         residual, rated = residual * one, rated * one
     # each review adds a bag and a weighted residual vector to its history sum, and a residual vector to its level
-    rows = np.concatenate([np.repeat(owner, 2), owner + n])
-    columns = np.concatenate([np.stack([column, column + h], axis=1).ravel(), column + h])
-    values = np.concatenate([np.stack([one, residual], axis=1).ravel(), rated])
-    sums = SparseMatrix(np.stack([rows, columns], axis=1), values, np.array([2 * n, 2 * h], np.int64))
-    return HistorySums(partners, sums), size
+    e = len(owner)
+    indices, values = np.empty((3 * e, 2), np.int64), np.empty(3 * e, np.float32)
+    level, bag, beside = slice(2 * e, None), slice(0, 2 * e, 2), slice(1, 2 * e, 2)
+    indices[bag, 0], indices[beside, 0], indices[level, 0] = owner, owner, owner + n
+    indices[bag, 1], indices[beside, 1], indices[level, 1] = column, column + h, column + h
+    values[bag], values[beside], values[level] = one, residual, rated
+    return HistorySums(partners, SparseMatrix(indices, values, np.array([2 * n, 2 * h], np.int64))), size
 
 
 class LeaveOneOut:

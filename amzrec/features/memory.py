@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
-from amzrec.arrays import Lists, Rows, offsets_of
+from amzrec.arrays import Doubles, Floats, Ints, Lists, Rows, offsets_of
 from amzrec.features.fitted import FittedReviews
 from amzrec.store.memory import Memory, strongest
 
 NEIGHBOURS = 100  # products that one product votes for
 ENTRIES = 25_000_000  # most pairs that are kept: fewer neighbours where there are many products
+AT_ONCE = 1 << 24  # most pairs that are sorted at a time, but for those of one voter
 CODE_BITS = 5  # of a key that say how far apart, and which way round, the two products of a pair were once
 WINDOW = 10  # products before and after a product that count as following it
 BACKWARD = 0.5  # what following backwards in time counts, of following forwards
@@ -46,28 +48,47 @@ def of_company(order: Lists, size: int) -> Memory:
 
 
 def _of_windows(order: Lists, size: int, shares: tuple[float, float], power: float) -> Memory:
-    """Weigh pairs by distance^−`power`, times the first share forward in time and the second share backward."""
-    items, owner = order.items.astype(np.int64), order.owners
+    """Weigh pairs by distance^−`power`, times the first share forward in time and the second share backward.
+
+    The voters are taken a part at a time, so that no more than some AT_ONCE pairs are held.
+    """
+    counts = np.bincount(order.items, minlength=size)
+    rarity, voters, found = 1 / np.sqrt(counts + SHRINK), list[Ints](), list[tuple[Rows, Floats]]()
+    part = (np.cumsum(counts) - counts) * 2 * WINDOW // AT_ONCE
+    edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), size]
+    for low, high in itertools.pairwise(edges):
+        pair, weight = _pairs(order, size, (low, high), shares, power)
+        voter, product = pair // size, pair % size
+        weight *= rarity[voter] * rarity[product]
+        best = strongest(voter - low, weight, neighbours(size))
+        voters.append(np.bincount(voter[best] - low, minlength=high - low))
+        found.append((product[best].astype(np.int32), (CURVE * weight[best]).astype(np.float32)))
+    items, weights = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Memory(Lists(offsets_of(np.concatenate(voters)), items), weights, per_log=1.0)
+
+
+def _pairs(
+    order: Lists, size: int, part: tuple[int, int], shares: tuple[float, float], power: float
+) -> tuple[Ints, Doubles]:
+    """List the pairs whose voter is in a part of the rows, voter · size + product, ascending, and their weights."""
+    items, owner, (low, high) = order.items, order.owners, part
     keys, worth = [np.zeros(0, np.int64)], np.zeros(1 << CODE_BITS)
     for distance in range(1, min(WINDOW, len(items) - 1) + 1):
         same = owner[distance:] == owner[:-distance]
         before, after = items[:-distance][same], items[distance:][same]
-        for way, pairs in enumerate((before * size + after, after * size + before)):
+        for way, (voter, product) in enumerate(((before, after), (after, before))):
             code = 2 * (distance - 1) + way
             worth[code] = shares[way] / distance**power
-            keys.append(pairs << CODE_BITS | code)
+            if part != (0, size):
+                mine = (voter >= low) & (voter < high)
+                voter, product = voter[mine], product[mine]
+            keys.append((voter.astype(np.int64) * size + product) << CODE_BITS | code)
     key = np.concatenate(keys)
     del keys
     key.sort()  # several times as fast as sorting pairs and weights by an order
     pair, weight = key >> CODE_BITS, worth[key & ((1 << CODE_BITS) - 1)]
     first = np.flatnonzero(np.diff(pair, prepend=-1))
-    pair, weight = pair[first], np.add.reduceat(weight, first) if len(first) else weight
-    voter, product = pair // size, pair % size
-    rarity = 1 / np.sqrt(np.bincount(items, minlength=size) + SHRINK)
-    weight *= rarity[voter] * rarity[product]
-    best = strongest(voter, weight, neighbours(size))
-    lists = Lists(offsets_of(np.bincount(voter[best], minlength=size)), product[best].astype(np.int32))
-    return Memory(lists, (CURVE * weight[best]).astype(np.float32), per_log=1.0)
+    return pair[first], np.add.reduceat(weight, first) if len(first) else weight
 
 
 def of_customers(fitted: FittedReviews, ridge: float) -> Memory:

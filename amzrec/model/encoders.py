@@ -128,7 +128,7 @@ class HistoryEncoder(IdEncoder):
         `features.leave_one_out` lists their rows.
         """
         q, c, customers, products = self.query_tower, self.candidate_tower, towers.customers, towers.products
-        attributes, nobody = q.attribute_vectors(customers), q.embedding[:1]
+        attributes, nobody = q.attribute_vectors(customers), q.unknown
         bases = [q.ids(customers.vector_row) + attributes, nobody + attributes, nobody]  # known, by history, not at all
         query_table = tf.concat(
             [*bases, q.history_sums(towers.customer_sums, c), *c.history_entries(products.vector_row)], 0

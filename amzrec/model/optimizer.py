@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amzrec.model.keras2 import import_tensorflow
+from amzrec.model.sparse import LARGE
 
 tf: Any = import_tensorflow()
 Tensor = Any
 Variable = Any
 
-BLOCK = 65_536  # touched rows that are updated at a time in tables with more rows: bounds what a step holds beside them
+BLOCK = 16_384  # touched rows of a LARGE table that are updated at a time: few enough to stay in the caches meanwhile
 FOLD = -50.0  # the log of the decay at which trails are scaled anew: exp(50) is far from what float32 can hold
 
 
@@ -126,7 +127,7 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
     def _step(self, updates: list[tuple[Any, Variable, Place]]) -> None:
         """Advance the decay of the average, then update the variables: (gradient, variable, place) of each.
 
-        Small ones width by width; large ones one after the other, in blocks.
+        Those of small tables width by width; LARGE ones one after the other, in blocks.
         """
         number = tf.cast(self.iterations, tf.float32) + 1.0
         debias = tf.sqrt(1.0 - tf.pow(self.beta_2, number)) / (1.0 - tf.pow(self.beta_1, number))
@@ -138,7 +139,7 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
             tf.cond(self._log_decay < FOLD, self._fold, lambda: None)
             self._scale = tf.exp(-self._log_decay)
             self._log_decay.assign_add(tf.math.log(tf.minimum(self.average, (1.0 + number) / (10.0 + number))))
-        large = [each for each in updates if each[2].rows > BLOCK and isinstance(each[0], tf.IndexedSlices)]
+        large = [each for each in updates if each[2].rows > LARGE and isinstance(each[0], tf.IndexedSlices)]
         small = [Touched.by(*each) for each in updates if not any(each is one for one in large)]
         for slot, width in enumerate(self._widths):
             if mine := [each for each in small if width_of(each.variable) == width]:

@@ -10,6 +10,8 @@ from amzrec.model.keras2 import Tensor, import_tensorflow
 tf: Any = import_tensorflow()
 from tensorflow.python.eager import tape  # noqa: E402 (after TensorFlow is imported as it must be)
 
+LARGE = 65_536  # rows of a trained table above which no step passes over all of it
+
 
 def overlapping_columns(matrix: Any, first: int, last: int) -> tuple[Any, Any]:
     """matrix[:, :first] and matrix[:, last:] of [n, D], which share columns: last ≤ first.

@@ -14,7 +14,7 @@ from amzrec.features.columns import HistorySums, RowColumns
 from amzrec.features.profiles import Profiles
 from amzrec.features.steps import row_columns, whole_histories
 from amzrec.model.keras2 import Tensor, import_tensorflow
-from amzrec.model.sparse import multiply, take
+from amzrec.model.sparse import LARGE, multiply, take
 
 tf: Any = import_tensorflow()
 tf_keras: Any = tf.keras
@@ -56,6 +56,15 @@ class IdTower(tf_keras.layers.Layer):  # type: ignore[misc]
     def ids(self, vector_row: Tensor) -> Tensor:
         """Return the embeddings [n, D] at these rows [n] of the embedding table."""
         return take(self.embedding, vector_row)
+
+    @property
+    def unknown(self) -> Tensor:
+        """Return the embedding [1, D] of the unknown row.
+
+        The gradient of a slice is dense: in a small table all embeddings go on moving as those of earlier steps moved
+        them. In a LARGE one those of the step alone move, as in all other tables.
+        """
+        return self.embedding[:1] if self.profiles.vectors <= LARGE else take(self.embedding, tf.constant([0]))
 
     def vectors(self, rows: Rows, partner: IdTower) -> Tensor:
         """Return the vectors [n, D] of rows [n] from which questions are answered; `partner` is the other tower."""

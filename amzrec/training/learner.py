@@ -28,6 +28,7 @@ from amzrec.store.dataset import Dataset
 from amzrec.training.strategy import ONE, Replicas
 
 tf: Any = import_tensorflow()
+ALL = slice(None)
 BLOCK = 8192  # rows whose vectors are computed at a time
 READ = 32 * BLOCK  # reviews of their histories that are read at a time, one history more or less
 
@@ -136,29 +137,29 @@ class Learner:
             return contextlib.nullcontext()
         return self.optimizer.averaged(self.model.trainable_variables)
 
-    def queries(self, rows: Rows) -> Floats:
-        """Return the vectors [n, D] of customer rows [n], with their histories."""
-        return in_blocks(self.model.encoder.queries, rows, self.recipe.dim, self.fitted.customers)
+    def queries(self, rows: Rows, dims: slice = ALL) -> Floats:
+        """Return the vectors [n, D] of customer rows [n], with their histories; or these dimensions of them."""
+        return in_blocks(self.model.encoder.queries, rows, self.recipe.dim, self.fitted.customers, dims)
 
     def retrieval_queries(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of customer rows [n] for retrieval, with their histories."""
         return in_blocks(self.model.encoder.retrieval_queries, rows, self.recipe.retrieval_dims, self.fitted.customers)
 
-    def query_bases(self, rows: Rows) -> Floats:
-        """Return the vectors [n, D] of customer rows [n] without their histories."""
-        return in_blocks(self.model.encoder.query_tower.base, rows, self.recipe.dim)
+    def query_bases(self, rows: Rows, dims: slice = ALL) -> Floats:
+        """Return the vectors [n, D] of customer rows [n] without their histories, or these dimensions of them."""
+        return in_blocks(self.model.encoder.query_tower.base, rows, self.recipe.dim, dims=dims)
 
     def retrieval_bases(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of customer rows [n] for retrieval, without their histories."""
         return in_blocks(self.model.encoder.retrieval_bases, rows, self.recipe.retrieval_dims)
 
-    def candidates(self, rows: Rows) -> Floats:
-        """Return the vectors [n, D] of product rows [n], with their histories."""
-        return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim, self.fitted.products)
+    def candidates(self, rows: Rows, dims: slice = ALL) -> Floats:
+        """Return the vectors [n, D] of product rows [n], with their histories; or these dimensions of them."""
+        return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim, self.fitted.products, dims)
 
-    def candidate_bases(self, rows: Rows) -> Floats:
-        """Return the vectors [n, D] of product rows [n] without their histories."""
-        return in_blocks(self.model.encoder.candidate_tower.base, rows, self.recipe.dim)
+    def candidate_bases(self, rows: Rows, dims: slice = ALL) -> Floats:
+        """Return the vectors [n, D] of product rows [n] without their histories, or these dimensions of them."""
+        return in_blocks(self.model.encoder.candidate_tower.base, rows, self.recipe.dim, dims=dims)
 
     def retrieval_candidates(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of product rows [n] for retrieval."""
@@ -272,8 +273,10 @@ def spec_of_any_length(array: Array) -> Any:
     return tf.TensorSpec([None, *array.shape[1:]], array.dtype)
 
 
-def in_blocks(vectors: Callable[[Rows], Tensor], rows: Rows, width: int, side: Profiles | None = None) -> Floats:
-    """Compute the vectors [n, width] of rows [n], BLOCK rows at a time.
+def in_blocks(
+    vectors: Callable[[Rows], Tensor], rows: Rows, width: int, side: Profiles | None = None, dims: slice = ALL
+) -> Floats:
+    """Compute the vectors [n, width] of rows [n], BLOCK rows at a time, and keep these dimensions of them.
 
     Fewer at a time where the rows of a `side` have long histories, which are read whole.
     """
@@ -281,8 +284,10 @@ def in_blocks(vectors: Callable[[Rows], Tensor], rows: Rows, width: int, side: P
     size = np.maximum(length, READ // BLOCK)
     block = (np.cumsum(size) - size) // READ
     first = np.flatnonzero(np.diff(block, prepend=-1))
-    parts = [vectors(part).numpy() for part in np.split(rows, first[1:])] if len(rows) else []
-    return np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+    found = np.empty((len(rows), len(range(width)[dims])), np.float32)
+    for start, end in itertools.pairwise([*first, len(rows)]):
+        found[start:end] = vectors(rows[start:end]).numpy()[:, dims]
+    return found
 
 
 class StepCounter(tf.keras.callbacks.Callback):  # type: ignore[misc]

@@ -192,8 +192,10 @@ class Session:
         from amzrec.training.weights import save_tables
 
         for task in tasks if self.chief else ():
-            snapshot = rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)
-            snapshot.save(self.work / f"{task}.npz")
+            # not kept in a variable: that of the task before would be held while the next one is made
+            (rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)).save(
+                self.work / f"{task}.npz"
+            )
             if task in self.recipe.tasks:
                 save_tables(learner, self.work / f"{task}.{TABLES}")
             if task == "retrieval" and self.recipe.learns_votes and not len(self.dataset.valid):

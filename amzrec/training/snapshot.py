@@ -133,12 +133,12 @@ def rating_snapshot(learner: Learner) -> RatingSnapshot:
         weights, layers = head_in_stars(head, learner.recipe.dim - learner.recipe.rating_start, unit)
         sides = []
         for tower, rows, vectors, scale in (
-            (q, customers, learner.queries(customers), weights[0]),
-            (c, products, learner.candidates(products), weights[1]),
+            (q, customers, learner.queries(customers, dims), weights[0]),
+            (c, products, learner.candidates(products, dims), weights[1]),
         ):
             bias = tower.shrunk_bias(rows).numpy() * unit
             additive = scale * bias + tower.learned_offset(rows).numpy() * unit
-            sides.append(np.concatenate([vectors[:, dims], bias[:, None], additive[:, None]], axis=1))
+            sides.append(np.concatenate([vectors, bias[:, None], additive[:, None]], axis=1))
         sides[1][:, -1] += fitted.trend[-1] * unit  # as of the last period; `context` is the difference of the others
         known = np.zeros_like(sides[1])
         if isinstance(c, HistoryTower):  # what attributes add to the stars has been learned for cold products too
@@ -170,18 +170,17 @@ def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
     """Return the fields of HistoryTables in the dimensions `dims`; a product without reviews adds nothing."""
     customers, products = all_rows(learner)
     encoder, fitted = learner.model.encoder, learner.fitted
-    found: dict[str, Array] = {"query_base": learner.query_bases(customers)[:, dims]}
+    found: dict[str, Array] = {"query_base": learner.query_bases(customers, dims)}
     for tower, side, names in (
         (encoder.candidate_tower, fitted.products, ("history_bag", "history_residual")),
         (encoder.query_tower, fitted.customers, ("rater_bag", "rater_residual")),
     ):
-        bag = residual = np.zeros((len(side), learner.recipe.dim), np.float32)
-        if isinstance(tower, HistoryTower):
-            bag, residual = (table.numpy()[side.vector_row] for table in (tower.bag, tower.residual))
-        known = side.counts[:, None] > 0
-        found[names[0]] = np.where(known, bag, 0)[:, dims]
-        found[names[1]] = np.where(known, residual, 0)[:, dims] / fitted.scale.unit
-    found["product_base"] = learner.candidate_bases(products)[:, dims]
+        read = isinstance(tower, HistoryTower)
+        for name, table in zip(names, (tower.bag, tower.residual) if read else (tower.embedding,) * 2, strict=True):
+            found[name] = table.numpy()[:, dims][side.vector_row]
+            found[name][side.counts == 0 if read else slice(None)] = 0
+        found[names[1]] /= fitted.scale.unit
+    found["product_base"] = learner.candidate_bases(products, dims)
     return found | {"product_level": levels(fitted.products, found["rater_residual"])}
 
 
