@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,11 +16,7 @@ import amzrec.commands.prepare
 from amzrec import interrupts
 from amzrec.cli.app import app
 from amzrec.cli.program import going_on
-from amzrec.store.run import open_run
 from conftest import ROOT
-from test_resume import same
-
-QUICK = ["--epochs", "2", "--dim", "6", "--head", "", "--json"]
 
 
 @pytest.fixture
@@ -122,43 +117,10 @@ def test_the_line_that_goes_on_is_what_was_typed_with_the_run_and_resume() -> No
     assert going_on(["compare", "--overwrite"], Path("runs/joint")) == "amzrec compare --overwrite --resume"
 
 
-def typed(words: list[str], folder: Path, when: str = "", number: int = 0) -> tuple[int, list[str]]:
-    """The exit code and the standard error of a command, to which a signal is sent when it says something."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "amzrec", *words]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment
-    ) as process:
-        assert process.stderr is not None
-        lines = []
-        for line in process.stderr:
-            lines.append(line.rstrip("\n"))
-            if number and when in line:
-                process.send_signal(number)
-                number = 0
-        assert process.stdout is not None
-        process.stdout.read()
-        return process.wait(), lines
-
-
 @pytest.mark.slow
 def test_what_a_stopped_training_says_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    code, lines = typed(["train", *QUICK, "--run", "whole"], tmp_path)
-    assert code == 0, lines
-    code, lines = typed(["train", *QUICK], tmp_path, "starting TensorFlow", signal.SIGINT)
-    assert (code, lines[-1]) == (130, "amzrec: interrupted")
-    assert not list((tmp_path / "runs").iterdir())
-    words, stops = (
-        ["train", *QUICK],
-        [("epoch 1: rmse", signal.SIGTERM), ("epoch 1: fitted", signal.SIGINT), ("test rev", signal.SIGTERM)],
+    words = [sys.executable, str(ROOT / "tests" / "stopped.py"), str(tmp_path)]
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=os.environ | {"AMZREC_CACHE": str(tmp_path / "cache")}
     )
-    for when, number in stops:
-        code, lines = typed(words, tmp_path, when, number)
-        assert code == 128 + number
-        words = shlex.split(lines[-1].partition("Go on with: amzrec ")[2])
-        assert words[-3:] == ["--run", "runs/joint", "--resume"], lines
-    code, lines = typed(words, tmp_path)
-    assert code == 0
-    assert "the run runs/joint is trained: its evaluation is left" in lines
-    assert same(open_run(tmp_path / "runs" / "joint"), open_run(tmp_path / "whole"))
-    assert not [line for line in lines if "Traceback" in line]
+    assert done.returncode == 0, done.stderr

@@ -252,7 +252,10 @@ def load_libraries() -> None:
     import amzrec.commands.train
     import amzrec.commands.update
     import amzrec.service.sqlite  # noqa: F401
+    from amzrec.evaluation import pictures
     from amzrec.training import phases  # noqa: F401
+
+    pictures.DPI = 20  # nobody looks at them
 
     del duckdb, ibis, matplotlib, pandas
     gc.collect()

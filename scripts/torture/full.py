@@ -20,7 +20,9 @@ class FullDisks:
 
     def __init__(self, kills: Kills, rng: random.Random, folder: Path) -> None:
         self.kills, self.rng, self.folder = kills, rng, folder
-        self.names = [name for name in kills.named if name != "export" for _ in range(1 if name == "swap" else 4)]
+        names = [name for name in kills.named if name != "export"]
+        names = [name for name in names if name in kills.of] or names
+        self.names = [name for name in names for _ in range(1 if name == "swap" else 4)]
         self.most = dict[str, int]()  # bytes that a command takes beside what was there, measured once
 
     def possible(self) -> bool:
