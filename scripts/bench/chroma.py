@@ -24,12 +24,15 @@ AT_ONCE, ANSWERS, SEEN = 2_000, 10, 3  # products in a request that adds; wanted
 
 
 @contextlib.contextmanager
-def chroma(program: Path, vectors: Vectors, folder: Path, port: int = 8799) -> Iterator[tuple[Service, str, float]]:
+def chroma(
+    program: Path, vectors: Vectors, folder: Path, settings: dict[str, int] | None = None, port: int = 8799
+) -> Iterator[tuple[Service, str, float]]:
     """Start Chroma with every candidate of a run in it: the process, the path that is asked, the seconds of loading.
 
-    The distance is the inner product, and its settings are its defaults (16 neighbours, 100 looked at). It knows no
-    customers: who asks sends the vector, and asks for as many products more as amzrec would hide.
+    The distance is the inner product, and its `settings` of HNSW are its defaults (16 neighbours, 100 looked at). It
+    knows no customers: who asks sends the vector, and asks for as many products more as amzrec would hide.
     """
+    index = {"hnsw": {"space": "ip"} | (settings or {})}
     address, log = f"http://127.0.0.1:{port}", folder / "chroma.log"
     store = tempfile.mkdtemp(dir=folder)
     with log.open("wb") as errors:
@@ -40,7 +43,7 @@ def chroma(program: Path, vectors: Vectors, folder: Path, port: int = 8799) -> I
         begun = time.perf_counter()
         while True:
             with contextlib.suppress(OSError):
-                found = post(address + COLLECTIONS, {"name": "products", "configuration": {"hnsw": {"space": "ip"}}})
+                found = post(address + COLLECTIONS, {"name": "products", "configuration": index})
                 break
             if process.poll() is not None:
                 raise SystemExit(f"Chroma did not start: {log.read_text(errors='replace')}")

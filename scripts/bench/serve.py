@@ -17,7 +17,9 @@ for 2 cores), before which these processes came first where --first is given (a 
              are excluded
   saved      the same recommendation by the SavedModel of amzrec export in TensorFlow, without HTTP
   peer       Chroma (pip install chromadb into an environment of its own, named with --chroma) with the same candidates,
-             asked by vector for 13 products of which amzrec would hide 3; it knows no customers, titles, stars, memory
+             asked by vector for 13 products of which amzrec would hide 3; it knows no customers, titles, stars, memory.
+             With its defaults, and with --hnsw settings, of which those count that find as much as amzrec is tuned to
+  before     two processes of the service of another checkout (--other), and of this one, asked in turn, three times
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from chroma import ANSWERS, SEEN, chroma, post, question
 from served import Load, Service, load, serving
 from shop import shop
 from tables import described_by, markdown, section
+from timing import ROOT
 
 P99 = 50.0  # ms within which 99 of 100 answers must come
 
@@ -51,9 +54,18 @@ class Bench:
     """A run, and how long it is asked."""
 
     def __init__(
-        self, run: Run, folder: Path, seconds: float, customers: int, products: int, chroma: Path | None = None
+        self,
+        run: Run,
+        folder: Path,
+        seconds: float,
+        customers: int,
+        products: int,
+        chroma: Path | None = None,
+        settings: dict[str, int] | None = None,
+        other: Path | None = None,
     ) -> None:
-        self.run, self.folder, self.seconds, self.chroma = run, folder, seconds, chroma
+        self.other = other
+        self.run, self.folder, self.seconds, self.chroma, self.settings = run, folder, seconds, chroma, settings
         self.customers, self.products = customers, products
 
     def ask(self, service: Service, kind: str, rate: float, seconds: float, connections: int = 0) -> Load:
@@ -181,23 +193,48 @@ class Bench:
         bodies.write_text(
             "".join(json.dumps(question(vectors.retrieval_query[c], ANSWERS + SEEN)) + "\n" for c in customers)
         )
-        with chroma(self.chroma, vectors, self.folder) as (service, path, loaded):
-            exact = ExactIndex(Recommender(vectors).candidate_vectors, vectors.candidates)
-            shares = []
-            for customer in customers[:100]:
-                query = vectors.retrieval_query[customer]
-                found = post(service.address + path, question(query, ANSWERS))["ids"][0]
-                shares.append(np.isin([int(row) for row in found], exact.search(query[None], ANSWERS)[0][0]).mean())
-            rows += self.loads("Chroma", service, "lines", (str(bodies), path))
-            memory = service.memory()[0]
+        exact = ExactIndex(Recommender(vectors).candidate_vectors, vectors.candidates)
+        asked = [vectors.retrieval_query[customer] for customer in customers[:100]]
+        best = [exact.search(query[None], ANSWERS)[0][0] for query in asked]
+
+        def recall(address: str) -> float:
+            found = [post(address, question(query, ANSWERS))["ids"][0] for query in asked]
+            return float(
+                np.mean([np.isin([int(row) for row in f], b).mean() for f, b in zip(found, best, strict=True)])
+            )
+
+        said = []
+        for settings in (None, *([self.settings] if self.settings else [])):
+            with chroma(self.chroma, vectors, self.folder, settings) as (service, path, loaded):
+                share = recall(service.address + path)
+                words = [f"{key} {value}" for key, value in (settings or {}).items()]
+                name = ", ".join(words) or "its defaults"
+                rows += self.loads(f"Chroma ({name})", service, "lines", (str(bodies), path))
+                said.append(
+                    f"Chroma ({name}) took {loaded:,.0f} s to load the products, holds {service.memory()[0]:,.0f} MB "
+                    f"and finds {share:.3f} of the {ANSWERS} best."
+                )
         with self.serving() as service:
             rows += self.loads("amzrec serve", service, "recommend", ())
         head = ["", "wanted /s", "came /s", "p50 ms", "p99 ms", "errors", "CPU ms per request"]
-        return [
-            markdown(head, rows),
-            f"Chroma took {loaded:,.0f} s to load the products, holds {memory:,.0f} MB and finds {np.mean(shares):.3f} "
-            f"of the {ANSWERS} best.",
-        ]
+        return [markdown(head, rows), *said]
+
+    def before(self) -> list[str]:
+        """The service of another checkout, in turn with this one."""
+        if self.other is None:
+            raise SystemExit("--parts before needs --other FOLDER")
+        rows = list[list[str]]()
+        with contextlib.ExitStack() as stack:
+            services = {}
+            for name, root in (("before", self.other), ("now", ROOT)):
+                words = ("--workers", "2", "--events", str(self.folder / f"{name}.db"))
+                log = self.folder / f"{name}.log"
+                services[name] = stack.enter_context(serving(self.run.path, log, *words, root=root.resolve()))
+            for _ in range(3):
+                for name, service in services.items():
+                    rows += self.loads(name, service, "recommend", ())
+        rows.sort(key=lambda row: (row[1], row[0]))
+        return [markdown(["", "wanted /s", "came /s", "p50 ms", "p99 ms", "errors", "CPU ms per request"], rows)]
 
     def loads(self, what: str, service: Service, kind: str, lines: tuple[str, ...]) -> list[list[str]]:
         """200 requests per second, and as many as 16 connections get without a pause."""
@@ -223,6 +260,12 @@ def main() -> None:
         "--parts", default="start,single,most,recall", help="which of the above; saved and peer are more"
     )
     parser.add_argument("--chroma", type=Path, help="the program of that name, for the part peer")
+    parser.add_argument(
+        "--hnsw",
+        type=json.loads,
+        help='settings of Chroma\'s index, such as {"ef_construction": 400, "max_neighbors": 32}',
+    )
+    parser.add_argument("--other", type=Path, help="another checkout, for the part before")
     parser.add_argument("--folder", type=Path, help="where the run is kept between calls; default: nowhere")
     parser.add_argument("--out", type=Path, help="Markdown file whose section is replaced; default: print")
     parser.add_argument("--first", action="store_true", help="before all other work of the machine; needs root")
@@ -233,7 +276,7 @@ def main() -> None:
         place = (a.folder or Path(name)) / f"run-{a.products}-{a.customers}-{a.dims}"
         run = open_run(place) if place.exists() else shop(place, a.customers, a.products, a.dims)
         os.environ.setdefault("AMZREC_CACHE", str((a.folder or Path(name)) / "cache"))
-        bench = Bench(run, Path(name), a.seconds, a.customers, a.products, a.chroma)
+        bench = Bench(run, Path(name), a.seconds, a.customers, a.products, a.chroma, a.hnsw, a.other)
         section(a.out, "What is measured", described_by(__doc__), "The service")
         for part in a.parts.split(","):
             text = "\n\n".join(getattr(bench, part)())

@@ -50,12 +50,15 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving(run: Path, log: Path, *words: str) -> Iterator[Service]:
-    """Start the service of a run on a free port, wait until it is ready, and stop it in the end."""
+def serving(run: Path, log: Path, *words: str, root: Path = ROOT) -> Iterator[Service]:
+    """Start the service of a run on a free port, wait until it is ready, and stop it in the end.
+
+    `root` is the checkout whose code answers.
+    """
     started = time.perf_counter()
     command = [sys.executable, "-m", "amzrec", "serve", str(run), "--port", "0", *words]
     with log.open("wb") as errors:
-        process = subprocess.Popen(command, stderr=errors, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen(command, stderr=errors, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
     try:
         while not (found := re.search(r"serving .* at (http://\S+)", log.read_text(errors="replace"))):
             if process.poll() is not None:
