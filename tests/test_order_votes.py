@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from amzrec.commands.train import recipe_for
+from amzrec.config import TrainConfig
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.memory import CURVE, LEARNED_WITH, SHRINK, of_order
 from amzrec.features.recent import OrderVotes, recent_columns
@@ -88,3 +90,16 @@ def test_a_valid_part_from_the_midst_of_a_history_cannot_tell_whether_order_pays
     first = every.timestamp == every.timestamp.min()
     train, valid = every.take(np.flatnonzero(~first)), every.take(np.flatnonzero(first))
     assert not order_pays(dataset_of(train, valid), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("long", "by_itself", "read"), [(6, True, "sequence"), (6, False, "recent"), (5, True, "recent")]
+)
+def test_long_histories_whose_order_tells_are_read_through_attention_by_a_process_that_trains_alone(
+    monkeypatch: pytest.MonkeyPatch, long: int, by_itself: bool, read: str
+) -> None:
+    monkeypatch.setattr("amzrec.training.order.order_pays", lambda *_: True)
+    monkeypatch.setattr("amzrec.commands.train.LONG", 5)
+    rows = [(customer, product, 5.0) for customer in range(1, 13) for product in range(1, long + 1)]
+    dataset = dataset_of(reviews_of(rows, [float(product) for _, product, _ in rows]))
+    assert recipe_for(dataset, TrainConfig(), by_itself=by_itself).history == read

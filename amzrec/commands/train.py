@@ -13,7 +13,6 @@ import numpy as np
 
 from amzrec.config import PrepareConfig, Recipe, TrainConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
-from amzrec.features.recent import RECENT_PRODUCTS
 from amzrec.interrupts import Interrupted
 from amzrec.planning.machine import memory_available
 from amzrec.planning.report import check_fits
@@ -35,6 +34,8 @@ from amzrec.training.state import WRITE, State
 
 if TYPE_CHECKING:
     from amzrec.training.start import Start
+
+LONG = 20  # reviews per customer above which attention, which reads farther back than a bag, is worth its time
 
 
 def train(
@@ -83,7 +84,7 @@ def train(
     finished = resume and not going_on and (folder / RUN).is_file()
     sources = [*sources_of(source, prepare), *([] if old is None else [open_weights(old.folder).folder])]
     check_folder(folder, RUN_FOLDER, overwrite or finished, sources)
-    dataset, recipe, begun = lessons(source, config, prepare, old, progress)
+    dataset, recipe, begun = lessons(source, config, prepare, old, strategy, progress)
     settings = settings_of(dataset, recipe, old)
     if finished and (done := finished_before(folder, settings, overwrite, progress)):
         release(strategy, settings)
@@ -162,12 +163,17 @@ def finished_before(folder: Path, settings: dict[str, Any], overwrite: bool, pro
 
 
 def lessons(
-    source: Any, config: TrainConfig | None, prepare: PrepareConfig | None, old: Run | None, progress: Progress
+    source: Any,
+    config: TrainConfig | None,
+    prepare: PrepareConfig | None,
+    old: Run | None,
+    strategy: str,
+    progress: Progress,
 ) -> tuple[Dataset, Recipe, Start | None]:
     """Return what is learned from and how, and what is gone on from, if there is an `old` run."""
     dataset = dataset_of(source, prepare, progress=progress)
     if old is None:
-        return dataset, recipe_for(dataset, config or TrainConfig(), progress), None
+        return dataset, recipe_for(dataset, config or TrainConfig(), progress, worker_of(strategy).workers == 1), None
     from amzrec.training.start import Start
 
     begun = Start.of(old, dataset)
@@ -183,7 +189,7 @@ def train_along(
     progress: Progress,
 ) -> NoReturn:
     """Train as a worker that is not the chief of its cluster; it writes nothing but what `prepare` keeps in a cache."""
-    dataset, recipe, begun = lessons(source, config, prepare, old, progress)
+    dataset, recipe, begun = lessons(source, config, prepare, old, strategy, progress)
     progress.say("starting TensorFlow")
     learn(Session(dataset, recipe, None, progress, start=begun), strategy)
     raise SystemExit(0)
@@ -217,8 +223,8 @@ def free_name(config: TrainConfig, resume: bool) -> Path:
     return next(RUNS / n for n in names if not (RUNS / n).exists())
 
 
-def recipe_for(dataset: Dataset, config: TrainConfig, progress: Progress = SILENT) -> Recipe:
-    """Decide every setting that was left open, for this dataset.
+def recipe_for(dataset: Dataset, config: TrainConfig, progress: Progress = SILENT, by_itself: bool = True) -> Recipe:
+    """Decide every setting that was left open, for this dataset, and a process that trains `by_itself` or in a cluster.
 
     Raises AmzrecError where the dataset has nothing that the tasks could learn from.
     """
@@ -233,7 +239,7 @@ def recipe_for(dataset: Dataset, config: TrainConfig, progress: Progress = SILEN
         if order_pays(dataset, config.seed):
             said = "valid shows that order tells what comes next: retrieval reads the last products"
             mean = len(dataset.train) / max(len(np.unique(dataset.train.customer)), 1)
-            long = mean > RECENT_PRODUCTS  # attention reads farther back than the bag does, and is slower to learn
+            long = mean > LONG and by_itself  # attention is not trained by several processes
             more = f", and as customers have {mean:.0f} on average, through attention as well (sequence)"
             progress.say(said + (more if long else " (recent)"))
             chosen = dataclasses.replace(config, history="sequence" if long else "recent")
