@@ -167,7 +167,7 @@ class TrainConfig(Config):
     """How a customer's products are read: as a bag; for retrieval the last ones alone, each weighing by how many came
     after it (recent); those, and the last 100 through causal self-attention, of which each counts as valid says
     (sequence); auto: where valid shows that order tells what comes next, recent, or sequence if customers have more
-    than 20 products on average, else a bag."""
+    than 5 products on average, else a bag."""
     own_vector: Annotated[int, MODEL, at_least(0)] = 5
     """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
     memory: Annotated[bool, MODEL] = True

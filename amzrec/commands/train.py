@@ -35,7 +35,7 @@ from amzrec.training.state import WRITE, State
 if TYPE_CHECKING:
     from amzrec.training.start import Start
 
-LONG = 20  # reviews per customer above which attention, which reads farther back than a bag, is worth its time
+LONG = 5  # reviews per customer above which attention beside a bag of the last products is worth its time (LOG.md)
 
 
 def train(
