@@ -210,7 +210,7 @@ def test_doctor_says_of_a_store_that_cannot_be_read_what_to_type(tmp_path: Path)
     first = doctor(index)[0]
     assert (first.name, first.ok) == ("file", False)
     assert "put back a copy of it, or: sqlite3" in first.remedy
-    with pytest.raises(AmzrecError, match="is no run, no dataset and no export"):
+    with pytest.raises(AmzrecError, match="is no SQLite file of events: name that, or the folder"):
         doctor(Path(__file__))
 
 

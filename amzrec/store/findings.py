@@ -37,6 +37,10 @@ def kind_of(folder: Path) -> Kind:
         kind = next((kind for kind in kinds if kind.name == named), None)
     if kind is None:
         markers = ", ".join(kind.marker for kind in kinds)
+        if folder.is_file():
+            raise AmzrecError(
+                f"{folder} is no SQLite file of events: name that, or the folder of a run, dataset or export"
+            )
         raise AmzrecError(f"{folder} is no run, no dataset and no export of amzrec: it has none of {markers}")
     return kind
 
