@@ -290,24 +290,44 @@ def standalone(folder: Path) -> Iterator[str]:
             each.wait()
 
 
+KILLS_ONE = """
+import functools, os, pathlib, signal, sys
+import amzrec, amzrec.answers.cluster, amzrec.answers.everyone
+from amzrec.answers.parts import write_part
+
+def killing(killed, work, done, part):
+    found = write_part(work, done, part)
+    try:
+        pathlib.Path(killed).touch(exist_ok=False)
+    except FileExistsError:
+        return found
+    daemon = pathlib.Path(f"/proc/{os.getppid()}/stat").read_text()  # of the Python workers; its parent is the executor
+    os.kill(int(daemon.rsplit(")", 1)[1].split()[1]), signal.SIGKILL)
+    return found
+
+amzrec.answers.everyone.TOGETHER = 7
+amzrec.answers.cluster.write_part = functools.partial(killing, sys.argv[4])
+amzrec.recommend_all(sys.argv[1], sys.argv[2], engine="spark", spark_master=sys.argv[3], vectors="sent")
+"""
+
+
 @pytest.mark.spark
 @pytest.mark.slow
-def test_two_workers_of_a_cluster_that_have_neither_amzrec_nor_the_run_give_the_same_rows(
+def test_workers_that_have_neither_amzrec_nor_the_run_give_the_same_rows_also_where_an_executor_is_killed(
     run: Run, tmp_path: Path
 ) -> None:
     need_spark()
     here = pq.read_table(recommend_all(run, tmp_path / "here.parquet"))
     (tmp_path / "cluster").mkdir()
-    code = (
-        "import amzrec, amzrec.answers.everyone, sys\n"
-        "amzrec.answers.everyone.TOGETHER = 7\n"
-        "amzrec.recommend_all(sys.argv[1], sys.argv[2], engine='spark', spark_master=sys.argv[3], vectors='sent')\n"
-    )
+    out, killed = tmp_path / "all.parquet", tmp_path / "killed"
     with standalone(tmp_path / "cluster") as master:
         environment = os.environ | {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-        words = [sys.executable, "-c", code, str(run.path), str(tmp_path / "all.parquet"), master]
+        words = [sys.executable, "-c", KILLS_ONE, *map(str, (run.path, out)), master, str(killed)]
         done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600)
         assert done.returncode == 0, done.stderr
-    there = pq.read_table(tmp_path / "all.parquet")
+        logs = "".join(log.read_text() for log in (tmp_path / "cluster").glob("*.log"))
+    assert killed.is_file()
+    assert re.search(r"Executor app-\S+ finished with state EXITED .*exitStatus 137", logs)
+    there = pq.read_table(out)
     assert there.drop_columns(["score", "stars"]).equals(here.drop_columns(["score", "stars"]))
     assert pa.compute.max(pa.compute.abs(pa.compute.subtract(there["score"], here["score"]))).as_py() < 1e-5

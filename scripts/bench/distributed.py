@@ -1,6 +1,6 @@
 """What N workers take off each other, what they must tell each other, and what a strategy costs one of them.
 
-    python scripts/bench/distributed.py [--rounds 3] [--out benchmarks/distributed.md]
+    python scripts/bench/distributed.py [--rounds 3] [--other CHECKOUT] [--out benchmarks/distributed.md]
 
 Generated reviews, towers with histories, both tasks. One machine of two cores can time no cluster, so:
   work       what the largest share of a step holds, and the CPU time in which one process makes its input and its
@@ -8,12 +8,18 @@ Generated reviews, towers with histories, both tasks. One machine of two cores c
   exchanged  the bytes of the gradients of all shares but the own one, counted from the tensors (rows of tables with
              their numbers, the head and what else is dense twice times (N - 1) / N), and on paper, without latency,
              the time that they take at 1, 10 and 100 Gbit/s.
-  strategy   the same steps under MirroredStrategy with one device and without a strategy, in turn, in CPU time.
+  strategy   the same steps under MirroredStrategy with one device and without a strategy, in turn, in CPU time. No
+             training takes such a strategy; --other shows what is left of it: the steps of --strategy mirrored with
+             one device beside those of another checkout, such as that of before there were strategies.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +41,28 @@ tf: Any = import_tensorflow()
 ROWS, CUSTOMERS, TITLES, BATCH = 200_000, 12_000, 20_000, 8192
 WORKERS = (1, 2, 4, 8)
 GIGABITS = (1, 10, 100)
+EPOCHS = 4  # of each process that is compared with another checkout; the first one, which makes the graph, is left out
+ONE_DEVICE = """
+import sys, time
+from amzrec.config import TrainConfig
+from amzrec.errors import SILENT
+from amzrec.model.keras2 import graphs_as_written
+from synthetic import Vocabularies, learner, reviews
+size, customers, titles, batch, epochs = map(int, sys.argv[1:])
+config = TrainConfig.of(batch_size=batch, negatives="batch", svd_start=False)
+ours = learner(reviews(size, customers, titles), Vocabularies(customers, titles), config)
+try:
+    from amzrec.training.strategy import replicas_of
+    assert replicas_of("mirrored").strategy is None
+except ImportError:
+    pass  # before there were strategies
+with graphs_as_written():
+    for number in range(1, epochs + 1):
+        start = time.process_time()
+        ours.epoch(number, SILENT, "", None, "select")
+        if number > 1:
+            print((time.process_time() - start) / ours.epoch_plan.steps)
+"""
 
 
 def bytes_of(gradients: list[Any]) -> tuple[int, int]:
@@ -130,11 +158,36 @@ def overhead(rounds: int, size: int, batch: int) -> str:
     return compared("a step", per_step, "one")
 
 
+def beside(other: Path, rounds: int, size: int, batch: int) -> str:
+    """Steps of one device by this checkout, asked for --strategy mirrored, and by another one, in turn."""
+    numbers = [size, size * CUSTOMERS // ROWS, size * TITLES // ROWS, batch, EPOCHS]
+    checkouts = {"the other checkout": other, "this one, --strategy mirrored": Path(__file__).resolve().parents[2]}
+    seconds: dict[str, list[float]] = {name: [] for name in checkouts}
+    for _ in range(rounds):
+        for name, root in checkouts.items():
+            paths = os.pathsep.join([str(root), str(root / "scripts/bench")])
+            command = [sys.executable, "-c", ONE_DEVICE, *map(str, numbers)]
+            done = subprocess.run(
+                command, env=os.environ | {"PYTHONPATH": paths}, cwd=root, capture_output=True, check=True
+            )
+            seconds[name] += map(float, done.stdout.split())
+    usual = statistics.median(seconds["the other checkout"])
+    rows = []
+    for name, each in seconds.items():
+        middle = statistics.median(each)
+        ends = f"{1e3 * min(each):.1f} to {1e3 * max(each):.1f}"
+        rows.append([name, f"{1e3 * middle:.1f}", ends, f"{middle / usual:.3f}"])
+    epochs = rounds * (EPOCHS - 1)
+    said = f"One device, this checkout and another one, {epochs} epochs of each, median and range:"
+    return f"{said}\n\n{markdown(['a step', 'CPU ms', 'from, to', 'ratio'], rows)}"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--reviews", type=int, default=ROWS)
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--other", type=Path, help="another checkout, to compare with")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     parts = [
@@ -142,5 +195,6 @@ if __name__ == "__main__":
         work(given.rounds, given.reviews, given.batch),
         "One device with and without a strategy, per step:",
         overhead(given.rounds, given.reviews, given.batch),
+        *([beside(given.other, given.rounds, given.reviews, given.batch)] if given.other else []),
     ]
     section(given.out, "Several workers", "\n\n".join(parts), "Distributed training")
