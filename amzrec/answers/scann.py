@@ -16,6 +16,7 @@ import numpy as np
 from amzrec.answers.index import ExactIndex, Exclude, check_candidates, columns_of, find
 from amzrec.arrays import Array, Bools, Floats, Rows, among
 from amzrec.errors import AmzrecError
+from amzrec.store.documents import json_value
 from amzrec.store.memory import Votes
 
 BRUTE_UNTIL = 20_000  # candidates: below, ScaNN's authors advise its own brute force; its tree loses products there
@@ -190,7 +191,7 @@ class ScannIndex:
     def load(cls, folder: Path) -> Self:
         """Open a saved index, memory-mapped; raises AmzrecError where it is missing or damaged."""
         try:
-            facts = json.loads((folder / FACTS).read_text())
+            facts = json_value((folder / FACTS).read_text())
             rows = np.load(folder / ROWS, allow_pickle=False)
             candidates = np.load(folder / "dataset.npy", mmap_mode="r", allow_pickle=False)
             if candidates.shape != (facts["candidates"], facts["width"]):

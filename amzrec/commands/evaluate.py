@@ -18,7 +18,7 @@ from amzrec.evaluation.systems import RunSystem, System
 from amzrec.evaluation.testset import TestSet, in_context, line_up_run, line_up_test
 from amzrec.settings import require
 from amzrec.store.dataset import Dataset, open_dataset
-from amzrec.store.documents import plain
+from amzrec.store.documents import json_value, plain
 from amzrec.store.folders import whole_file
 from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.recipe import how_to_measure
@@ -106,7 +106,7 @@ def kept_figures(run: Run) -> Document | None:
         return None
     try:
         run.check(METRICS)
-        document: Document = json.loads((run.folder / METRICS).read_text())
+        document: Document = json_value((run.folder / METRICS).read_text())
     except (ValueError, AmzrecError):
         return None
     return document

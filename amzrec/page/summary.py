@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import shlex
 from pathlib import Path
@@ -14,6 +13,7 @@ from amzrec.answers.recommender import Recommender
 from amzrec.errors import AmzrecError
 from amzrec.evaluation.metrics import without_untrained
 from amzrec.page.shares import shares
+from amzrec.store.documents import json_value
 from amzrec.store.recipe import how_to_measure
 from amzrec.store.run import HISTORY, METRICS, Run
 
@@ -144,7 +144,7 @@ def read_json(run: Run, file: Path) -> Document:
     """Read the figures of a run; AmzrecError where they are damaged."""
     try:
         run.check(file.name)
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json_value(file.read_text(encoding="utf-8"))
         if isinstance(document, dict) and {"protocol", "model", "baselines", "differences"} <= set(document):
             return document
     except (OSError, ValueError, AmzrecError):

@@ -17,6 +17,14 @@ VERSION_KEY = "format_version"
 Json = Any  # a value that json.loads gives
 
 
+def json_value(text: str | bytes) -> Json:
+    """Decode a JSON document; ValueError where it is none, or lists stand in lists so deep that it cannot be read."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 class NewerFormat(ValueError):
     """A document was written in a later format than this amzrec reads."""
 
@@ -57,7 +65,7 @@ class Document:
     def read(cls, file: Path, remedy: str) -> Self:
         """Read a document from its file; AmzrecError, ending in `remedy`, where it is damaged or of another version."""
         try:
-            return cls.of(json.loads(file.read_text(encoding="utf-8")))
+            return cls.of(json_value(file.read_text(encoding="utf-8")))
         except (NewerFormat, UnknownKey) as error:
             raise AmzrecError(
                 f"{file} was written by another version of amzrec: {error}. "

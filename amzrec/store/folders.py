@@ -178,7 +178,7 @@ def tidy(place: Path) -> None:
                 finish(place, [left for left in lefts if left.name.startswith(f".{place.name}.{token}.")])
     for left in lefts:  # of older versions, by the number of their process
         number = left.name[len(place.name) + 2 :].partition(".")[0]
-        if number.isdigit() and not is_running(int(number)):
+        if number.isdecimal() and not is_running(int(number)):
             finish(place, [left])
 
 

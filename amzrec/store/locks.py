@@ -107,7 +107,7 @@ def owner() -> str:
 def may_live(named: str, file: Path) -> bool:
     """Tell whether the process that wrote `named` into its lock file may live, where there are no locks to tell."""
     *where, number = named.strip().split(" ") if named.strip() else [""]
-    if number.isdigit() and where == owner().strip().split(" ")[:-1]:
+    if number.isdecimal() and where == owner().strip().split(" ")[:-1]:
         return is_running(int(number))
     with contextlib.suppress(OSError):
         return time.time() - file.stat().st_mtime < STALE

@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 
 from amzrec.errors import AmzrecError
-from amzrec.store.documents import Document, plain
+from amzrec.store.documents import Document, json_value, plain
 from amzrec.store.ownership import MANIFEST, UNFINISHED_TRAINING, Kind
 
 BLOCK = 1 << 22
@@ -117,7 +117,7 @@ def write_manifest(folder: Path, kind: Kind) -> None:
 def json_of(file: Path) -> dict[str, object]:
     """Read a JSON object; an empty one where there is none."""
     try:
-        document = json.loads(file.read_bytes())
+        document = json_value(file.read_bytes())
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

@@ -50,7 +50,7 @@ def is_ours(place: Path) -> bool:
 
 def numbers(home: Path) -> list[int]:
     """List the numbers that there are, the oldest first."""
-    return sorted(int(path.name) for path in home.iterdir() if path.name.isdigit()) if home.is_dir() else []
+    return sorted(int(path.name) for path in home.iterdir() if path.name.isdecimal()) if home.is_dir() else []
 
 
 # --- readers

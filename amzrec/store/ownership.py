@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import fnmatch
-import json
 import re
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from amzrec.errors import AmzrecError, is_utf8
+from amzrec.store.documents import json_value
 from amzrec.store.locks import TOKEN
 from amzrec.store.numbered import is_ours
 
@@ -45,7 +45,7 @@ class Kind:
         if not file.is_file():
             return False
         try:
-            document = json.loads(file.read_bytes())
+            document = json_value(file.read_bytes())
         except (ValueError, OSError):
             return True
         return isinstance(document, dict) and self.keys <= set(document)
@@ -218,8 +218,8 @@ def is_recommendations(file: Path) -> bool:
         else:
             with file.open(encoding="utf-8", newline="") as stream:
                 first = stream.readline()
-            columns = list(json.loads(first)) if file.suffix == ".jsonl" else next(csv.reader([first]), [])
-    except (ValueError, OSError):
+            columns = list(json_value(first)) if file.suffix == ".jsonl" else next(csv.reader([first]), [])
+    except (ValueError, OSError, TypeError, csv.Error):
         return False
     return {"customer_id", "rank", "product_id", "score"} <= set(columns) <= set(RECOMMENDATIONS)
 
@@ -227,7 +227,7 @@ def is_recommendations(file: Path) -> bool:
 def is_comparison(file: Path) -> bool:
     """Tell whether this is the JSON document of `amzrec compare`."""
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json_value(file.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return False
     return isinstance(document, dict) and {"models", "baselines", "differences", "runs"} <= set(document)

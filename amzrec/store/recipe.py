@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from amzrec.config import PrepareConfig, TrainConfig
 from amzrec.errors import AmzrecError
 from amzrec.settings import flag, pairs_text, settings_of
-from amzrec.store.documents import plain
+from amzrec.store.documents import json_value, plain
 from amzrec.store.run import METRICS, TASKS, Run, open_run
 
 FIGURES = {  # name → (task, group in metrics.json) of the figures that stay with a recipe
@@ -55,7 +54,7 @@ def read_recipe(place: Path) -> RepeatedSettings:
         split = {key: value for key, value in protocol.items() if key in settings_of(PrepareConfig)}
         return RepeatedSettings(train=info.recipe, prepare=split)
     try:
-        document = json.loads(place.read_text(encoding="utf-8"))
+        document = json_value(place.read_text(encoding="utf-8"))
     except OSError as error:
         raise AmzrecError(f"--recipe {place}: {error.strerror or error}; name a run folder or a JSON file") from error
     except ValueError as error:
@@ -78,7 +77,7 @@ def last_figures(run: Run, settings: dict[str, Any]) -> dict[str, Any] | None:
         return earlier | {"changed": sorted({*earlier.get("changed", []), *changed})}
     try:
         run.check(METRICS)
-        model = json.loads((run.folder / METRICS).read_text(encoding="utf-8"))["model"]
+        model = json_value((run.folder / METRICS).read_text(encoding="utf-8"))["model"]
         untrained = set(TASKS) & set(run.info.untrained)
         found = {
             name: model.get(group, {}).get(name) for name, (task, group) in FIGURES.items() if task not in untrained

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from amzrec.errors import AmzrecError
-from amzrec.store.documents import Document
+from amzrec.store.documents import Document, json_value
 from amzrec.store.manifest import Damaged, Manifest, damaged, read_manifest
 from amzrec.store.numbered import Held, coming_numbers, hold, place_of, standing
 from amzrec.store.ownership import RUN_FOLDER
@@ -200,7 +199,7 @@ def finished_runs(root: Path = RUNS) -> list[Path]:
         places += [place for place in homes if not place.exists() and coming_numbers(place)]
     for place in places:
         try:
-            facts = json.loads(((standing(place) or place) / RUN).read_text())
+            facts = json_value(((standing(place) or place) / RUN).read_text())
             finished.append((float(facts["finished"]), place))
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from amzrec.errors import AmzrecError
+from amzrec.store.documents import json_value
 
 VARIABLE = "TF_CONFIG"
 EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -52,7 +52,7 @@ def worker_of(strategy: str, environment: Mapping[str, str] = os.environ) -> Wor
 def read(text: str) -> Worker:
     """Read a TF_CONFIG with a list of workers, and of one chief where there is one; others are not known here."""
     try:
-        document = json.loads(text)
+        document = json_value(text)
     except ValueError as error:
         raise wrong(f"is no JSON ({error})") from error
     found = document if isinstance(document, dict) else {}

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from amzrec.config import flag
 from amzrec.errors import AmzrecError
-from amzrec.store.documents import FORMAT, Builder
+from amzrec.store.documents import FORMAT, Builder, json_value
 from amzrec.store.moment import Moment
 
 SELECT, REFIT = "select", "refit"  # the phases: fitted on train and judged on valid; fitted on train + valid
@@ -95,7 +95,7 @@ class State:
     def read(cls, file: Path) -> Self:
         """Read the state of an unfinished training; raises AmzrecError where it is damaged or of another version."""
         try:
-            return cls.of(json.loads(file.read_text(encoding="utf-8")))
+            return cls.of(json_value(file.read_text(encoding="utf-8")))
         except ValueError as error:
             raise AmzrecError(
                 f"the unfinished training in {file.parent} cannot be read ({error}): begin again with --overwrite"

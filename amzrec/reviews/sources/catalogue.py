@@ -7,7 +7,6 @@ import csv
 import functools
 import html
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from amzrec.reviews.sources.columns import guessed_columns, listed
 from amzrec.reviews.sources.shape import shape_of
 from amzrec.reviews.textfile import blank_lines, check_gzip, first_lines, open_bytes
 from amzrec.reviews.titles import clean_title
+from amzrec.store.documents import json_value
 
 IDS = ("parent_asin", "asin", "product_id", "item_id", "movieId", "movie_id", "id")
 TITLES = ("title", "product_title", "name")
@@ -81,11 +81,11 @@ def objects(path: Path) -> Iterator[dict[str, Any]]:
     with open_bytes(path) as file:
         for line in file:
             try:
-                value = json.loads(line)
+                value = json_value(line)
             except ValueError:
                 try:
                     value = ast.literal_eval(line.decode("utf-8", "replace").strip())
-                except (ValueError, SyntaxError):
+                except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                     continue
             if isinstance(value, dict):
                 yield value
@@ -103,11 +103,19 @@ def table_rows(path: Path) -> Iterator[dict[str, Any]]:
         for _ in range(blank):
             text.readline()
         if shape.quoted:
-            yield from csv.DictReader(text, delimiter=shape.delimiter)
+            try:
+                yield from csv.DictReader(text, delimiter=shape.delimiter)
+            except csv.Error as error:
+                raise unreadable(path, error) from error
         else:
             rows = (line.rstrip("\r\n").split(shape.delimiter) for line in text)
             next(rows, None)
             yield from (dict(zip(shape.names, row, strict=False)) for row in rows)
+
+
+def unreadable(path: Path | str, error: csv.Error) -> AmzrecError:
+    """Return what to say of a file of products that is no CSV, mostly for a quote that is never closed."""
+    return AmzrecError(f"{path} cannot be read as CSV: {error}. Look for a quote that is not closed")
 
 
 def features(row: dict[str, Any]) -> list[str]:
@@ -127,7 +135,14 @@ def features(row: dict[str, Any]) -> list[str]:
 
 def flat(values: list[Any]) -> list[Any]:
     """Return a list of lists as one list."""
-    return [leaf for value in values for leaf in (flat(value) if isinstance(value, list) else [value])]
+    waiting, leaves = values[::-1], list[Any]()
+    while waiting:  # no recursion: a file may nest its lists as deep as JSON is read
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value[::-1]
+        else:
+            leaves.append(value)
+    return leaves
 
 
 def by_key(products: Facts, key: str) -> Facts:

@@ -94,7 +94,11 @@ def pairs_of(text: str) -> list[tuple[str, str]]:
     Raises AmzrecError for what is no such pair, for a name that we do not know, and for one that comes twice.
     """
     pairs: dict[str, str] = {}
-    for pair in next(csv.reader([text], skipinitialspace=True), []):
+    try:
+        listed_pairs = next(csv.reader([text], skipinitialspace=True), [])
+    except csv.Error as error:
+        raise AmzrecError(f"--columns cannot be parted at its commas ({error}): write it in one line") from error
+    for pair in listed_pairs:
         ours, equals, theirs = (piece.strip() for piece in pair.partition("="))
         if not equals or not theirs or ours not in OURS:
             raise AmzrecError(
@@ -133,8 +137,8 @@ def column_named(ours: str, wanted: str, shape: Shape, path: Path | str) -> str:
     names = shape.columns
     if wanted in names:
         return wanted
-    if wanted.isdigit() and shape.names and int(wanted) < len(names):
-        return names[int(wanted)]
+    if shape.names and wanted in (numbers := [str(number) for number in range(len(names))]):
+        return names[numbers.index(wanted)]
     if len(alike := [name for name in names if name.lower() == wanted.lower()]) == 1:
         return alike[0]
     if shape.nested.get(wanted) == RECORD:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from amzrec.reviews.engines.protocol import Engine
 from amzrec.reviews.relation import Facts, Source
+from amzrec.reviews.sources.catalogue import unreadable
 from amzrec.reviews.sources.columns import guessed_columns
 from amzrec.reviews.sources.plain import TextFile
 from amzrec.reviews.sources.shape import shape_of
@@ -28,6 +29,7 @@ OCCUPATIONS = (
     "homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales", "scientist", "self-employed",
     "engineer", "craftsman", "unemployed", "writer",
 )  # fmt: skip
+OCCUPATION_OF = {str(code): occupation for code, occupation in enumerate(OCCUPATIONS)}
 
 
 def reviews_file(folder: Path) -> Path | None:
@@ -89,8 +91,12 @@ def movies(folder: Path) -> Facts:
             facts[number] = movie(title, genre.split("|"))
     elif (folder / "movies.csv").is_file():
         with (folder / "movies.csv").open(encoding="utf-8", errors="replace", newline="") as file:
-            for row in csv.DictReader(file):
-                facts[row.get("movieId") or ""] = movie(row.get("title") or "", (row.get("genres") or "").split("|"))
+            try:
+                for row in csv.DictReader(file):
+                    title, genres = row.get("title") or "", (row.get("genres") or "").split("|")
+                    facts[row.get("movieId") or ""] = movie(title, genres)
+            except csv.Error as error:
+                raise unreadable(folder / "movies.csv", error) from error
     facts.pop("", None)
     return facts
 
@@ -110,8 +116,7 @@ def users(folder: Path) -> Facts:
         facts[number] = None, person(age, gender, occupation)
     for line in text_lines(folder / "users.dat", "latin-1"):
         number, gender, age, code, *_ = [*line.split("::"), "", "", ""]
-        known = code.isdigit() and int(code) < len(OCCUPATIONS)
-        facts[number] = None, person(age, gender, OCCUPATIONS[int(code)] if known else code)
+        facts[number] = None, person(age, gender, OCCUPATION_OF.get(code.lstrip("0") or code, code))
     return facts
 
 
