@@ -239,6 +239,16 @@ def test_a_damaged_unfinished_training_is_one_clear_error(data: Dataset, unfinis
         train(data, unfinished, CONFIG, resume=True)
 
 
+def test_what_was_left_of_a_checkpoint_that_was_being_written_is_removed(
+    data: Dataset, done: Run, unfinished: Path
+) -> None:
+    half = unfinished.parent / ".run.training" / "checkpoints" / "select-1-1_temp"  # of TensorFlow, killed meanwhile
+    half.mkdir()
+    (half / "part-00000-of-00001.data-00000-of-00001.tempstate1").touch()
+    assert same(train(data, unfinished, CONFIG, resume=True), done)
+    assert left(unfinished.parent) == ["run"]
+
+
 def test_with_nothing_to_go_on_with_it_begins_at_the_start(data: Dataset, tmp_path: Path) -> None:
     assert train(data, tmp_path / "run", CONFIG.replace(epochs=1), resume=True).info.best_epochs
 

@@ -134,8 +134,11 @@ class Session:
         if not self.chief:
             return
         self.state.write(self.work / STATE)
-        for file in (self.work / CHECKPOINTS).iterdir():
-            file.unlink()
+        for left in (self.work / CHECKPOINTS).iterdir():
+            if left.is_dir():  # TensorFlow was killed while it wrote a checkpoint
+                shutil.rmtree(left)
+            else:
+                left.unlink()
 
     def resumed(self, learner: Learner, watch: Watch | None) -> bool:
         """Tell whether this phase goes on after some step; if so give the learner its weights, the watch its best."""
