@@ -17,6 +17,8 @@ from amzrec.commands.evaluate import evaluate
 from amzrec.errors import AmzrecError
 from amzrec.evaluation.testset import head_products
 from amzrec.store.dataset import REVIEW_SCHEMA, Dataset, Reviews, open_dataset, reviews_table
+from amzrec.store.manifest import write_manifest
+from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.run import Run
 from conftest import add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
@@ -324,6 +326,18 @@ def test_a_dataset_without_test_rows_is_refused(tmp_path: Path) -> None:
     dataset = open_dataset(folder)
     with pytest.raises(AmzrecError, match="--test"):
         evaluate(write_run(tmp_path / "run", dataset, parity_vectors(dataset)))
+
+
+def test_a_run_whose_history_was_changed_is_not_measured(checkerboard: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(checkerboard)
+    run = write_run(tmp_path / "run", dataset, parity_vectors(dataset))
+    history = run.path / "history.csv"
+    history.write_text("phase,epoch,rating_loss,rating_constant\nselect,1,0.9,1.2\n")
+    write_manifest(run.path, RUN_FOLDER)
+    assert evaluate(run.path)["protocol"]["test_rows"]
+    history.write_text(history.read_text().replace("0.9", "0.1"))
+    with pytest.raises(AmzrecError, match=r"history.csv is not as it was written"):
+        evaluate(run.path)
 
 
 def test_unwritable_metrics_are_one_clear_error(checkerboard: Path, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from amzrec.errors import AmzrecError
 from amzrec.evaluation import pictures
 
 HISTORY = """phase,epoch,rating_loss,rating_constant,retrieval_loss,retrieval_constant,valid_rmse,valid_ndcg
@@ -31,6 +33,13 @@ def test_no_history_is_no_picture(tmp_path: Path) -> None:
     assert pictures.draw_history(tmp_path, tmp_path) is None
     (tmp_path / "history.csv").write_text("phase,epoch\n")
     assert pictures.draw_history(tmp_path, tmp_path) is None
+
+
+@pytest.mark.parametrize("epoch", ["one", "", '"' + 140_000 * "x"])
+def test_a_history_that_is_no_table_of_epochs_is_an_error_of_one_line(tmp_path: Path, epoch: str) -> None:
+    (tmp_path / "history.csv").write_text(f"phase,epoch,rating_loss\nselect,{epoch}")
+    with pytest.raises(AmzrecError, match=r"history.csv cannot be read \(.*\): remove that file, or train again$"):
+        pictures.draw_history(tmp_path, tmp_path)
 
 
 def test_no_candidates_are_no_picture(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from amzrec.store.folders import whole_file
 from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.recipe import how_to_measure
 from amzrec.store.revision import revised
-from amzrec.store.run import METRICS, PLOTS, Run, is_measured, open_run
+from amzrec.store.run import HISTORY, METRICS, PLOTS, Run, is_measured, open_run
 
 FACTORIZED = "factorized-top-k"
 
@@ -53,6 +53,8 @@ def evaluate(
     if metric and context:
         raise AmzrecError(f"--metric {FACTORIZED} ranks among all products: leave --context out")
     run = open_run(run)
+    if later is None and context is None and (run.folder / HISTORY).is_file():
+        run.check(HISTORY)  # now, and not when all is measured and it is to be drawn
     if later is not None:
         if dataset is not None or context is not None:
             raise AmzrecError(

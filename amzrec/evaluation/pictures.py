@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from amzrec.arrays import Array
+from amzrec.errors import AmzrecError
 from amzrec.store.ownership import SOFTWARE
 from amzrec.store.run import HISTORY
 
@@ -46,13 +47,20 @@ def save(figure: Any, file: Path) -> None:
 def draw_history(run: Path, folder: Path) -> Path | None:
     """Draw training.png: each task's loss as a share of its constant predictor's, and each figure on valid, by epoch.
 
-    The refit on train and valid is dashed; it has no figures on valid. None where there is no history yet.
+    The refit on train and valid is dashed; it has no figures on valid. None where there is no history yet; AmzrecError
+    where it is no table of epochs.
     """
     file = run / HISTORY
     if not file.is_file():
         return None
-    with file.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        epochs = [int(row["epoch"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise AmzrecError(f"{file} cannot be read ({error}): remove that file, or train again") from error
+    if not epochs:
+        return None
     phases = {name: [row for row in rows if row.get("phase") == name] for name in ("select", "refit")}
     columns = list(rows[0]) if rows else []
     tasks = [n.removesuffix("_loss") for n in columns if n.endswith("_loss")]
