@@ -137,8 +137,17 @@ def table(found: list[dict[str, Any]], wrong: bool) -> str:
     return "\n".join(lines)
 
 
-def report(found: list[dict[str, Any]], earlier: list[dict[str, Any]], out: Path | None, ran: str) -> None:
-    """Write the sections of the benchmark; what went wrong `earlier`, before it was mended, has one of its own."""
+def report(
+    found: list[dict[str, Any]],
+    earlier: list[dict[str, Any]],
+    out: Path | None,
+    ran: str,
+    sitting: str | None = None,
+) -> None:
+    """Write the sections of the benchmark; what went wrong `earlier`, before it was mended, has one of its own.
+
+    A `sitting` is one section of that heading, beside those that are there.
+    """
     title, now = "What faults do", found
     found = earlier + now
     counts = Counter(case["part"] for case in found)
@@ -146,16 +155,21 @@ def report(found: list[dict[str, Any]], earlier: list[dict[str, Any]], out: Path
     killed = sum(case["fault"].startswith("SIGKILL") for case in found)
     wrong = [case for case in now if case["wrong"]]
     said = (
-        f"{described_by(__doc__)}\n\n{ran}: {killed:,} SIGKILLs, "
-        f"{counts['damage']:,} damaged files, {filled:,} full disks, {counts['parallel']:,} cases of commands "
-        f"in each other's way; {len(wrong):,} went wrong."
+        f"{ran}: {killed:,} SIGKILLs, {counts['damage']:,} damaged files, {filled:,} full disks, "
+        f"{counts['parallel']:,} cases of commands in each other's way; {len(wrong):,} went wrong."
     )
-    section(out, "How", said, title)
+    known = "By the code of some hours before; each was mended since, or stands in the next table too."
+    if sitting:
+        texts = [said, table(found, False)]
+        texts += [known, table(earlier, True)] if any(case["wrong"] for case in earlier) else []
+        texts += ["What went wrong:", table(now, True)] if wrong else []
+        section(out, sitting, "\n\n".join(texts), title)
+        return
+    section(out, "How", f"{described_by(__doc__)}\n\n{said}", title)
     for name in PARTS:
         if counts[name]:
             section(out, name.capitalize(), table([case for case in found if case["part"] == name], False), title)
     if earlier:
-        known = "By the code of some hours before; each was mended since, or stands in the next table too."
         section(out, "What went wrong before", f"{known}\n\n{table(earlier, True)}", title)
     section(out, "What went wrong", table(now, True) if wrong else "Nothing.", title)
 
@@ -176,6 +190,7 @@ def main() -> None:
     parser.add_argument("--no-export", action="store_true", help="leave out exports, which take longest")
     parser.add_argument("--results", type=Path, help="file of JSON lines to add cases to, and to report all of")
     parser.add_argument("--earlier", type=Path, action="append", default=[], help="such a file, of earlier code")
+    parser.add_argument("--sitting", help="write one section of this heading, and leave the others as they are")
     parser.add_argument("--out", type=Path, help="Markdown file whose sections are replaced; default: print")
     a = parser.parse_args()
     names = tuple(a.only or PARTS)
@@ -210,7 +225,7 @@ def main() -> None:
     earlier = [json.loads(line) for file in a.earlier for line in file.read_text().splitlines()]
     seconds = time.monotonic() - begun
     ran = f"Seed {a.seed}, {a.jobs} workers, {seconds / 60:.0f} minutes" if a.jobs else "In several sittings"
-    report(found, earlier, a.out, ran)
+    report(found, earlier, a.out, ran, a.sitting)
     sys.exit(not well or any(case["wrong"] for case in found))
 
 

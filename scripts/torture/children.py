@@ -6,9 +6,9 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
-import mmap
 import os
 import pickle
+import re
 import signal
 import sys
 import tempfile
@@ -31,7 +31,12 @@ class Ended:
     signal: int | None
     said: str
     seconds: float
-    events: int = 0  # file events in its folder
+    files: list[str] = dataclasses.field(default_factory=list)  # of its file events in its folder, in order
+
+    @property
+    def events(self) -> int:
+        """How many file events there were in its folder."""
+        return len(self.files)
 
     @property
     def last(self) -> str:
@@ -54,14 +59,18 @@ class Child:
         at_event: int | None = None,
         before: Callable[[], None] | None = None,
         with_signal: int = signal.SIGKILL,
+        within: str = "",
     ) -> None:
-        """`words` are typed after amzrec, or a function to call; at its `at_event`-th file event it gets a signal."""
+        """`words` are typed after amzrec, or a function to call; at its `at_event`-th file event it gets a signal.
+
+        Only events of files whose name matches the pattern `within` count for that.
+        """
         self.log = tempfile.TemporaryFile()  # noqa: SIM115
-        self.counter = mmap.mmap(-1, 8)
+        self.heard = tempfile.TemporaryFile()  # noqa: SIM115
         self.begun = time.monotonic()
         self.pid = os.fork()
         if not self.pid:
-            self._be(words, folder, at_event, before, with_signal)
+            self._be(words, folder, at_event, before, with_signal, within)
 
     def _be(
         self,
@@ -70,6 +79,7 @@ class Child:
         at_event: int | None,
         before: Callable[[], None] | None,
         with_signal: int,
+        within: str,
     ) -> NoReturn:
         code = 70
         try:
@@ -83,7 +93,7 @@ class Child:
             os.chdir(folder)
             if before:
                 before()
-            self._listen(folder, at_event, with_signal)
+            self._listen(folder, at_event, with_signal, within)
             if callable(words):
                 words()
             else:
@@ -98,8 +108,8 @@ class Child:
                 stream.flush()
             os._exit(code)
 
-    def _listen(self, folder: Path, at_event: int | None, with_signal: int) -> None:
-        """Count the file events in the folder."""
+    def _listen(self, folder: Path, at_event: int | None, with_signal: int, within: str) -> None:
+        """Write down the file events in the folder, and count those within."""
         root, me, count = str(folder), os.getpid(), 0
 
         def hear(event: str, arguments: tuple[Any, ...]) -> None:
@@ -108,8 +118,8 @@ class Child:
                 return
             name = os.fspath(arguments[0])
             if isinstance(name, str) and (not os.path.isabs(name) or name.startswith(root)):
-                count += 1
-                self.counter[:8] = count.to_bytes(8, "little")
+                os.write(self.heard.fileno(), name.removeprefix(root).encode("utf-8", "replace") + b"\n")
+                count += bool(re.search(within, name))
                 if count == at_event:
                     os.kill(me, with_signal)
 
@@ -148,11 +158,12 @@ class Child:
         self.log.seek(0)
         said = self.log.read().decode("utf-8", "replace")
         self.log.close()
-        events = int.from_bytes(self.counter[:8], "little")
-        self.counter.close()
+        self.heard.seek(0)
+        files = self.heard.read().decode().split("\n")[:-1]
+        self.heard.close()
         by = os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else None
         code = os.WEXITSTATUS(self.status) if by is None else None
-        return Ended(code, signal.SIGALRM if hangs else by, said, time.monotonic() - self.begun, events)
+        return Ended(code, signal.SIGALRM if hangs else by, said, time.monotonic() - self.begun, files)
 
 
 def typed(words: Sequence[str]) -> None:

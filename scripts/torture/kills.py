@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from amzrec.store.ownership import UNFINISHED_TRAINING
 from torture.children import Child, Ended, succeed
-from torture.world import TRAIN, World, digest, eagerly, hidden, trained_phase
+from torture.world import TRAIN, WRITTEN, World, digest, eagerly, hidden, trained_phase
 
 UNTIDIED = ("checkpoints", *UNFINISHED_TRAINING)  # that only resuming needs
 
@@ -69,7 +70,7 @@ class Kills:
                     "recommend --all", ["recommend", "--all", "--run", "run", "--out", "a.csv", "--overwrite"], "a.csv"
                 ),
                 Command("evaluate", ["evaluate", "run"], "run"),
-                Command("export", ["export", "run", "--out", "export", "--overwrite"], "export"),
+                Command("export", ["export", "later", "--out", "export", "--overwrite"], "export"),
                 Command(
                     "swap", ["train", "dataset", "--run", "run", "--overwrite", *TRAIN, "--seed", "7"], "run", eagerly
                 ),
@@ -96,6 +97,8 @@ class Kills:
         """Find what a command leaves where nothing disturbs it."""
         if command.name == "export":
             self.world.exported()
+            if not (self.world.folder / "later").exists():  # of other reviews, so that its export is another one
+                succeed(["update", "run", "later.csv", "--run", "later"], self.world.folder)
         if command.name == "update" and not (self.world.folder / "updated").exists():
             succeed(["update", "run", "reviews.csv", "--run", "updated"], self.world.folder)
         if command.name == "recommend --all" and not (self.world.folder / "a.csv").exists():
@@ -109,12 +112,18 @@ class Kills:
         return command
 
     def killed(
-        self, words: list[str], folder: Path, seconds: float, events: int, before: Callable[[], None] | None
+        self,
+        words: list[str],
+        folder: Path,
+        seconds: float,
+        events: int,
+        before: Callable[[], None] | None,
+        within: str = "",
     ) -> tuple[Ended, str]:
-        """Kill a command at a random moment, or at a random file event."""
+        """Kill a command at a random moment, or at a random file event (of files that match `within`)."""
         if self.rng.random() < 0.5:
             at = self.rng.randint(1, max(events, 1))
-            return Child(words, folder, at_event=at, before=before).wait(), "at a file event"
+            return Child(words, folder, at_event=at, before=before, within=within).wait(), "at a file event"
         child = Child(words, folder, before=before)
         if not child.ended(self.rng.uniform(0, seconds)):
             child.kill()
@@ -155,14 +164,18 @@ class Kills:
         words, took = ["train", "dataset", "--run", "run", *TRAIN], self.world.trained
         for again in range(self.rng.randint(1, 4)):
             share = 0.5 if again else 1.0  # of the time: much was done already
-            ended, how = self.killed(words, folder, share * took.seconds, int(share * took.events), eagerly)
+            within = self.rng.choice(["", *WRITTEN.values()])  # or nearly all would hit the many files of vectors
+            events = sum(bool(re.search(within, file)) for file in took.files)
+            ended, how = self.killed(words, folder, share * took.seconds, int(share * events), eagerly, within)
             killed = ended.signal == signal.SIGKILL
-            of = f"train: {trained_phase(ended)}"
+            of = f"train: {trained_phase(ended, killed and how == 'at a file event')}"
             cases.append(
                 Case("SIGKILL " + how if killed else "ended before the kill", of, "resumed, bit-equal vectors")
             )
             if not killed and ended.code != 0:
                 cases[-1].outcome, cases[-1].wrong, cases[-1].note = "does not go on", True, ended.said[-1500:]
+            if not killed:  # nothing is left to be killed
+                break
             words = ["train", "dataset", "--run", "run", *TRAIN, "--resume"]
         last = Child(words, folder, before=eagerly).wait()
         found = digest(folder / "run")

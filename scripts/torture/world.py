@@ -22,6 +22,11 @@ CLOCK = (
     "identity",
     "run",
 )  # what differs between equal folders
+WRITTEN = {  # what a training writes, by its files
+    "checkpoint": r"/checkpoints/|/state\.json",
+    "vectors": r"\.training/(vectors|weights)/",
+    "evaluation": r"/\.amzrec\.|/\.manifest\.json\.|/plots$",
+}
 
 
 def eagerly() -> None:
@@ -131,8 +136,12 @@ def hidden(folder: Path) -> set[str]:
     return {re.sub(r"[0-9a-f]{6,}|\d+", "#", str(path)) for path in paths if str(path) not in led}
 
 
-def trained_phase(ended: Ended) -> str:
-    """Tell in which phase a training was killed, from what it said last."""
+def trained_phase(ended: Ended, at_file: bool = False) -> str:
+    """Tell in which phase a training was killed, from what it said last, or from the file at which it was killed."""
+    if at_file and ended.files:
+        for phase, pattern in WRITTEN.items():
+            if re.search(pattern, ended.files[-1]):
+                return phase
     phases = [
         ("test reviews", "evaluation"),
         ("refit on", "refit"),
