@@ -271,6 +271,8 @@ class TrainConfig(Config):
         by_order = reads_order and negatives == "full"
         batch_size = self.batch_size or (ORDER_BATCH if by_order else by_data)
         by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= SMALL_BATCH else 0.003
+        if self.history == "sequence" and self.optimizer == "adam":
+            by_optimizer = 0.01  # half as many epochs for a bag that attention stands beside
         history = "bag" if self.history == "auto" else self.history
         rating_weight = self.rating_weight if facts.rated else 0.0
         joint = rating_weight > 0 and self.retrieval_weight > 0 and history == "bag" and not plain

@@ -19,6 +19,7 @@ from amzrec.features.memory import BACKWARD, CURVE, SHRINK, of_customers, of_ord
 from amzrec.store.dataset import open_dataset
 from amzrec.store.memory import FEW, Memory
 from amzrec.store.vectors import Vectors, read_vectors, write_vectors
+from amzrec.training.remember import climb
 from fits import fitted_of, random_reviews
 from runs import random_vectors
 
@@ -236,3 +237,24 @@ def test_the_saved_model_answers_with_the_votes(remembering: tuple[Path, Vectors
         left = np.setdiff1d(vectors.candidates, Recommender(vectors).seen(int(row))[0])
         best = left[np.argsort(-known[left], kind="stable")][: int(answer["count"][row])]
         np.testing.assert_allclose(answer["score"][row][: len(best)], known[best], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("gains", "best", "asked"),
+    [
+        ([1, 2, 3, 2, 1], 3, 3),  # the first one: both its neighbours are asked
+        ([1, 2, 3, 4, 5], 5, 3),  # rising to the end
+        ([5, 4, 3, 2, 1], 1, 4),
+        ([5, 6, 3, 2, 1], 2, 4),
+        ([1, 2, 3, 3, 5], 3, 3),  # no gain is no reason to go on
+    ],
+)
+def test_a_share_is_climbed_to_its_peak(gains: list[int], best: int, asked: int) -> None:
+    seen: list[int] = []
+
+    def gain(value: int) -> int:
+        seen.append(value)
+        return gains[value - 1]
+
+    assert climb([1, 2, 3, 4, 5], 3, gain) == (best, gains[best - 1])  # type: ignore[arg-type]
+    assert len(seen) == len(set(seen)) == asked

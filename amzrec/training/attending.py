@@ -16,7 +16,7 @@ from amzrec.training.state import ATTEND, ATTEND_AGAIN, AttentionChoice, Choices
 from amzrec.training.watch import Watch
 
 SHARES = (0.0, 0.5, 0.75, 1.0)  # of the retrieval score, that attention may have
-PATIENCE = 6  # epochs without a better gain on valid after which its training stops
+PATIENCE = 3  # epochs without a better gain on valid after which its training stops
 
 
 def attend(session: Session) -> None:

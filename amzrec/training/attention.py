@@ -15,7 +15,7 @@ from amzrec.store.attention import Attention
 from amzrec.training.learner import Learner, columns_dataset, tf
 from amzrec.training.strategy import ONE
 
-RATE, BETA = 0.002, 0.98  # of Adam
+RATE, BETA = 0.01, 0.98  # of Adam; at .002 as good a model takes half as many epochs again (LOG.md, 2026-11-29)
 AVERAGE = 0.99  # share of the old average of the weights that each step keeps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,15 @@ from amzrec.evaluation.systems import CustomerVotes
 from amzrec.evaluation.testset import TestSet
 from amzrec.features.fitted import FittedReviews
 from amzrec.features.memory import CLOSED_FORM, of_customers, of_order
-from amzrec.store.memory import Memory
+from amzrec.store.memory import Memory, Votes
 from amzrec.training.state import MemoryChoice
 from amzrec.training.watch import WatchedSystem
 
 RIDGES = (100.0, 300.0, 1000.0)  # of the memory of customers, that are tried
 FEW = 3000  # products up to which all ridges are tried; above, the middle one
-SHARES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # scores per vote that are tried
+SHARES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # scores per vote, of which those around the best one are tried
 LOG_SHARES = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # the same of votes that are logs
+FIRST, FIRST_LOG = 4.0, 1.0  # which of them is tried first
 
 
 def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
@@ -45,12 +47,33 @@ def choose_memory(testset: TestSet, system: WatchedSystem, fitted: FittedReviews
     known = judge.watch(testset, system)["ndcg"]
     for kind, ridge in kinds(fitted)[: 1 if by_order else None]:
         votes = memory_of(fitted, MemoryChoice(kind, ridge, 1.0)).votes(histories(fitted, testset.customers))
-        for share in LOG_SHARES if kind == "order" else SHARES:
+
+        def gain(share: float, votes: Votes = votes) -> float:
             voted = CustomerVotes(votes.scaled(share), testset.column)
-            figure = judge.watch(testset, WatchedSystem(system.fitted, system.queries, system.candidates, voted))
-            if figure["ndcg"] > known:
-                known, found = figure["ndcg"], MemoryChoice(kind, ridge, share)
+            told = WatchedSystem(system.fitted, system.queries, system.candidates, voted)
+            return judge.watch(testset, told)["ndcg"]
+
+        shares, first = (LOG_SHARES, FIRST_LOG) if kind == "order" else (SHARES, FIRST)
+        share, figure = climb(shares, first, gain)
+        if figure > known:
+            known, found = figure, MemoryChoice(kind, ridge, share)
     return Chosen(found, known)
+
+
+def climb(values: Sequence[float], first: float, gain: Callable[[float], float]) -> tuple[float, float]:
+    """Return the value from which no neighbour gains more, and its gain, going from `first` on to where it rises.
+
+    That is the best of all where the gain has one peak; each value costs an evaluation.
+    """
+    place = values.index(first)
+    best = gain(values[place])
+    for way in (1, -1):
+        begun = place
+        while 0 <= place + way < len(values) and (figure := gain(values[place + way])) > best:
+            place, best = place + way, figure
+        if place != begun:
+            break
+    return values[place], best
 
 
 def kinds(fitted: FittedReviews) -> list[tuple[str, float]]:
