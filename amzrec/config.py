@@ -217,7 +217,8 @@ class TrainConfig(Config):
     optimizer: Annotated[Literal["adagrad", "adam"], OPTIMISER] = "adam"
     """Rule of the steps: adam (lazy, with averaged weights), or adagrad as the tutorials have it."""
     learning_rate: Annotated[float | None, OPTIMISER, above(0)] = None
-    """Size of the steps; without it, 0.005 for adam (0.003 with more than 8,192 reviews per step), 0.1 for adagrad."""
+    """Size of the steps; without it, 0.005 for adam (0.01 with --history sequence, or else 0.003 with more than 8,192
+    reviews per step), 0.1 for adagrad."""
     batch_size: Annotated[int, OPTIMISER, at_least(0)] = 0
     """Most reviews per step; 0 takes 8,192, or a 25th of more than 200,000 reviews, up to 65,536."""
     epochs: Annotated[int | None, OPTIMISER, SHOWN, at_least(1)] = None
