@@ -217,8 +217,8 @@ class TrainConfig(Config):
     optimizer: Annotated[Literal["adagrad", "adam"], OPTIMISER] = "adam"
     """Rule of the steps: adam (lazy, with averaged weights), or adagrad as the tutorials have it."""
     learning_rate: Annotated[float | None, OPTIMISER, above(0)] = None
-    """Size of the steps; without it, 0.005 for adam (0.01 with --history sequence, or else 0.003 with more than 8,192
-    reviews per step), 0.1 for adagrad."""
+    """Size of the steps; without it, 0.005 for adam (0.003 with more than 8,192 reviews per step, 0.01 for retrieval
+    alone with --history sequence), 0.1 for adagrad."""
     batch_size: Annotated[int, OPTIMISER, at_least(0)] = 0
     """Most reviews per step; 0 takes 8,192, or a 25th of more than 200,000 reviews, up to 65,536."""
     epochs: Annotated[int | None, OPTIMISER, SHOWN, at_least(1)] = None
@@ -272,10 +272,10 @@ class TrainConfig(Config):
         by_order = reads_order and negatives == "full"
         batch_size = self.batch_size or (ORDER_BATCH if by_order else by_data)
         by_optimizer = 0.1 if self.optimizer == "adagrad" else 0.005 if batch_size <= SMALL_BATCH else 0.003
-        if self.history == "sequence" and self.optimizer == "adam":
-            by_optimizer = 0.01  # half as many epochs for a bag that attention stands beside
         history = "bag" if self.history == "auto" else self.history
         rating_weight = self.rating_weight if facts.rated else 0.0
+        if history == "sequence" and not rating_weight and self.optimizer == "adam":
+            by_optimizer = 0.01  # half as many epochs for a bag that attention stands beside
         joint = rating_weight > 0 and self.retrieval_weight > 0 and history == "bag" and not plain
         overlap = not joint or facts.stars_per_row < MANY_STARS if self.overlap is None else self.overlap
         large = facts.fitted >= LARGE_DATA

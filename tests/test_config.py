@@ -260,6 +260,7 @@ def test_both_tasks_share_dimensions_unless_there_are_many_stars(
     [
         ({}, True, 0.25, 0.005),
         ({"history": "sequence"}, True, 0.25, 0.005),
+        ({"history": "sequence", "rating_weight": 0}, True, 0.25, 0.01),
         ({"features": "ids", "optimizer": "adagrad"}, False, 0.0, 0.1),
     ],
 )
