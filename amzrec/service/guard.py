@@ -146,7 +146,7 @@ class Guard:
     async def body(self, scope: Scope, receive: Receive) -> bytes:
         """Read a body that is not larger than allowed."""
         length = dict(scope["headers"]).get(b"content-length", b"")
-        if length.isdecimal() and int(length[:20]) > self.config.most_bytes:
+        if length.isdigit() and int(length[:20]) > self.config.most_bytes:
             raise TooLarge
         parts, size, more = list[bytes](), 0, True
         while more:
