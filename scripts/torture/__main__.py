@@ -25,6 +25,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -37,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tables import described_by, section
-from torture.children import isolated, load_libraries
+from torture.children import LIMIT, isolated, load_libraries
 from torture.damage import Damages
 from torture.full import FullDisks
 from torture.kills import Case, Kills
@@ -91,6 +92,9 @@ def served(folder: Path, rng: random.Random) -> list[Case]:
     def do() -> list[Case]:
         import volumes
 
+        os.setpgrp()  # with the services that it starts
+        signal.signal(signal.SIGALRM, lambda *_: os.killpg(0, signal.SIGKILL))
+        signal.alarm(int(LIMIT))  # for one that answers nothing is asked for ever
         place = Path(tempfile.mkdtemp(dir=folder))
         runs = volumes.two_runs(place)
         _, said, _ = volumes.kills(runs[0], place, 5)
@@ -158,7 +162,7 @@ def report(
         f"{ran}: {killed:,} SIGKILLs, {counts['damage']:,} damaged files, {filled:,} full disks, "
         f"{counts['parallel']:,} cases of commands in each other's way; {len(wrong):,} went wrong."
     )
-    known = "By the code of some hours before; each was mended since, or stands in the next table too."
+    known = "By the code before it; each was mended since, or stands in the next table too."
     if sitting:
         texts = [said, table(found, False)]
         texts += [known, table(earlier, True)] if any(case["wrong"] for case in earlier) else []
