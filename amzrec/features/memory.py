@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import numpy as np
 
 from amzrec.arrays import Doubles, Floats, Ints, Lists, Rows, offsets_of
 from amzrec.features.fitted import FittedReviews
+from amzrec.parallel import ahead
 from amzrec.store.memory import Memory, strongest
 
 NEIGHBOURS = 100  # products that one product votes for
 ENTRIES = 25_000_000  # most pairs that are kept: fewer neighbours where there are many products
-AT_ONCE = 1 << 24  # most pairs that are sorted at a time, but for those of one voter
+AT_ONCE = 1 << 23  # most pairs that a core sorts at a time, but for those of one voter
 CODE_BITS = 5  # of a key that say how far apart, and which way round, the two products of a pair were once
 WINDOW = 10  # products before and after a product that count as following it
 BACKWARD = 0.5  # what following backwards in time counts, of following forwards
@@ -50,39 +50,45 @@ def of_company(order: Lists, size: int) -> Memory:
 def _of_windows(order: Lists, size: int, shares: tuple[float, float], power: float) -> Memory:
     """Weigh pairs by distance^−`power`, times the first share forward in time and the second share backward.
 
-    The voters are taken a part at a time, so that no more than some AT_ONCE pairs are held.
+    The voters are taken a part at a time, one part per core, so that no more than some AT_ONCE pairs are held by each.
     """
     counts = np.bincount(order.items, minlength=size)
-    rarity, voters, found = 1 / np.sqrt(counts + SHRINK), list[Ints](), list[tuple[Rows, Floats]]()
+    rarity, owner = 1 / np.sqrt(counts + SHRINK), order.owners.astype(np.int32)
     part = (np.cumsum(counts) - counts) * 2 * WINDOW // AT_ONCE
     edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), size]
-    for low, high in itertools.pairwise(edges):
-        pair, weight = _pairs(order, size, (low, high), shares, power)
+    part_of_voter = np.repeat(np.arange(len(edges) - 1, dtype=np.int32), np.diff(edges))
+    part_of_place = part_of_voter[order.items]
+    places = np.argsort(part_of_place, kind="stable")
+    begins = offsets_of(np.bincount(part_of_place, minlength=len(edges) - 1))
+
+    def of_part(number: int) -> tuple[Ints, Rows, Floats]:
+        """Weigh the pairs of the voters of a part: how many each of them has, whom they vote for, and how much."""
+        low, high = edges[number : number + 2]
+        mine = places[begins[number] : begins[number + 1]]
+        pair, weight = _pairs(order.items, owner, size, mine, shares, power)
         voter, product = pair // size, pair % size
         weight *= rarity[voter] * rarity[product]
         best = strongest(voter - low, weight, neighbours(size))
-        voters.append(np.bincount(voter[best] - low, minlength=high - low))
-        found.append((product[best].astype(np.int32), (CURVE * weight[best]).astype(np.float32)))
-    items, weights = (np.concatenate(column) for column in zip(*found, strict=True))
-    return Memory(Lists(offsets_of(np.concatenate(voters)), items), weights, per_log=1.0)
+        voters = np.bincount(voter[best] - low, minlength=high - low)
+        return voters, product[best].astype(np.int32), (CURVE * weight[best]).astype(np.float32)
+
+    found = zip(*ahead(of_part, range(len(edges) - 1)), strict=True)
+    voters, items, weights = (np.concatenate(column) for column in found)
+    return Memory(Lists(offsets_of(voters), items), weights, per_log=1.0)
 
 
 def _pairs(
-    order: Lists, size: int, part: tuple[int, int], shares: tuple[float, float], power: float
+    items: Rows, owner: Rows, size: int, places: Ints, shares: tuple[float, float], power: float
 ) -> tuple[Ints, Doubles]:
-    """List the pairs whose voter is in a part of the rows, voter · size + product, ascending, and their weights."""
-    items, owner, (low, high) = order.items, order.owners, part
+    """List the pairs whose voters stand at these places, voter · size + product, ascending, and their weights."""
     keys, worth = [np.zeros(0, np.int64)], np.zeros(1 << CODE_BITS)
     for distance in range(1, min(WINDOW, len(items) - 1) + 1):
-        same = owner[distance:] == owner[:-distance]
-        before, after = items[:-distance][same], items[distance:][same]
-        for way, (voter, product) in enumerate(((before, after), (after, before))):
+        for way, step in enumerate((distance, -distance)):
+            there = places[(places < len(items) - distance) if step > 0 else (places >= distance)]
+            there = there[owner[there] == owner[there + step]]
             code = 2 * (distance - 1) + way
             worth[code] = shares[way] / distance**power
-            if part != (0, size):
-                mine = (voter >= low) & (voter < high)
-                voter, product = voter[mine], product[mine]
-            keys.append((voter.astype(np.int64) * size + product) << CODE_BITS | code)
+            keys.append((items[there].astype(np.int64) * size + items[there + step]) << CODE_BITS | code)
     key = np.concatenate(keys)
     del keys
     key.sort()  # several times as fast as sorting pairs and weights by an order
