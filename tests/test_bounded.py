@@ -228,11 +228,13 @@ def test_nothing_of_a_model_is_left_when_its_phase_is_over() -> None:
     learner = Learner(recipe, fit_reviews(dataset, dataset.train, recipe), dataset)
     learner.prepare()
     learner.epoch(1, SILENT, "", None, "select")
-    left = [weakref.ref(part) for part in (learner.model, learner.optimizer, learner.fitted, learner.fitted.customers)]
+    parts = (learner.model, learner.optimizer, learner.fitted, learner.fitted.customers)
+    left = [weakref.ref(part) for part in (*parts, *learner.model.trainable_variables)]
+    del parts
     learner.close()
     del learner
     give_back_memory()
-    assert [part() for part in left] == [None] * len(left)
+    assert all(part() is None for part in left)
 
 
 def test_vectors_are_the_same_however_many_are_computed_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from amzrec.model.attention import AttentionModel, known_products
 from amzrec.model.optimizer import LazyAdam
 from amzrec.store.attention import Attention
 from amzrec.training.learner import Learner, columns_dataset, tf
+from amzrec.training.release import gradients_known
 from amzrec.training.strategy import ONE
 
 RATE, BETA = 0.01, 0.98  # of Adam; at .002 as good a model takes half as many epochs again (LOG.md, 2026-11-29)
@@ -23,6 +24,7 @@ class AttentionLearner(Learner):
     """An AttentionModel with its optimizer and the reviews that it is fitted on; retrieval is all that it learns."""
 
     def __init__(self, recipe: Recipe, fitted: FittedReviews) -> None:
+        self.known = gradients_known()
         tf.keras.utils.set_random_seed(recipe.seed)
         self.recipe = recipe.replace(rating_weight=0.0, retrieval_weight=1.0, memory=False, temperature=1.0)
         self.fitted, self.model, self.replicas = fitted, AttentionModel(self.recipe, fitted), ONE

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+from collections.abc import Set
+from typing import Any
 
 
 def give_back_memory() -> None:
@@ -13,3 +16,28 @@ def give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what threads of TensorFlow have freed
     except (OSError, AttributeError, TypeError):
         return
+
+
+def gradients_known() -> frozenset[str]:
+    """Return the names of the gradients of functions of our own that TensorFlow keeps, each with what it reads."""
+    return frozenset(name for name in _registry() if name.startswith("CustomGradient-"))
+
+
+def forget_gradients(known: Set[str]) -> None:
+    """Let TensorFlow forget such gradients but those that were known before.
+
+    Each graph that is traced with a function of tf.custom_gradient leaves one for good, which holds the tables that
+    the function read; it is asked while a graph is traced, and never again.
+    """
+    for name in gradients_known() - known:
+        del _registry()[name]
+
+
+def _registry() -> dict[str, Any]:
+    """Return where TensorFlow keeps gradients by name; nothing where it keeps them elsewhere."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from tensorflow.python.framework import ops
+
+        found: dict[str, Any] = ops.gradient_registry._registry
+        return found
+    return {}
