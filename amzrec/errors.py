@@ -8,15 +8,20 @@ from typing import Protocol
 # Characters that steer a terminal: those of ASCII but line feeds, those above it, and those that turn the direction of
 # writing round
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+BREAK = re.compile("[\n\r]")
 LONE = re.compile("[\ud800-\udfff]")  # halves of characters, as Python has bytes of names that are not UTF-8
 
 
 class AmzrecError(Exception):
     """A mistake that a person can mend.
 
-    Its text says what is wrong and where, what was found, what is allowed, and what to type next. Any function may
-    raise it; the command line prints it once, without a traceback, and ends with exit code 1.
+    Its text says what is wrong and where, what was found, what is allowed, and what to type next, in one line: breaks
+    in names that it quotes are written as \\n. Any function may raise it; the command line prints it once, without a
+    traceback, and ends with exit code 1.
     """
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*(BREAK.sub(lambda found: repr(found[0])[1:-1], str(each)) for each in said))
 
 
 class Progress(Protocol):

@@ -80,3 +80,13 @@ def test_a_file_beside_the_numbers_of_a_run_is_none_of_them(tmp_path: Path) -> N
     for name in ("2", "10", "²"):
         (tmp_path / name).mkdir()
     assert numbers(tmp_path) == [2, 10]
+
+
+def test_a_name_with_a_line_break_leaves_an_error_one_line(tmp_path: Path) -> None:
+    reviews = written(tmp_path, "reviews.jsonl", 2 * '{"a\\nb": 1, "c\\r": 2}\n')
+    with pytest.raises(AmzrecError) as of_titles:
+        read_titles(reviews)
+    assert str(of_titles.value).endswith(r"Its columns: a\nb, c\r")
+    with pytest.raises(AmzrecError) as of_reviews:
+        told(reviews, tmp_path)
+    assert r"the columns a\nb, c\r. Say which" in str(of_reviews.value)
