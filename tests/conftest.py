@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import zlib
 from collections import Counter
@@ -23,6 +24,9 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.pop("PYTHONUNBUFFERED", None)  # users have none: what waits in a stream at the end of a process matters
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it does not wait for: Ctrl-C is tested
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = "AMZREC_REAL_DATA"  # names the folder of real ratings; default: shared/data beside the checkout

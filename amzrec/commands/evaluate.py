@@ -20,10 +20,11 @@ from amzrec.settings import require
 from amzrec.store.dataset import Dataset, open_dataset
 from amzrec.store.documents import json_value, plain
 from amzrec.store.folders import whole_file
+from amzrec.store.history import HISTORY
 from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.recipe import how_to_measure
 from amzrec.store.revision import revised
-from amzrec.store.run import HISTORY, METRICS, PLOTS, Run, is_measured, open_run
+from amzrec.store.run import METRICS, PLOTS, Run, is_measured, open_run
 
 FACTORIZED = "factorized-top-k"
 

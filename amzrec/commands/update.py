@@ -13,9 +13,10 @@ from amzrec.errors import SILENT, Progress
 from amzrec.reviews.cache import sources_of
 from amzrec.store.documents import plain
 from amzrec.store.folders import whole_folder
+from amzrec.store.history import HISTORY
 from amzrec.store.manifest import new_identity
 from amzrec.store.ownership import RUN_FOLDER, check_folder
-from amzrec.store.run import HISTORY, RUN, Run, open_run
+from amzrec.store.run import RUN, Run, open_run
 from amzrec.store.vectors import write_vectors
 from amzrec.store.weights import WEIGHTS
 

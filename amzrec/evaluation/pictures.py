@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from amzrec.arrays import Array
-from amzrec.errors import AmzrecError
+from amzrec.store.history import read_history
 from amzrec.store.ownership import SOFTWARE
-from amzrec.store.run import HISTORY
 
 INK, QUIET, GRID = "#222222", "#777777", "#dddddd"
 COLOURS = {"model": "#c0392b", "popularity": "#2c5f8a", "recent_popularity": "#6a9fc9", "test reviews": INK}
@@ -50,19 +48,11 @@ def draw_history(run: Path, folder: Path) -> Path | None:
     The refit on train and valid is dashed; it has no figures on valid. None where there is no history yet; AmzrecError
     where it is no table of epochs.
     """
-    file = run / HISTORY
-    if not file.is_file():
-        return None
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        epochs = [int(row["epoch"]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise AmzrecError(f"{file} cannot be read ({error}): remove that file, or train again") from error
-    if not epochs:
+    rows = read_history(run)
+    if not rows:
         return None
     phases = {name: [row for row in rows if row.get("phase") == name] for name in ("select", "refit")}
-    columns = list(rows[0]) if rows else []
+    columns = list(rows[0])
     tasks = [n.removesuffix("_loss") for n in columns if n.endswith("_loss")]
     figures = [name for name in columns if name.startswith("valid_") and any(row[name] for row in rows)]
     if not tasks:

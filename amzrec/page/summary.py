@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import shlex
 from pathlib import Path
@@ -14,8 +13,9 @@ from amzrec.errors import AmzrecError
 from amzrec.evaluation.metrics import without_untrained
 from amzrec.page.shares import shares
 from amzrec.store.documents import json_value
+from amzrec.store.history import HISTORY, read_history
 from amzrec.store.recipe import how_to_measure
-from amzrec.store.run import HISTORY, METRICS, Run
+from amzrec.store.run import METRICS, Run
 
 GROUPS = ("rating", "retrieval", "ranking")
 JUDGED = (("rating", "rmse", min), ("retrieval", "top_10", max), ("ranking", "ndcg@10", max))  # what slices show
@@ -156,18 +156,10 @@ def read_json(run: Run, file: Path) -> Document:
 
 def curves_of(run: Run) -> list[Document]:
     """Read history.csv, one object per epoch: numbers, None where a cell is empty; no rows where there is no file."""
-    try:
+    if (run.folder / HISTORY).is_file():
         run.check(HISTORY)
-        with (run.folder / HISTORY).open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, csv.Error) as error:
-        raise AmzrecError(f"{run.path / HISTORY} cannot be read: {error}. Train again, or remove that file") from error
-    return [
-        {name: text if name in TEXT else number(text) for name, text in row.items() if isinstance(name, str)}
-        for row in rows
-    ]
+    rows = read_history(run.folder, run.path)
+    return [{name: text if name in TEXT else number(text) for name, text in row.items()} for row in rows]
 
 
 def number(text: str | None) -> float | None:

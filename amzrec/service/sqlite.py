@@ -36,7 +36,7 @@ SELECT = (
 )
 # pages (4 KB) of the indexes stay at hand, and are copied from the log to the file once for many commits: events of
 # customers in no order take two thirds of the time that they take with what SQLite has by itself (LOG.md, 2026-11-29)
-MUCH = ("cache_size = -16384", "wal_autocheckpoint = 4000")
+WRITER_SETTINGS = ("cache_size = -16384", "wal_autocheckpoint = 4000")
 TALLIED = f"SELECT events, total FROM {TALLY} WHERE customer_id = ?"
 
 
@@ -58,7 +58,7 @@ class SQLiteLedger:
                 "one in a folder that you may write to, or none"
             ) from error
         self.writer = self._connect()
-        for setting in MUCH:
+        for setting in WRITER_SETTINGS:
             self.writer.execute(f"PRAGMA {setting}")
 
     def append(self, together: Sequence[Sequence[Event]]) -> list[int]:

@@ -20,7 +20,6 @@ from amzrec.store.vectors import INDEX, REMEDY, VECTORS, Vectors, as_written, ch
 
 RUN = "run.json"
 METRICS = "metrics.json"
-HISTORY = "history.csv"
 PLOTS = "plots"
 LAST_PICTURE = "coverage.png"  # that `evaluate` draws
 CHECKPOINTS = "checkpoints"

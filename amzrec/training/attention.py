@@ -24,7 +24,7 @@ class AttentionLearner(Learner):
     """An AttentionModel with its optimizer and the reviews that it is fitted on; retrieval is all that it learns."""
 
     def __init__(self, recipe: Recipe, fitted: FittedReviews) -> None:
-        self.known = gradients_known()
+        self.gradients_before = gradients_known()
         tf.keras.utils.set_random_seed(recipe.seed)
         self.recipe = recipe.replace(rating_weight=0.0, retrieval_weight=1.0, memory=False, temperature=1.0)
         self.fitted, self.model, self.replicas = fitted, AttentionModel(self.recipe, fitted), ONE

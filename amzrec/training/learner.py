@@ -51,7 +51,7 @@ class Learner:
         `initial` [N + 1, Dr] are vectors that products start at, as `training.initial` finds them; None: random.
         `fresh` [n] are the fitted reviews that an epoch reads all of, beside a draw of the others; None: all.
         """
-        self.known = gradients_known()
+        self.gradients_before = gradients_known()
         tf.keras.utils.set_random_seed(recipe.seed)
         tf.get_logger().setLevel("ERROR")  # it would warn of variables without a gradient: those of an untrained task
         self.recipe, self.fitted, self.fresh, self.replicas = recipe, fitted, fresh, replicas
@@ -226,7 +226,7 @@ class Learner:
 
     def close(self) -> None:
         """Let go of the model, its optimizer and its reviews: TensorFlow keeps for good what makes columns of steps."""
-        forget_gradients(self.known)
+        forget_gradients(self.gradients_before)
         for kept in (getattr(self, "steps", None), self):
             if kept is not None:
                 vars(kept).clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import math
@@ -22,9 +21,10 @@ from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset, Reviews
 from amzrec.store.documents import plain
 from amzrec.store.folders import make_private, private_folder
+from amzrec.store.history import write_history
 from amzrec.store.manifest import new_identity, write_manifest
 from amzrec.store.ownership import RUN_FOLDER
-from amzrec.store.run import CHECKPOINTS, HISTORY, RUN, Run, RunInfo, identity
+from amzrec.store.run import CHECKPOINTS, RUN, Run, RunInfo, identity
 from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.store.weights import WEIGHTS, write_weights
 from amzrec.training.often import Often
@@ -280,11 +280,7 @@ class Session:
         read = "recent" if self.recipe.history == "sequence" and attention is None else self.recipe.history
         write_vectors(self.work, assemble(dataset, learned, read, fit_parts))
         self.keep_weights(fit_parts)
-        columns = list(dict.fromkeys(key for row in state.history for key in row))
-        with (self.work / HISTORY).open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(state.history)
+        write_history(self.work, state.history)
         info = RunInfo(
             recipe=self.recipe.to_json(),
             trained=self.recipe.tasks,
