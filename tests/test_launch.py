@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import csv
 
 from amzrec.commands import launch as module
 from amzrec.commands.launch import launch
 from amzrec.errors import AmzrecError
+from amzrec.model.keras2 import import_tensorflow
 from test_strategy import FULL, environment, reviews, same_model  # noqa: F401 (a fixture)
 
 WORKER = """
@@ -106,16 +108,23 @@ def test_what_cannot_be_launched_is_said_before_anything_starts(words: list[str]
 
 @pytest.mark.long
 def test_two_processes_give_the_model_of_one_also_where_one_is_killed(reviews: Path, tmp_path: Path) -> None:  # noqa: F811
-    """SIGKILL after the first checkpoint, within an epoch: the run goes on from there to the same weights."""
+    """SIGKILL after the first checkpoint, within an epoch: the run goes on from there to the same weights.
+
+    The source is read by TensorFlow, which joins no cluster any more once it has computed anything.
+    """
+    saved = tmp_path / "saved"
+    table = csv.read_csv(reviews).to_pydict()
+    import_tensorflow().data.Dataset.from_tensor_slices(table).save(str(saved))
     settings = {"compared": 100, "history_budget": 400} | {k: v for k, v in FULL.items() if k != "head"}
     flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    common = ["train", str(reviews), *flags, "--head", "4", "--checkpoint-every", "3"]
+    common = ["train", str(saved), *flags, "--head", "4", "--checkpoint-every", "3"]
     here = environment(tmp_path)
     amzrec = [sys.executable, "-m", "amzrec"]
     subprocess.run([*amzrec, *common, "--run", "one"], cwd=tmp_path, env=here, check=True, timeout=600)
     command = [*amzrec, "launch", "--workers", "2", "--", *common, "--run", "two"]
     with (tmp_path / "log").open("w") as log:
-        launched = subprocess.Popen(command, cwd=tmp_path, env=here, stdout=log, stderr=log)
+        there = here | {"AMZREC_CACHE": str(tmp_path / "other cache")}  # or it would be read already
+        launched = subprocess.Popen(command, cwd=tmp_path, env=there, stdout=log, stderr=log)
         while launched.poll() is None and not list(tmp_path.glob(".two.training/checkpoints/select-0-3.index")):
             time.sleep(0.05)
         children = Path(f"/proc/{launched.pid}/task/{launched.pid}/children").read_text().split()
@@ -129,7 +138,9 @@ def test_two_processes_give_the_model_of_one_also_where_one_is_killed(reviews: P
         "cache",
         "log",
         "one",
+        "other cache",
         "reviews.csv",
+        "saved",
         "two",
     ]
     assert json.loads((tmp_path / "two" / "run.json").read_text())["trained"] == ["rating", "retrieval"]

@@ -171,9 +171,14 @@ def lessons(
     progress: Progress,
 ) -> tuple[Dataset, Recipe, Start | None]:
     """Return what is learned from and how, and what is gone on from, if there is an `old` run."""
+    worker = worker_of(strategy)
+    if worker.workers > 1:
+        from amzrec.training.strategy import cluster_of
+
+        cluster_of(worker)  # before TensorFlow computes anything, which it does to read datasets of its own
     dataset = dataset_of(source, prepare, progress=progress)
     if old is None:
-        return dataset, recipe_for(dataset, config or TrainConfig(), progress, worker_of(strategy).workers == 1), None
+        return dataset, recipe_for(dataset, config or TrainConfig(), progress, worker.workers == 1), None
     from amzrec.training.start import Start
 
     begun = Start.of(old, dataset)
