@@ -358,6 +358,13 @@ def test_a_body_that_is_no_question_is_refused(client: TestClient, body: bytes) 
     assert list(response.json()) == ["error"]
 
 
+def test_a_body_that_is_cut_short_is_no_json(client: TestClient) -> None:
+    body = b'{"customer_id":"n1"'
+    response = client.post("/recommend", content=body, headers={"Content-Type": "application/json"})
+    assert refusal(response, 422).startswith("the body is no JSON: ")
+    assert refusal(response, 422).endswith("at character 19")
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_strange_id_is_answered_as_that_of_an_unknown_customer(client: TestClient, random: Run, name: str) -> None:
     assert answer(client.post("/recommend", json={"customer_id": name}))["answered_from"] == "popularity"

@@ -89,6 +89,8 @@ def sentence(error: Exception) -> str:
     """Say in one line what is wrong with a request, and where."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
+    if first["type"] == "json_invalid":  # its place is a number of characters
+        return f"the body is no JSON: {first['ctx']['error']}, at character {first['loc'][-1]}"
     where = ".".join(str(part) for part in first["loc"] if part not in WAYS)
     more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
     text = f"{where or 'the body'}: {first['msg'].removeprefix('Value error, ')}{more}"

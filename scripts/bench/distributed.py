@@ -161,7 +161,11 @@ def overhead(rounds: int, size: int, batch: int) -> str:
 def beside(other: Path, rounds: int, size: int, batch: int) -> str:
     """Steps of one device by this checkout, asked for --strategy mirrored, and by another one, in turn."""
     numbers = [size, size * CUSTOMERS // ROWS, size * TITLES // ROWS, batch, EPOCHS]
-    checkouts = {"the other checkout": other, "this one, --strategy mirrored": Path(__file__).resolve().parents[2]}
+    described = ["git", "-C", str(other), "describe", "--always"]
+    before = (
+        f"the other checkout, {subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()}"
+    )
+    checkouts = {before: other, "this one, --strategy mirrored": Path(__file__).resolve().parents[2]}
     seconds: dict[str, list[float]] = {name: [] for name in checkouts}
     for _ in range(rounds):
         for name, root in checkouts.items():
@@ -171,7 +175,7 @@ def beside(other: Path, rounds: int, size: int, batch: int) -> str:
                 command, env=os.environ | {"PYTHONPATH": paths}, cwd=root, capture_output=True, check=True
             )
             seconds[name] += map(float, done.stdout.split())
-    usual = statistics.median(seconds["the other checkout"])
+    usual = statistics.median(seconds[before])
     rows = []
     for name, each in seconds.items():
         middle = statistics.median(each)
