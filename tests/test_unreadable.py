@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,9 @@ from amzrec.errors import AmzrecError
 from amzrec.reviews.sources.catalogue import read_titles
 from amzrec.reviews.sources.columns import pairs_of
 from amzrec.reviews.sources.movielens import movies, users
+from amzrec.reviews.sources.web import size_of
 from amzrec.store.dataset import DatasetInfo
+from amzrec.store.locks import may_live, owner
 from amzrec.store.numbered import numbers
 from amzrec.store.ownership import DATASET_FOLDER, is_comparison, is_recommendations
 from amzrec.store.recipe import read_recipe
@@ -90,3 +93,10 @@ def test_a_name_with_a_line_break_leaves_an_error_one_line(tmp_path: Path) -> No
     with pytest.raises(AmzrecError) as of_reviews:
         told(reviews, tmp_path)
     assert r"the columns a\nb, c\r. Say which" in str(of_reviews.value)
+
+
+@pytest.mark.parametrize("number", ["²", 5000 * "9", 20 * "9"])
+def test_a_number_that_is_none_is_no_process_and_no_size(tmp_path: Path, number: str) -> None:
+    named = " ".join([*owner().strip().split(" ")[:-1], number])
+    assert may_live(named, written(tmp_path, "lock", named))  # nobody knows whose it is, and it is new
+    assert size_of(SimpleNamespace(headers={"Content-Length": number})) is None

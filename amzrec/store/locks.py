@@ -22,6 +22,7 @@ from amzrec.errors import SILENT, AmzrecError, Progress
 TOKEN = re.compile(r"x[0-9a-f]{12}")
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 STALE = 86_400.0  # seconds after which what another machine left is taken for left, where there are no locks
+NUMBER = "[0-9]{1,9}"  # of a process; the system knows none longer
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -107,7 +108,7 @@ def owner() -> str:
 def may_live(named: str, file: Path) -> bool:
     """Tell whether the process that wrote `named` into its lock file may live, where there are no locks to tell."""
     *where, number = named.strip().split(" ") if named.strip() else [""]
-    if number.isdecimal() and where == owner().strip().split(" ")[:-1]:
+    if re.fullmatch(NUMBER, number) and where == owner().strip().split(" ")[:-1]:
         return is_running(int(number))
     with contextlib.suppress(OSError):
         return time.time() - file.stat().st_mtime < STALE

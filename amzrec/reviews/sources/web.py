@@ -119,7 +119,7 @@ def described(found: Any) -> Item:
 def size_of(found: Any) -> int | None:
     """Return the size that an answer announces."""
     size = found.headers.get("Content-Length") or ""
-    return int(size) if size.isdecimal() else None
+    return int(size) if re.fullmatch("[0-9]{1,18}", size) else None
 
 
 def remedy(code: int) -> str:
