@@ -15,12 +15,13 @@ from amzrec.arrays import Lists
 from amzrec.evaluation.judge import judge
 from amzrec.evaluation.systems import RunSystem
 from amzrec.evaluation.testset import line_up_test
-from amzrec.features.memory import BACKWARD, CURVE, SHRINK, of_customers, of_order
+from amzrec.features import company
+from amzrec.features.company import Company
+from amzrec.features.memory import BACKWARD, CURVE, SHRINK, of_order
 from amzrec.store.dataset import open_dataset
 from amzrec.store.memory import FEW, Memory
 from amzrec.store.vectors import Vectors, read_vectors, write_vectors
 from amzrec.training.remember import climb
-from fits import fitted_of, random_reviews
 from runs import random_vectors
 
 RNG = np.random.default_rng(11)
@@ -80,21 +81,60 @@ def test_an_order_without_pairs_gives_an_empty_memory() -> None:
         assert not len(of_order(lists, 4).weights)
 
 
-def test_what_customers_share_is_the_closed_form_of_item_to_item_regression() -> None:
-    fitted = fitted_of(random_reviews())
-    x = np.zeros((13, 10))
-    x[fitted.customer, fitted.product] = 1
-    x = x[:, fitted.candidates]
-    inverse = np.linalg.inv(x.T @ x + 2.0 * np.eye(len(fitted.candidates)))
-    known = -inverse / np.diag(inverse)
+def company_of_lists(lists: list[list[int]], size: int, near: bool = False) -> Company:
+    """The company of all products but the unknown one."""
+    histories = Lists.join([np.array(one, np.int32) for one in lists])
+    return Company.of(histories, np.arange(1, size, dtype=np.int32), size, near)
+
+
+def test_what_customers_share_is_the_closed_form_of_item_to_item_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "LEAST", 0.0)
+    monkeypatch.setattr(company, "directions", lambda gram, votes: np.eye(len(votes), dtype=np.float32))
+    lists = [[1, 2, 5], [2], [], [5, 3, 4, 1, 6], [6, 2], [3, 1, 2, 4]]
+    x = np.zeros((6, 6))
+    for customer, products in enumerate(lists):
+        x[customer, np.array(products, int) - 1] = len(products) ** -0.35 if products else 0
+    x *= np.sqrt(15 / (x**2).sum())  # all 15 reviews together count as before
+    known = np.zeros((6, 6))
+    for i in range(6):  # each column minimises |x_i − X b|² + 2 |b|² with b_i = 0
+        others = np.delete(np.arange(6), i)
+        known[others, i] = np.linalg.solve(x[:, others].T @ x[:, others] + 2 * np.eye(5), x[:, others].T @ x[:, i])
+    np.testing.assert_allclose(dense(company_of_lists(lists, 7).memory(2.0))[1:, 1:], known, atol=1e-6)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 512])
+def test_products_near_in_time_count_more(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "AT_ONCE", at_once)
+    found = company_of_lists([[4, 1, 3, 2], [2, 4]], 5, near=True).gram
+    number = np.array([4, 2]) ** -0.7
+    number *= 6 / (4 * number[0] + 2 * number[1])
+    place = {4: 0, 1: 1, 3: 2, 2: 3}
+    for i, j in [(1, 1), (1, 2), (4, 3), (2, 4)]:
+        known = number[0] * (0.2 + 0.8 * np.exp(-abs(place[i] - place[j]) / 30))
+        known += number[1] * (0.2 + 0.8 * np.exp(-1 / 30)) if (i, j) == (2, 4) else 0
+        assert found[i - 1, j - 1] == pytest.approx(known, rel=1e-6) == found[j - 1, i - 1]
+
+
+def test_half_of_a_vote_is_taken_along_the_leading_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "LEAST", 0.0)
+    rng = np.random.default_rng(0)
+    lists = [rng.permutation(9)[: rng.integers(1, 6)].tolist() for _ in range(60)]
+    found = Company.of(Lists.join([np.array(one) for one in lists]), np.arange(9, dtype=np.int32), 9, False)
+    whole = dense(found.memory(1.0))  # as many directions as products: the votes themselves
+    monkeypatch.setattr(company, "DIRECTIONS", 2)
+    monkeypatch.setattr(company, "ROUNDS", 30)
+    leading = np.linalg.eigh(whole.T @ found.gram @ whole)[1][:, -2:]
+    known = (whole + whole @ leading @ leading.T) / 2
     np.fill_diagonal(known, 0)
-    found = dense(of_customers(fitted, 2.0))[np.ix_(fitted.candidates, fitted.candidates)]
-    np.testing.assert_allclose(found, known, rtol=1e-5)
-    # the regression itself: each column minimises |x_i − X b|² + 2 |b|² with b_i = 0
-    for i in range(len(known)):
-        others = np.delete(np.arange(len(known)), i)
-        b = np.linalg.solve(x[:, others].T @ x[:, others] + 2 * np.eye(len(others)), x[:, others].T @ x[:, i])
-        np.testing.assert_allclose(known[others, i], b, rtol=1e-8)
+    np.testing.assert_allclose(dense(found.memory(1.0)), known, atol=1e-4)
+
+
+def test_too_many_products_to_solve_for_are_refused_and_none_give_no_votes() -> None:
+    with pytest.raises(ValueError, match="6001 products are too many"):
+        Company.of(Lists.empty(2), np.arange(6001, dtype=np.int32), 6001, False)
+    none = Company.of(Lists.empty(2), np.zeros(0, np.int32), 3, False).memory(1.0)
+    assert len(none.neighbours) == 3
+    assert not len(none.weights)
 
 
 # --- added up

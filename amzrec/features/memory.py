@@ -1,4 +1,4 @@
-"""What goes with what: memories of pairs of products, from the order of reviews or from what customers share."""
+"""What goes with what, from the order of reviews: a memory of the pairs of products that follow each other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 from amzrec.arrays import Doubles, Floats, Ints, Lists, Rows, offsets_of
-from amzrec.features.fitted import FittedReviews
 from amzrec.parallel import ahead
 from amzrec.store.memory import Memory, strongest
 
@@ -23,8 +22,6 @@ FADE = 0.8  # per product that came after it, of a history in order
 LEARNED_WITH = 1.5  # scores of a vote in a softmax: a weak memory leaves vectors more to learn (LOG.md, 2026-11-28)
 LISTED_WITH = 3.0  # scores of a vote in lists, where valid has not chosen them
 LAST = 10  # products of a history in order that vote
-CLOSED_FORM = 6000  # products up to which all pairs are solved for at once
-CUSTOMERS = 4096  # whose reviews are laid out as a dense matrix at a time
 
 
 def neighbours(products: int) -> int:
@@ -95,48 +92,3 @@ def _pairs(
     pair, weight = key >> CODE_BITS, worth[key & ((1 << CODE_BITS) - 1)]
     first = np.flatnonzero(np.diff(pair, prepend=-1))
     return pair[first], np.add.reduceat(weight, first) if len(first) else weight
-
-
-def of_customers(fitted: FittedReviews, ridge: float) -> Memory:
-    """Remember what the same customers have: `of_pairs` of the fitted reviews."""
-    return of_pairs(fitted.customer, fitted.product, fitted.candidates, len(fitted.products), ridge)
-
-
-def of_pairs(customer: Rows, product: Rows, candidates: Rows, size: int, ridge: float) -> Memory:
-    """Remember what the same customers have: the item-to-item regression of Steck 2019 (EASE, eq. 8).
-
-    weight = −P / diag(P) without its diagonal, where P is the inverse of (reviewsᵀ · reviews + ridge). The reviews are
-    pairs of rows, a customer and a product [n]; `size` is N + 1. Only `candidates` [M], ascending, have pairs. Raises
-    ValueError for more than CLOSED_FORM of them.
-    """
-    rows = candidates
-    if len(rows) > CLOSED_FORM:
-        raise ValueError(f"{len(rows)} products are too many to solve for at once")
-    gram = co_reviews(customer, product, rows, size)
-    gram[np.diag_indices(len(rows))] += ridge
-    inverse = np.linalg.inv(gram)
-    weight = -inverse / np.diag(inverse)  # [voter, product]
-    weight[np.diag_indices(len(rows))] = 0
-    keep = min(neighbours(len(rows)), len(rows) - 1)
-    best = np.argpartition(-np.abs(weight), keep - 1, axis=0)[:keep] if keep else np.zeros((0, len(rows)), np.int64)
-    voter, voted = best.ravel(), np.tile(np.arange(len(rows)), keep)
-    return Memory.of_pairs(rows[voter], rows[voted], weight[voter, voted], size)
-
-
-def co_reviews(customer: Rows, product: Rows, rows: Rows, size: int) -> np.ndarray:
-    """Count the customers that two candidates share, [M, M]; on the diagonal, those that one has.
-
-    The reviews are pairs of rows, a customer and a product [n]; `rows` [M] are the candidates, `size` is N + 1.
-    """
-    place = np.full(size, -1)
-    place[rows] = np.arange(len(rows))
-    column, order = place[product], np.argsort(customer, kind="stable")
-    order = order[column[order] >= 0]
-    customers, line = np.unique(customer[order], return_inverse=True)
-    gram = np.zeros((len(rows), len(rows)))
-    for start in range(0, len(customers), CUSTOMERS):
-        low, high = np.searchsorted(line, [start, start + CUSTOMERS])
-        block = np.zeros((min(CUSTOMERS, len(customers) - start), len(rows)), np.float32)
-        block[line[low:high] - start, column[order[low:high]]] = 1
-        gram += block.T @ block
-    return gram

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from amzrec.config import Recipe
-from amzrec.features.memory import CLOSED_FORM
+from amzrec.features.company import CLOSED_FORM
 from amzrec.features.popularity import KERNEL_HALF_LIVES
 from amzrec.planning.parameters import parameters_of
 from amzrec.planning.sizes import Phase, Sizes, StepSizes, step_sizes

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from amzrec.arrays import Array, Lists, Rows, offsets_of
-from amzrec.features.memory import CLOSED_FORM, of_order, of_pairs
+from amzrec.features.company import CLOSED_FORM, Company
+from amzrec.features.memory import of_order
 from amzrec.renewal.ledger import Entries
 from amzrec.store.memory import Memory
 from amzrec.store.vectors import Vectors
@@ -26,14 +27,14 @@ def remembered(
     """
     if vectors.memory is None:
         return {}, False
+    lists = Lists(offsets_of(np.bincount(reviews.customer)), reviews.product)
     if choice is not None and choice["kind"] == "order":
-        offsets = offsets_of(np.bincount(reviews.customer))
-        return arrays_of(of_order(Lists(offsets, reviews.product), size).scaled(choice["share"])), False
+        return arrays_of(of_order(lists, size).scaled(choice["share"])), False
     work = len(np.unique(reviews.customer)) * float(len(candidates)) ** 2 + float(len(candidates)) ** 3
     if choice is None or len(candidates) > CLOSED_FORM or work > DENSE_WORK:
         offsets = vectors.memory.neighbours.offsets
         return {"memory_offsets": np.concatenate([offsets, np.full(size + 1 - len(offsets), offsets[-1])])}, True
-    pairs = of_pairs(reviews.customer, reviews.product, candidates, size, choice["ridge"])
+    pairs = Company.of(lists, candidates, size, choice["kind"] == "near").memory(choice["ridge"])
     return arrays_of(pairs.scaled(choice["share"])), False
 
 

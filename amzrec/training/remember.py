@@ -11,14 +11,15 @@ from amzrec.arrays import Lists, Rows
 from amzrec.evaluation import judge
 from amzrec.evaluation.systems import CustomerVotes
 from amzrec.evaluation.testset import TestSet
+from amzrec.features.company import CLOSED_FORM, Company
 from amzrec.features.fitted import FittedReviews
-from amzrec.features.memory import CLOSED_FORM, of_customers, of_order
+from amzrec.features.memory import of_order
 from amzrec.store.memory import Memory, Votes
 from amzrec.training.state import MemoryChoice
 from amzrec.training.watch import WatchedSystem
 
-RIDGES = (100.0, 300.0, 1000.0)  # of the memory of customers, that are tried
-FEW = 3000  # products up to which all ridges are tried; above, the middle one
+RIDGES = (60.0, 200.0, 600.0)  # of the memories of what the same customers have, that are tried
+FEW = 4000  # products up to which all ridges are tried; above, the middle one
 SHARES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # scores per vote, of which those around the best one are tried
 LOG_SHARES = (0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0)  # the same of votes that are logs
 FIRST, FIRST_LOG = 4.0, 1.0  # which of them is tried first
@@ -26,9 +27,16 @@ FIRST, FIRST_LOG = 4.0, 1.0  # which of them is tried first
 
 def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
     """Build a chosen memory from fitted reviews; its votes are scores."""
-    order = choice.kind == "order"
-    memory = of_order(fitted.timelines, len(fitted.products)) if order else of_customers(fitted, choice.ridge)
-    return memory.scaled(choice.share)
+    if choice.kind == "order":
+        return of_order(fitted.timelines, len(fitted.products)).scaled(choice.share)
+    return company_of(fitted).memory(choice.ridge).scaled(choice.share)
+
+
+def company_of(fitted: FittedReviews) -> Company:
+    """Add up what the same customers have, near in time where there are times."""
+    near = len(fitted.timelines.items) > 0
+    lists = fitted.timelines if near else Lists.of(fitted.customer, fitted.product, len(fitted.customers))
+    return Company.of(lists, fitted.candidates, len(fitted.products), near)
 
 
 class Chosen(NamedTuple):
@@ -45,8 +53,12 @@ def choose_memory(testset: TestSet, system: WatchedSystem, fitted: FittedReviews
     """
     found: MemoryChoice | None = None
     known = judge.watch(testset, system)["ndcg"]
+    company: Company | None = None
     for kind, ridge in kinds(fitted)[: 1 if by_order else None]:
-        votes = memory_of(fitted, MemoryChoice(kind, ridge, 1.0)).votes(histories(fitted, testset.customers))
+        if kind != "order" and company is None:
+            company = company_of(fitted)
+        memory = company.memory(ridge) if company else memory_of(fitted, MemoryChoice(kind, ridge, 1.0))
+        votes = memory.votes(histories(fitted, testset.customers))
 
         def gain(share: float, votes: Votes = votes) -> float:
             voted = CustomerVotes(votes.scaled(share), testset.column)
@@ -81,7 +93,8 @@ def kinds(fitted: FittedReviews) -> list[tuple[str, float]]:
     found = [("order", 0.0)] if len(fitted.timelines.items) else []
     products = len(fitted.candidates)
     if 1 < products <= CLOSED_FORM:
-        found += [("customers", ridge) for ridge in (RIDGES if products <= FEW else RIDGES[1:2])]
+        kind = "near" if found else "customers"
+        found += [(kind, ridge) for ridge in (RIDGES if products <= FEW else RIDGES[1:2])]
     return found
 
 

@@ -22,8 +22,8 @@ MAY_CHANGE = ("epochs", "patience")  # settings that may be others when a traini
 class MemoryChoice:
     """A memory of pairs, and what its votes count beside the scores of the towers."""
 
-    kind: str  # order: what followed what; customers: what the same customers have
-    ridge: float  # of the kind customers
+    kind: str  # order: what followed what; customers: what the same customers have; near: the same, near in time
+    ridge: float  # of the kinds customers and near
     share: float  # scores per vote
 
 
