@@ -16,6 +16,10 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end_at_once)
+    from amzrec import heap
+
+    if sys.argv[1:2] and sys.argv[1] in heap.TRAINS:
+        heap.share()
     from amzrec.cli.app import main as run
 
     run()

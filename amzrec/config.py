@@ -35,10 +35,8 @@ LARGE_BATCH = 65_536  # most reviews per step that are chosen without --batch-si
 LARGE_STEPS = 25  # steps per epoch between the two: on ML-1M 25 large steps learned more than 105 small ones (LOG.md)
 HISTORY_READ, COMPARED = 32, 8192  # reviews of histories per review of a step; reviews whose products are negatives
 LARGE_DATA, LARGE_COMPARED = 2_000_000, 4096  # from so many reviews on those of fewer are
-SHORT, SHORT_READ = (
-    16,
-    16,
-)  # stars per customer and product below which it then reads fewer: long histories lose (LOG.md)
+SHORT = 16  # stars per customer and product below which it then reads fewer: long histories lose by it (LOG.md)
+SHORT_READ = 8  # and how many
 ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
 MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 IN_ORDER = ("recent", "sequence")  # the histories of which retrieval reads the last products alone
@@ -208,7 +206,7 @@ class TrainConfig(Config):
     history_budget: Annotated[int, REGULARISATION, at_least(0)] = 0
     """Most reviews that a step reads of all histories of its customers, and of its products; of long histories some are
     drawn anew in each step, and stand for the others. 0 takes 32 for each review of the step, or 262,144 if more, and
-    16 for each from 2 million reviews on that are fewer than 16 for each customer and product."""
+    8 for each from 2 million reviews on that are fewer than 16 for each customer and product."""
     mask: Annotated[Share, REGULARISATION] = 0.1
     """Share of reviews whose customer is hidden while training, so that new customers are answered well."""
     average: Annotated[Share, REGULARISATION] = 0.97

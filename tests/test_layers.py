@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 LAYERS = [  # rooms in the order in which data flows: a file imports from its own room and from rooms above it
-    "errors arrays parallel interrupts",
+    "errors arrays parallel interrupts heap",
     "settings",
     "config",
     "store",

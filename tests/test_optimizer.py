@@ -106,7 +106,9 @@ def test_the_average_outlives_the_scaling_of_its_sums(monkeypatch: pytest.Monkey
         np.testing.assert_allclose(variable, naive, atol=2e-6)
 
 
-def test_inside_the_block_are_the_averages_and_after_it_the_weights_to_the_bit_whatever_happened_there() -> None:
+def test_inside_the_block_are_the_averages_and_after_it_the_weights_to_the_bit_whatever_happened_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     variable = table()
     optimizer = LazyAdam(0.1, 0.9)
     for rows in ([0, 1], [1, 2]):
@@ -120,8 +122,11 @@ def test_inside_the_block_are_the_averages_and_after_it_the_weights_to_the_bit_w
     with pytest.raises(ZeroDivisionError), optimizer.averaged([variable]):
         raise ZeroDivisionError
     np.testing.assert_array_equal(variable, weights)
-    with optimizer.averaged([variable]):
-        np.testing.assert_array_equal(variable, averaged)
+    for rows in (65_536, 3, 1):  # at a time
+        monkeypatch.setattr("amzrec.model.optimizer.AVERAGED", rows)
+        with optimizer.averaged([variable]):
+            np.testing.assert_array_equal(variable, averaged)
+        np.testing.assert_array_equal(variable, weights)
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import stat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import amzrec.training.attending
@@ -256,6 +258,9 @@ def test_attention_finds_the_next_product_and_reads_liked_ones_in_their_order(
     assert (run.vectors.head.history, run.vectors.attention is None) == (
         ("sequence", False) if share else ("recent", True)
     )
+    epochs = pd.read_csv(run.path / "history.csv").groupby("phase")["epoch"].max()
+    assert epochs.get("attention refit", 0) == (math.ceil(run.info.attention["epochs"] / 3) if share else 0)
+    assert not (run.path / "best").exists(), "where the refit began"
     found = amzrec.evaluate(run)
     assert found["model"]["ranking"]["ndcg@10"] > 0.9
     assert found["model"]["rating"]["rmse"] < 2

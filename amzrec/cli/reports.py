@@ -242,12 +242,18 @@ def prepared(counts: Document) -> str:
     return table(["reviews", "number"], rows)
 
 
+def some(number: int, noun: str) -> str:
+    """Write how many there are: 1 review, 2 reviews."""
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
 def updated(document: Document) -> str:
     """Write what became of the reviews of `update`, and what to do next."""
     came = document["update"]
     said = (
-        f"{came['reviews']:,} new reviews, {came['replaced']:,} in place of older ones, {came['known']:,} known, "
-        f"{came['rejected']:,} rejected; {came['new_customers']:,} new customers, {came['new_products']:,} new products"
+        f"{some(came['reviews'], 'new review')}, {came['replaced']:,} in place of older ones, {came['known']:,} known, "
+        f"{came['rejected']:,} rejected; {some(came['new_customers'], 'new customer')}, "
+        f"{some(came['new_products'], 'new product')}"
     )
     notes = {
         "undated": "reviews have no time and count as written at the latest time known",

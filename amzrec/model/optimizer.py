@@ -17,6 +17,7 @@ Tensor = Any
 Variable = Any
 
 BLOCK = 16_384  # touched rows of a LARGE table that are updated at a time: few enough to stay in the caches meanwhile
+AVERAGED = 65_536  # rows of a table that are given their average at a time
 FOLD = -50.0  # the log of the decay at which trails are scaled anew: exp(50) is far from what float32 can hold
 
 
@@ -219,9 +220,14 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
         for variable in variables if self.average and hasattr(self, "_moments") else ():
             if self._var_key(variable) in self._index_dict:
                 width, start, rows = self._places[self._index_dict[self._var_key(variable)]]
-                gap = self._trails[self._widths.index(width)][start : start + rows] * tf.exp(self._log_decay)
+                trail, decay = self._trails[self._widths.index(width)], tf.exp(self._log_decay)
                 kept.append((variable, variable.read_value()))
-                variable.assign_add(tf.reshape(gap, variable.shape))
+                if rows <= AVERAGED or len(variable.shape) != 2:
+                    variable.assign_add(tf.reshape(trail[start : start + rows] * decay, variable.shape))
+                    continue
+                for begin in range(0, rows, AVERAGED):
+                    some = tf.range(begin, min(begin + AVERAGED, rows))
+                    variable.scatter_add(tf.IndexedSlices(read(trail, start + some) * decay, some))
         try:
             yield
         finally:

@@ -12,7 +12,7 @@ from amzrec.planning.sizes import Phase, Sizes, StepSizes, step_sizes
 
 MB = 1 << 20
 FLOAT = 4
-READ = 262_144  # reviews of histories that are read at a time where vectors are computed (training/learner.py)
+READ = 131_072  # reviews of histories that are read at a time where vectors are computed (training/learner.py)
 PYTHON, TENSORFLOW = 110 * MB, 760 * MB  # of a process that answers, and of one that trains, before it reads anything
 PREPARING, PREPARED_ROW = 330 * MB, 120  # of the engine, and of each row that is read
 REVIEW = 20  # of a review as it is read: two rows, stars, time

@@ -31,7 +31,7 @@ from amzrec.training.strategy import ONE, Replicas
 tf: Any = import_tensorflow()
 ALL = slice(None)
 BLOCK = 8192  # rows whose vectors are computed at a time
-READ = 32 * BLOCK  # reviews of their histories that are read at a time, one history more or less
+READ = 16 * BLOCK  # reviews of their histories that are read at a time, one history more or less
 
 
 class Learner:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 from collections.abc import Set
 from typing import Any
+
+from amzrec import heap
 
 
 def give_back_memory() -> None:
     """Free what only refers to itself, and return free pages to the system where its allocator can be told to."""
     gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what threads of TensorFlow have freed
-    except (OSError, AttributeError, TypeError):
-        return
+    heap.give_back()
 
 
 def gradients_known() -> frozenset[str]:

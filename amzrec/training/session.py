@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amzrec import __version__, interrupts
+from amzrec import __version__, heap, interrupts
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset, Reviews
@@ -28,6 +28,7 @@ from amzrec.store.run import CHECKPOINTS, RUN, Run, RunInfo, identity
 from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.store.weights import WEIGHTS, write_weights
 from amzrec.training.often import Often
+from amzrec.training.release import give_back_memory
 from amzrec.training.state import ATTEND, ATTEND_AGAIN, REFIT, SELECT, MemoryChoice, State
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ STATE = "state.json"  # file that says where an unfinished training stands
 MEMORY = "memory.npz"  # file with the memory of pairs that was chosen
 TABLES = "tables.npz"  # file with the tables of a task at its best epoch
 ATTENTION = "attention.npz"  # file with the attention that was learned
+BEST = "best"  # folder with the weights of attention at its best epoch
 WATCH = "watch.npz"  # file with what the towers say of valid, while attention is trained
 LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
 LABELS |= {ATTEND: "attention: choosing epochs", ATTEND_AGAIN: "attention: refit on train + valid"}
@@ -166,7 +168,8 @@ class Session:
                 raise KeyboardInterrupt
 
         label = f"{LABELS[phase]} {number}/{epochs}"
-        losses = learner.epoch(number, self.progress, label, self.logs, phase, done, after_step)
+        with heap.reused():
+            losses = learner.epoch(number, self.progress, label, self.logs, phase, done, after_step)
         seconds = time.monotonic() - started
         state.epoch, state.step = number, 0
         if not all(math.isfinite(value) for value in losses.values()):
@@ -279,6 +282,8 @@ class Session:
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
         read = "recent" if self.recipe.history == "sequence" and attention is None else self.recipe.history
         write_vectors(self.work, assemble(dataset, learned, read, fit_parts))
+        del learned, retrieval, attention
+        give_back_memory()
         self.keep_weights(fit_parts)
         write_history(self.work, state.history)
         info = RunInfo(
@@ -337,7 +342,8 @@ def tidy(folder: Path) -> None:
     tables = f"rating.{TABLES}", f"retrieval.{TABLES}"
     for name in ("rating.npz", "retrieval.npz", *tables, MEMORY, ATTENTION, WATCH, STATE):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    for name in (CHECKPOINTS, BEST):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def versions() -> dict[str, str]:

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from amzrec import heap
 from tables import described_by, markdown, section
 from timing import ROOT
 
@@ -276,6 +277,8 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [int(size) for size in options.reviews.split(",")]
     if options.stage:
+        if options.stage == "train":
+            heap.share()  # as the command does
         facts = globals()[f"stage_{options.stage}"](options.folder, sizes[0], options)
         print(json.dumps(facts))
         return
