@@ -28,7 +28,6 @@ from amzrec.store.run import CHECKPOINTS, RUN, Run, RunInfo, identity
 from amzrec.store.vectors import VECTORS, write_vectors
 from amzrec.store.weights import WEIGHTS, write_weights
 from amzrec.training.often import Often
-from amzrec.training.release import give_back_memory
 from amzrec.training.state import ATTEND, ATTEND_AGAIN, REFIT, SELECT, MemoryChoice, State
 
 if TYPE_CHECKING:
@@ -264,6 +263,7 @@ class Session:
             return
         from amzrec.training.assembly import Learned, assemble
         from amzrec.training.attended import AttentionSnapshot
+        from amzrec.training.release import give_back_memory
         from amzrec.training.snapshot import MemorySnapshot, RatingSnapshot, RetrievalSnapshot
 
         state, dataset = self.state, self.dataset
