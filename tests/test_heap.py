@@ -52,7 +52,7 @@ def test_only_commands_that_train_share_a_heap(monkeypatch: pytest.MonkeyPatch) 
     shared: list[str] = []
     monkeypatch.setattr(app, "main", lambda: None)
     monkeypatch.setattr(heap, "share", lambda: shared.append(sys.argv[1]))
-    monkeypatch.setattr(__main__.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     for command in ("train", "tune", "recommend", "serve", "backtest"):
         monkeypatch.setattr(sys, "argv", ["amzrec", command])
         __main__.main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_the_average_outlives_the_scaling_of_its_sums(monkeypatch: pytest.Monkey
 
 
 def test_inside_the_block_are_the_averages_and_after_it_the_weights_to_the_bit_whatever_happened_there(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     variable = table()
     optimizer = LazyAdam(0.1, 0.9)
@@ -122,11 +123,16 @@ def test_inside_the_block_are_the_averages_and_after_it_the_weights_to_the_bit_w
     with pytest.raises(ZeroDivisionError), optimizer.averaged([variable]):
         raise ZeroDivisionError
     np.testing.assert_array_equal(variable, weights)
-    for rows in (65_536, 3, 1):  # at a time
-        monkeypatch.setattr("amzrec.model.optimizer.AVERAGED", rows)
-        with optimizer.averaged([variable]):
-            np.testing.assert_array_equal(variable, averaged)
-        np.testing.assert_array_equal(variable, weights)
+    for at_once in (65_536, 3, 1):
+        monkeypatch.setattr("amzrec.model.optimizer.AVERAGED", at_once)
+        for scratch in (None, tmp_path):
+            with optimizer.averaged([variable], scratch):
+                np.testing.assert_array_equal(variable, averaged)
+            np.testing.assert_array_equal(variable, weights)
+    with pytest.raises(FileNotFoundError), optimizer.averaged([tf.Variable(1.0), variable], tmp_path / "none"):
+        raise AssertionError
+    np.testing.assert_array_equal(variable, weights)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -214,25 +216,32 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
             self._trails[slot][part].assign(slots["gap"] if "gap" in slots else np.zeros([rows, width], np.float32))
 
     @contextlib.contextmanager
-    def averaged(self, variables: Iterable[Variable]) -> Iterator[None]:
-        """Let the variables hold their averaged weights inside the block; after it they are as before, to the bit."""
-        kept = []
-        for variable in variables if self.average and hasattr(self, "_moments") else ():
-            if self._var_key(variable) in self._index_dict:
+    def averaged(self, variables: Iterable[Variable], scratch: Path | None = None) -> Iterator[None]:
+        """Let the variables hold their averaged weights inside the block; after it they are as before, to the bit.
+
+        Meanwhile the weights of large tables lie in a file without a name in the folder `scratch`, where one is given;
+        raises OSError where they cannot be written.
+        """
+        with contextlib.ExitStack() as kept:
+            for variable in variables if self.average and hasattr(self, "_moments") else ():
+                if self._var_key(variable) not in self._index_dict:
+                    continue
                 width, start, rows = self._places[self._index_dict[self._var_key(variable)]]
                 trail, decay = self._trails[self._widths.index(width)], tf.exp(self._log_decay)
-                kept.append((variable, variable.read_value()))
-                if rows <= AVERAGED or len(variable.shape) != 2:
+                if rows <= AVERAGED or len(variable.shape) != 2 or hasattr(variable, "values"):  # of several devices
+                    kept.callback(variable.assign, variable.read_value())
                     variable.assign_add(tf.reshape(trail[start : start + rows] * decay, variable.shape))
                     continue
-                for begin in range(0, rows, AVERAGED):
-                    some = tf.range(begin, min(begin + AVERAGED, rows))
+                if scratch is None:
+                    kept.callback(variable.assign, variable.read_value())
+                else:
+                    file = kept.enter_context(tempfile.TemporaryFile(dir=scratch))
+                    for some in blocks_of(rows):
+                        read(variable, some).numpy().tofile(file)
+                    kept.callback(read_back, variable, file)
+                for some in blocks_of(rows):
                     variable.scatter_add(tf.IndexedSlices(read(trail, start + some) * decay, some))
-        try:
             yield
-        finally:
-            for variable, weights in kept:
-                variable.assign(weights)
 
     def get_config(self) -> dict[str, Any]:
         """The settings, for Keras."""
@@ -252,6 +261,20 @@ class Adagrad(tf.keras.optimizers.Adagrad):  # type: ignore[misc]
         """Set the slots of a variable to what `slots` yielded."""
         slot = self._accumulators[self._index_dict[self._var_key(variable)]]
         slot.assign(np.square(slots["root"]).reshape(slot.shape))
+
+
+def blocks_of(rows: int) -> Iterator[Tensor]:
+    """Cut the rows of a large table into blocks."""
+    for begin in range(0, rows, AVERAGED):
+        yield tf.range(begin, min(begin + AVERAGED, rows))
+
+
+def read_back(variable: Variable, file: Any) -> None:
+    """Give a table the weights that a file holds."""
+    file.seek(0)
+    for some in blocks_of(variable.shape[0]):
+        values = np.fromfile(file, np.float32, len(some) * variable.shape[1])
+        variable.scatter_update(tf.IndexedSlices(tf.constant(values.reshape(len(some), -1)), some))
 
 
 def width_of(variable: Variable) -> int:

@@ -37,6 +37,8 @@ READ = 16 * BLOCK  # reviews of their histories that are read at a time, one his
 class Learner:
     """A MultitaskModel with its optimizer and the reviews that it is fitted on."""
 
+    scratch: Path | None = None  # folder in which large tables may be put aside, see `averaged`
+
     def __init__(
         self,
         recipe: Recipe,
@@ -134,10 +136,13 @@ class Learner:
         return {name: round(float(value), 6) for name, value in losses.items()}
 
     def averaged(self) -> contextlib.AbstractContextManager[None]:
-        """Give the model its averaged weights, from which questions are answered, for a `with` block."""
+        """Give the model its averaged weights, from which questions are answered, for a `with` block.
+
+        Raises OSError where large tables cannot be put aside in `scratch`, if there is one.
+        """
         if not isinstance(self.optimizer, LazyAdam):
             return contextlib.nullcontext()
-        return self.optimizer.averaged(self.model.trainable_variables)
+        return self.optimizer.averaged(self.model.trainable_variables, self.scratch)
 
     def queries(self, rows: Rows, dims: slice = ALL) -> Floats:
         """Return the vectors [n, D] of customer rows [n], with their histories; or these dimensions of them."""

@@ -179,6 +179,7 @@ def new_learner(session: Session, fitted: FittedReviews, watch: Watch | None) ->
             learner.close()
             give_back_memory()
             learner = Learner(recipe, fitted, dataset, replicas=session.replicas)
+    learner.scratch = session.work if session.chief else None
     learner.prepare()
     return learner
 
@@ -188,6 +189,7 @@ def warm_learner(session: Session, start: Start, fitted: FittedReviews) -> Learn
     fresh = start.fresh_of(fitted.customer, fitted.product)
     learner = Learner(session.recipe, fitted, session.dataset, fresh=fresh, replicas=session.replicas)
     start_at(learner, start)
+    learner.scratch = session.work if session.chief else None
     learner.prepare()
     return learner
 

@@ -197,6 +197,7 @@ class Session:
         from amzrec.training.weights import save_tables
 
         for task in tasks if self.chief else ():
+            heap.give_back()
             # not kept in a variable: that of the task before would be held while the next one is made
             (rating_snapshot(learner) if task == "rating" else retrieval_snapshot(learner)).save(
                 self.work / f"{task}.npz"

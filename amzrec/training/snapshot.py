@@ -61,8 +61,8 @@ class HistoryTables(Snapshot):
     query_base: Floats  # [C + 1, d] the vectors without their histories
     history_bag: Floats  # [N + 1, d] what a review of a product adds to the history of a customer
     history_residual: Floats  # [N + 1, d] what it adds for each star beyond the biases
-    rater_bag: Floats  # [C + 1, d] what a review of a customer adds to the history of a product
-    rater_residual: Floats  # [C + 1, d] what it adds for each star beyond the biases
+    rater_bag: Array  # [C + 1, d] float16, what a review of a customer adds to the history of a product
+    rater_residual: Array  # [C + 1, d] float16, what it adds for each star beyond the biases
     product_base: Floats  # [N + 1, d] the vectors of products without their histories
     product_level: Floats  # [N + 1, d] the sums of rater_residual over the reviews with stars of each history
 
@@ -170,18 +170,25 @@ def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
     """Return the fields of HistoryTables in the dimensions `dims`; a product without reviews adds nothing."""
     customers, products = all_rows(learner)
     encoder, fitted = learner.model.encoder, learner.fitted
-    found: dict[str, Array] = {"query_base": learner.query_bases(customers, dims)}
+    found: dict[str, Array] = {}
     for tower, side, names in (
-        (encoder.candidate_tower, fitted.products, ("history_bag", "history_residual")),
         (encoder.query_tower, fitted.customers, ("rater_bag", "rater_residual")),
+        (encoder.candidate_tower, fitted.products, ("history_bag", "history_residual")),
     ):
         read = isinstance(tower, HistoryTower)
         for name, table in zip(names, (tower.bag, tower.residual) if read else (tower.embedding,) * 2, strict=True):
             found[name] = table.numpy()[:, dims][side.vector_row]
             found[name][side.counts == 0 if read else slice(None)] = 0
-        found[names[1]] /= fitted.scale.unit
-    found["product_base"] = learner.candidate_bases(products, dims)
-    return found | {"product_level": levels(fitted.products, found["rater_residual"])}
+            if name in ("history_residual", "rater_residual"):
+                found[name] /= fitted.scale.unit
+            if name == "rater_residual":
+                found["product_level"] = levels(fitted.products, found[name])
+            if side is fitted.customers:
+                found[name] = found[name].astype(np.float16)
+    return found | {
+        "query_base": learner.query_bases(customers, dims),
+        "product_base": learner.candidate_bases(products, dims),
+    }
 
 
 def levels(side: Profiles, residual: Floats) -> Floats:
