@@ -12,7 +12,7 @@ from amzrec.store.memory import Memory, strongest
 
 NEIGHBOURS = 100  # products that one product votes for
 ENTRIES = 25_000_000  # most pairs that are kept: fewer neighbours where there are many products
-AT_ONCE = 1 << 23  # most pairs that a core sorts at a time, but for those of one voter
+AT_ONCE = 1 << 22  # most pairs that a core sorts at a time, but for those of one voter
 CODE_BITS = 5  # of a key that say how far apart, and which way round, the two products of a pair were once
 WINDOW = 10  # products before and after a product that count as following it
 BACKWARD = 0.5  # what following backwards in time counts, of following forwards

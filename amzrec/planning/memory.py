@@ -26,7 +26,9 @@ JUDGED = 1000  # of a review of a history that is read for valid, of at most so 
 LOGITS = 4096 * 3  # of a candidate: blocks of logits, so many queries at a time
 PAIR = 6 * 8  # of two products while all pairs are solved for: the matrix, its inverse, and what is sorted of it
 VOTE = 20  # of a customer of valid and a product that is voted for, which is nearly any: lists, one copy, their scale
-SNAPSHOTS = 1.1  # of the vectors of a run while they are made
+SNAPSHOT = 0.55  # of the vectors of a run while those of one task are made
+AVERAGED = 65_536  # rows of a table from which its weights are put aside (model/optimizer.py)
+SIDES = "customers", "products"
 
 
 class Memory(NamedTuple):
@@ -54,18 +56,25 @@ def memory_of(sizes: Sizes, recipe: Recipe) -> Memory:
 
 
 def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
-    """Return the most bytes that a phase takes: those of a step, most of which are kept, and a snapshot after it."""
-    learned = FLOAT * sum(parameters_of(phase, recipe).values())
+    """Return the most bytes that a phase takes: what it holds all along, and the largest of what comes and goes.
+
+    That is a step; judging, which needs averages of weights; making what is kept of a task; and choosing a memory.
+    """
+    parameters = parameters_of(phase, recipe)
+    learned = FLOAT * sum(parameters.values())
     slots = 1 if recipe.optimizer == "adagrad" else 3 if recipe.average else 2
     judged = JUDGED * min(int(phase.products.counts.sum()), READ) * (recipe.features != "ids")
-    held = TENSORFLOW + data(sizes, phase) + learned * (1 + slots) + judged
-    run = run_bytes(sizes, recipe)
-    step = step_bytes(step_sizes(sizes, phase, recipe), phase, recipe)
-    averaged = learned * (slots > 2)
-    choosing = arranging(sizes, phase)
-    stays = held + step + averaged
-    beside = choosing_pairs(sizes) if recipe.memory and recipe.retrieval_weight > 0 else 0
-    return max(stays + SNAPSHOTS * run, stays + beside, TENSORFLOW + data(sizes, phase) + choosing)
+    held = TENSORFLOW + data(sizes, phase) + learned * (1 + slots)
+    aside = [parameters[name] for name in SIDES if getattr(phase, name).own > AVERAGED]  # in a file meanwhile
+    averaged = (learned - FLOAT * sum(aside)) * (slots > 2)
+    pairs = choosing_pairs(sizes) if recipe.memory and recipe.retrieval_weight > 0 else 0
+    goes = (
+        step_bytes(step_sizes(sizes, phase, recipe), phase, recipe),
+        averaged + judged,
+        averaged + SNAPSHOT * run_bytes(sizes, recipe),
+        pairs,
+    )
+    return max(held + max(goes), TENSORFLOW + data(sizes, phase) + arranging(sizes, phase))
 
 
 def choosing_pairs(sizes: Sizes) -> float:

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from amzrec import heap
 from scale import generate, timed_calls
 from tables import described_by, markdown, section
 from timing import ROOT, peak
@@ -47,6 +48,7 @@ def child(word: str, dataset: Path, run: Path, epochs: int) -> dict[str, Any]:
         return document | {"took": [time.perf_counter() - begun, time.process_time() - busy]}
     from amzrec.training import learner
 
+    heap.share()  # as the command does
     parts: dict[str, Any] = {}
     learner.Learner.epoch = timed_calls(parts, "epochs", learner.Learner.epoch)  # type: ignore[method-assign]
     busy = time.process_time()
