@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-from pathlib import Path
 
 from amzrec import interrupts
 from amzrec.features.fitted import fit_reviews
@@ -13,13 +11,12 @@ from amzrec.training.attended import AttentionSnapshot, mixed
 from amzrec.training.attention import AttentionLearner
 from amzrec.training.choosing import choose_beside, with_chosen_time
 from amzrec.training.release import give_back_memory
-from amzrec.training.session import ATTENTION, BEST, WATCH, Session
+from amzrec.training.session import ATTENTION, WATCH, Session
 from amzrec.training.state import ATTEND, ATTEND_AGAIN, AttentionChoice, Choices
 from amzrec.training.watch import Watch
 
 SHARES = (0.0, 0.5, 0.75, 1.0)  # of the retrieval score, that attention may have
-PATIENCE = 3  # epochs without a better gain on valid after which its training stops
-AGAIN = 1 / 3  # of the chosen epochs, that train + valid take from the weights of the best one (LOG.md, 2026-11-30)
+PATIENCE = 2  # epochs without a better gain on valid after which its training stops
 
 
 def attend(session: Session) -> None:
@@ -43,8 +40,6 @@ def attend(session: Session) -> None:
                 state.choices.attention = AttentionChoice(state.epoch, 1.0)
                 state.figures[ATTEND] = figures["valid_ndcg"]
                 watch.remember(learner, "retrieval")
-                if recipe.refit:
-                    learner.save(best_weights(session, fresh=True))
             if not recipe.refit and state.epoch == state.choices.attention.epochs:
                 AttentionSnapshot.of(learner).save(session.work / ATTENTION)
             session.record(facts, figures)
@@ -66,39 +61,28 @@ def choose_share(session: Session, learner: AttentionLearner, watch: Watch) -> N
     systems = [(share, mixed(towers.best, watch.best, share)) for share in SHARES]
     choose_beside(session, learner.fitted, towers, systems)
     assert choices.attention
-    share = choices.attention.share
+    share, rest = choices.attention.share, "the bag of recent" if choices.best["retrieval"] else "popularity"
     if share == 1:
         choices.best["retrieval"] = 0  # what the towers learned is not read
-    said = f"{share:.0%} attention, the rest the bag of recent"
+    said = f"{share:.0%} attention, the rest {rest}"
     if share in (0, 1):
-        said = "attention alone, without the bag of recent" if share else "the bag of recent, without attention"
+        said = f"attention alone, without {rest}" if share else f"{rest}, without attention"
     session.progress.say(f"valid ranks best by {said}")
 
 
 def attend_again(session: Session, choices: Choices) -> None:
-    """Train attention further on train + valid, from where valid was best, and keep what it has learned."""
+    """Train attention on train + valid for the chosen epochs, and keep what it has learned."""
     dataset, recipe, state = session.dataset, session.recipe, session.state
     assert choices.attention
     both = Reviews.concat([dataset.train, dataset.valid])
     fitted = with_chosen_time(fit_reviews(dataset, both, recipe), both, choices)
     learner = AttentionLearner(recipe, fitted)
     learner.prepare()
-    if not session.resumed(learner, None) and len(dataset.valid):
-        learner.restore(best_weights(session))
-    epochs = math.ceil(AGAIN * choices.attention.epochs) if len(dataset.valid) else choices.attention.epochs
-    while state.epoch < epochs:
+    session.resumed(learner, None)
+    while state.epoch < choices.attention.epochs:
         with interrupts.held():
-            session.record(session.epoch(learner, None, ATTEND_AGAIN, epochs), {})
+            session.record(session.epoch(learner, None, ATTEND_AGAIN, choices.attention.epochs), {})
             session.checkpoint(learner, None)
     AttentionSnapshot.of(learner).save(session.work / ATTENTION)
     learner.close()
     give_back_memory()
-
-
-def best_weights(session: Session, fresh: bool = False) -> Path:
-    """Return where the weights of the epoch that was best on valid are kept; nothing stands there if it is `fresh`."""
-    folder = session.work / BEST
-    if fresh:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-    return folder / "weights"

@@ -101,9 +101,11 @@ def choose_epochs(session: Session) -> tuple[Learner, Watch | None]:
         judge(session, learner, watch, 0, {})
         if keep:
             session.keep_snapshots(learner, tasks_best_at(0, recipe, state.choices))
-    while state.epoch < recipe.epochs and not (watched and out_of_patience(session)):
+    alone = recipe.attends and watched and recipe.tasks == ("retrieval",)  # attention needs no towers beside it
+    most = 0 if alone else recipe.epochs
+    while state.epoch < most and not (watched and out_of_patience(session)):
         with interrupts.held():
-            facts = session.epoch(learner, watch, SELECT, recipe.epochs)
+            facts = session.epoch(learner, watch, SELECT, most)
             judge(session, learner, watch, state.epoch, facts)
             if keep:
                 session.keep_snapshots(learner, tasks_best_at(state.epoch, recipe, state.choices))

@@ -42,7 +42,6 @@ STATE = "state.json"  # file that says where an unfinished training stands
 MEMORY = "memory.npz"  # file with the memory of pairs that was chosen
 TABLES = "tables.npz"  # file with the tables of a task at its best epoch
 ATTENTION = "attention.npz"  # file with the attention that was learned
-BEST = "best"  # folder with the weights of attention at its best epoch
 WATCH = "watch.npz"  # file with what the towers say of valid, while attention is trained
 LABELS = {SELECT: "choosing epochs", REFIT: "refit on train + valid"}
 LABELS |= {ATTEND: "attention: choosing epochs", ATTEND_AGAIN: "attention: refit on train + valid"}
@@ -343,8 +342,7 @@ def tidy(folder: Path) -> None:
     tables = f"rating.{TABLES}", f"retrieval.{TABLES}"
     for name in ("rating.npz", "retrieval.npz", *tables, MEMORY, ATTENTION, WATCH, STATE):
         (folder / name).unlink(missing_ok=True)
-    for name in (CHECKPOINTS, BEST):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def versions() -> dict[str, str]:
