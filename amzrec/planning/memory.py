@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from amzrec.config import Recipe
 from amzrec.features.company import CLOSED_FORM
+from amzrec.features.memory import LAST, neighbours
 from amzrec.features.popularity import KERNEL_HALF_LIVES
 from amzrec.planning.parameters import parameters_of
 from amzrec.planning.sizes import Phase, Sizes, StepSizes, step_sizes
@@ -26,8 +27,11 @@ JUDGED = 1000  # of a review of a history that is read for valid, of at most so 
 LOGITS = 4096 * 3  # of a candidate: blocks of logits, so many queries at a time
 PAIR = 6 * 8  # of two products while all pairs are solved for: the matrix, its inverse, and what is sorted of it
 VOTE = 20  # of a customer of valid and a product that is voted for, which is nearly any: lists, one copy, their scale
+VOTED = 80  # of a customer of valid and a product that one of its last ones votes for, where order is remembered
+HEAP = 1.9  # bytes of the heap for each byte of a step: it is in pieces
 SNAPSHOT = 0.55  # of the vectors of a run while those of one task are made
 AVERAGED = 65_536  # rows of a table from which its weights are put aside (model/optimizer.py)
+JUDGES = 20_000  # most valid reviews that choose, each of one customer at most (training/watch.py)
 SIDES = "customers", "products"
 
 
@@ -69,7 +73,7 @@ def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
     averaged = (learned - FLOAT * sum(aside)) * (slots > 2)
     pairs = choosing_pairs(sizes) if recipe.memory and recipe.retrieval_weight > 0 else 0
     goes = (
-        step_bytes(step_sizes(sizes, phase, recipe), phase, recipe),
+        HEAP * step_bytes(step_sizes(sizes, phase, recipe), phase, recipe),
         averaged + judged,
         averaged + SNAPSHOT * run_bytes(sizes, recipe),
         pairs,
@@ -79,10 +83,11 @@ def training(sizes: Sizes, recipe: Recipe, phase: Phase) -> float:
 
 def choosing_pairs(sizes: Sizes) -> float:
     """Return the bytes that are taken while valid chooses a memory of pairs, after the last epoch."""
-    products = sizes.candidates
-    if products > CLOSED_FORM or not sizes.judged:
-        return 0.0
-    return float(PAIR * products**2 + VOTE * sizes.judged * products)
+    products, judged = sizes.candidates, min(sizes.judged, JUDGES)
+    followed = VOTED * judged * min(LAST * neighbours(products), products) if sizes.dated else 0
+    if products > CLOSED_FORM or not judged:
+        return float(followed)
+    return float(max(PAIR * products**2 + VOTE * judged * products, followed))
 
 
 def data(sizes: Sizes, phase: Phase) -> float:
