@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,9 @@ def test_what_was_measured_on_a_sample_grows_to_the_whole() -> None:
     assert stages[f"{label}: all 3 epochs"] == pytest.approx(3 * (0.5 * steps + 6))
     assert stages["choosing what stands beside the towers"] == pytest.approx(17)
     assert total_of(stages) == pytest.approx(sum(stages.values()) - stages[f"{label}{EACH}"])
+    few, many = (dataclasses.replace(sizes, judged=judged) for judged in (100, 10**6))  # of valid 20,000 are asked
+    asked = seconds_of(many, recipe, found._replace(sizes=few))["choosing what stands beside the towers"]
+    assert asked == pytest.approx(8 + 9 * 20_000 / 100)
     assert sample_of(dataset, 10**6, 1) is dataset
     some = sample_of(dataset, 20, 1)
     kept = set(some.train.customer)

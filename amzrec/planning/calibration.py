@@ -13,7 +13,7 @@ import numpy as np
 
 from amzrec.config import Recipe
 from amzrec.errors import SILENT, Progress
-from amzrec.planning.memory import run_bytes
+from amzrec.planning.memory import JUDGES, run_bytes
 from amzrec.planning.sizes import Phase, Sizes, sizes_of, step_sizes
 from amzrec.store.dataset import Dataset, Reviews
 from amzrec.training.session import LABELS, Session
@@ -172,7 +172,8 @@ def seconds_of(sizes: Sizes, recipe: Recipe, found: Calibration) -> dict[str, fl
         stages[f"{LABELS[name]}{EACH}"] = epoch
         stages[f"{LABELS[name]}: all {recipe.epochs} epochs"] = recipe.epochs * epoch
         if name == "select" and found.pairing + found.beside:
-            stages["choosing what stands beside the towers"] = found.pairing + found.beside * reviews
+            asked, of = (max(min(each.judged, JUDGES), 1) for each in (sizes, found.sizes))
+            stages["choosing what stands beside the towers"] = found.pairing + found.beside * asked / of
     kept = grown(lambda each: each.reviews + each.customers.rows + each.products.rows, sizes.largest)
     stages["writing the run"] = 2 * kept * found.keeping + run_bytes(sizes, recipe) / WRITTEN
     return stages
