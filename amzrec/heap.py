@@ -13,6 +13,7 @@ ARENAS, MAPPED, TRIMMED = -8, -4, -1  # M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRES
 IN_USE = {MAPPED: 0, TRIMMED: -1}
 BY_ITSELF = {MAPPED: 65536, TRIMMED: 128 * 1024}
 FLAG = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
+CHILDREN = "MALLOC_ARENA_MAX"  # which glibc reads when a process starts: those of `tune` see FLAG as well
 
 
 def share() -> None:
@@ -24,6 +25,7 @@ def share() -> None:
     """
     if tell(ARENAS, 1):
         os.environ.setdefault(FLAG, "1")
+        os.environ.setdefault(CHILDREN, "1")
 
 
 @contextlib.contextmanager

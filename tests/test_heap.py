@@ -22,13 +22,13 @@ with heap.reused():
     kept = np.ones(1000)
     del first
     inside = mapped()
-print(inside, mapped(), os.environ.get(heap.FLAG))
+print(inside, mapped(), os.environ.get(heap.FLAG), os.environ.get(heap.CHILDREN))
 """
 
 
 def numbers(share: str) -> list[str]:
-    """Run HELD: MB held after 320 MB were freed inside the block, those after it, and whether the flag is set."""
-    environment = {name: value for name, value in os.environ.items() if name != heap.FLAG}
+    """Run HELD: MB held after 320 MB were freed inside the block, MB after it, and what the environment has."""
+    environment = {name: value for name, value in os.environ.items() if name not in (heap.FLAG, heap.CHILDREN)}
     done = subprocess.run(
         [sys.executable, "-c", HELD.format(share=share)], capture_output=True, text=True, check=True, env=environment
     )
@@ -37,12 +37,12 @@ def numbers(share: str) -> list[str]:
 
 @pytest.mark.skipif(not heap.tell(heap.ARENAS, 0), reason="the system's allocator is not glibc")
 def test_what_is_freed_is_kept_in_a_training_and_given_back_after_it() -> None:
-    inside, after, flag = numbers("heap.share()")
+    inside, after, *flags = numbers("heap.share()")
     assert float(inside) > 320 > 150 > float(after)
-    assert flag == "1"
-    inside, after, flag = numbers("")  # a process of somebody else's
+    assert flags == ["1", "1"], "the processes that it starts share a heap each, or none of them does"
+    inside, after, *flags = numbers("")  # a process of somebody else's
     assert float(inside) < 150
-    assert flag == "None"
+    assert flags == ["None", "None"]
 
 
 def test_only_commands_that_train_share_a_heap(monkeypatch: pytest.MonkeyPatch) -> None:

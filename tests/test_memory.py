@@ -21,7 +21,9 @@ from amzrec.features.memory import BACKWARD, CURVE, SHRINK, of_order
 from amzrec.store.dataset import open_dataset
 from amzrec.store.memory import FEW, Memory
 from amzrec.store.vectors import Vectors, read_vectors, write_vectors
-from amzrec.training.remember import climb
+from amzrec.training.remember import climb, memory_of
+from amzrec.training.state import MemoryChoice
+from fits import fitted_of, reviews_of
 from runs import random_vectors
 
 RNG = np.random.default_rng(11)
@@ -113,6 +115,19 @@ def test_products_near_in_time_count_more(at_once: int, monkeypatch: pytest.Monk
         known = number[0] * (0.2 + 0.8 * np.exp(-abs(place[i] - place[j]) / 30))
         known += number[1] * (0.2 + 0.8 * np.exp(-1 / 30)) if (i, j) == (2, 4) else 0
         assert found[i - 1, j - 1] == pytest.approx(known, rel=1e-6) == found[j - 1, i - 1]
+
+
+def test_a_chosen_memory_is_built_as_it_was_chosen_also_where_there_are_times() -> None:
+    """As where a run without times is gone on from (`train --from`) with reviews that have some."""
+    rows = [
+        (customer, product, 5.0) for customer in range(1, 13) for product in range(1, 10) if (customer * product) % 4
+    ]
+    fitted = fitted_of(reviews_of(rows, [float(day) for day in range(len(rows))]), history="sequence")
+    kinds = [dense(memory_of(fitted, MemoryChoice(kind, 1.0, 1.0))) for kind in ("customers", "near")]
+    for number, lists in enumerate((fitted.customers.histories.partners, fitted.timelines)):
+        known = Company.of(lists, fitted.candidates, len(fitted.products), number == 1).memory(1.0)
+        np.testing.assert_allclose(kinds[number], dense(known), atol=1e-5)
+    assert np.abs(kinds[0] - kinds[1]).max() > 1e-3
 
 
 def test_half_of_a_vote_is_taken_along_the_leading_directions(monkeypatch: pytest.MonkeyPatch) -> None:

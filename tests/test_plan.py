@@ -19,12 +19,15 @@ from amzrec.commands.plan import plan
 from amzrec.errors import AmzrecError
 from amzrec.features.batches import plan_epoch
 from amzrec.features.fitted import fit_reviews
+from amzrec.model import optimizer
+from amzrec.planning import memory
 from amzrec.planning.calibration import EACH, Calibration, sample_of, seconds_of, total_of
 from amzrec.planning.machine import memory_available
 from amzrec.planning.memory import memory_of
 from amzrec.planning.parameters import parameters_of
 from amzrec.planning.report import changes_of, check_fits
 from amzrec.planning.sizes import sizes_of, step_sizes
+from amzrec.training import learner, watch
 from amzrec.training.learner import Learner
 from fits import dataset_of, random_reviews, recipe_of, reviews_of
 
@@ -119,6 +122,11 @@ def test_a_plan_without_calibration_counts_the_dataset(checkerboard: Path) -> No
         document["parameters"][kind] for kind in ("customers", "products", "rest")
     )
     assert document["fits"]
+
+
+def test_a_plan_counts_with_the_numbers_of_the_training() -> None:
+    """It may not import them: a plan without calibration needs no TensorFlow."""
+    assert (memory.READ, memory.AVERAGED, memory.JUDGES) == (learner.READ, optimizer.AVERAGED, watch.MOST)
 
 
 def test_what_was_measured_on_a_sample_grows_to_the_whole() -> None:

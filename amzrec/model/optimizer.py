@@ -228,18 +228,19 @@ class LazyAdam(tf.keras.optimizers.Optimizer):  # type: ignore[misc]
                     continue
                 width, start, rows = self._places[self._index_dict[self._var_key(variable)]]
                 trail, decay = self._trails[self._widths.index(width)], tf.exp(self._log_decay)
-                if rows <= AVERAGED or len(variable.shape) != 2 or hasattr(variable, "values"):  # of several devices
-                    kept.callback(variable.assign, variable.read_value())
-                    variable.assign_add(tf.reshape(trail[start : start + rows] * decay, variable.shape))
-                    continue
-                if scratch is None:
-                    kept.callback(variable.assign, variable.read_value())
-                else:
+                large = (
+                    rows > AVERAGED and len(variable.shape) == 2 and not hasattr(variable, "values")
+                )  # on one device
+                if large and scratch is not None:
                     file = kept.enter_context(tempfile.TemporaryFile(dir=scratch))
                     for some in blocks_of(rows):
                         read(variable, some).numpy().tofile(file)
                     kept.callback(read_back, variable, file)
-                for some in blocks_of(rows):
+                else:
+                    kept.callback(variable.assign, variable.read_value())
+                if not large:
+                    variable.assign_add(tf.reshape(trail[start : start + rows] * decay, variable.shape))
+                for some in blocks_of(rows) if large else ():
                     variable.scatter_add(tf.IndexedSlices(read(trail, start + some) * decay, some))
             yield
 

@@ -29,12 +29,12 @@ def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
     """Build a chosen memory from fitted reviews; its votes are scores."""
     if choice.kind == "order":
         return of_order(fitted.timelines, len(fitted.products)).scaled(choice.share)
-    return company_of(fitted).memory(choice.ridge).scaled(choice.share)
+    return company_of(fitted, choice.kind).memory(choice.ridge).scaled(choice.share)
 
 
-def company_of(fitted: FittedReviews) -> Company:
-    """Add up what the same customers have, near in time where there are times."""
-    near = len(fitted.timelines.items) > 0
+def company_of(fitted: FittedReviews, kind: str) -> Company:
+    """Add up what the same customers have; of the kind near more for what is near in time, where there are times."""
+    near = kind == "near" and len(fitted.timelines.items) > 0
     lists = fitted.timelines if near else Lists.of(fitted.customer, fitted.product, len(fitted.customers))
     return Company.of(lists, fitted.candidates, len(fitted.products), near)
 
@@ -56,7 +56,7 @@ def choose_memory(testset: TestSet, system: WatchedSystem, fitted: FittedReviews
     company: Company | None = None
     for kind, ridge in kinds(fitted)[: 1 if by_order else None]:
         if kind != "order" and company is None:
-            company = company_of(fitted)
+            company = company_of(fitted, kind)  # of all ridges
         memory = company.memory(ridge) if company else memory_of(fitted, MemoryChoice(kind, ridge, 1.0))
         votes = memory.votes(histories(fitted, testset.customers))
 

@@ -166,29 +166,36 @@ def all_rows(learner: Learner) -> tuple[Rows, Rows]:
     return customers, products
 
 
-def history_tables(learner: Learner, dims: slice) -> dict[str, Floats]:
+def history_tables(learner: Learner, dims: slice) -> dict[str, Array]:
     """Return the fields of HistoryTables in the dimensions `dims`; a product without reviews adds nothing."""
     customers, products = all_rows(learner)
     encoder, fitted = learner.model.encoder, learner.fitted
-    found: dict[str, Array] = {}
-    for tower, side, names in (
-        (encoder.query_tower, fitted.customers, ("rater_bag", "rater_residual")),
-        (encoder.candidate_tower, fitted.products, ("history_bag", "history_residual")),
-    ):
-        read = isinstance(tower, HistoryTower)
-        for name, table in zip(names, (tower.bag, tower.residual) if read else (tower.embedding,) * 2, strict=True):
-            found[name] = table.numpy()[:, dims][side.vector_row]
-            found[name][side.counts == 0 if read else slice(None)] = 0
-            if name in ("history_residual", "rater_residual"):
-                found[name] /= fitted.scale.unit
-            if name == "rater_residual":
-                found["product_level"] = levels(fitted.products, found[name])
-            if side is fitted.customers:
-                found[name] = found[name].astype(np.float16)
-    return found | {
+    q, c, unit = encoder.query_tower, encoder.candidate_tower, fitted.scale.unit
+    rater_bag, rater_residual = history_rows(q, fitted.customers, dims)
+    rater_residual /= unit
+    level = levels(fitted.products, rater_residual)
+    raters = [each.astype(np.float16) for each in (rater_bag, rater_residual)]
+    del rater_bag, rater_residual  # twice as large, before the next ones are made
+    history_bag, history_residual = history_rows(c, fitted.products, dims)
+    return {
+        "rater_bag": raters[0],
+        "rater_residual": raters[1],
+        "product_level": level,
+        "history_bag": history_bag,
+        "history_residual": history_residual / unit,
         "query_base": learner.query_bases(customers, dims),
         "product_base": learner.candidate_bases(products, dims),
     }
+
+
+def history_rows(tower: Any, side: Profiles, dims: slice) -> list[Floats]:
+    """Return for each row of a side [R + 1] what a review of it adds to a history: bag and residual, in model units."""
+    read = isinstance(tower, HistoryTower)
+    tables = (tower.bag, tower.residual) if read else (tower.embedding,) * 2
+    found = [table.numpy()[:, dims][side.vector_row] for table in tables]
+    for rows in found:
+        rows[side.counts == 0 if read else slice(None)] = 0
+    return found
 
 
 def levels(side: Profiles, residual: Floats) -> Floats:
@@ -204,12 +211,12 @@ def levels(side: Profiles, residual: Floats) -> Floats:
     return total
 
 
-def retrieval_raters(learner: Learner, products: Rows) -> dict[str, Floats]:
+def retrieval_raters(learner: Learner, products: Rows) -> dict[str, Array]:
     """Return those fields of HistoryTables that differ where retrieval reads no raters (--history recent, sequence)."""
     if not learner.recipe.reads_order:
         return {}
     dims = learner.recipe.retrieval_dims
-    nobody = np.zeros((len(learner.fitted.customers), dims), np.float32)
+    nobody = np.zeros((len(learner.fitted.customers), dims), np.float16)
     bases = learner.retrieval_candidates(products)
     return {
         "rater_bag": nobody,
