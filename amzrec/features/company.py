@@ -106,8 +106,8 @@ def add_near(gram: Doubles, lists: Lists, weight: Doubles) -> None:
 def directions(gram: Array, votes: Floats) -> Floats:
     """Return an orthonormal basis of the leading directions of votesᵀ · gram · votes, [M, at most DIRECTIONS].
 
-    A power iteration of a random start (Halko, Martinsson and Tropp 2011, alg. 4.4), always of the same one; in numpy, as
-    `amzrec update` needs it without TensorFlow.
+    A power iteration of a random start (Halko, Martinsson and Tropp 2011, alg. 4.4), always of the same one; in
+    numpy, since `amzrec update` needs it without TensorFlow.
     """
     wanted = min(DIRECTIONS, len(votes))
     basis = np.random.default_rng(0).standard_normal((len(votes), min(wanted + 16, len(votes)))).astype(np.float32)
