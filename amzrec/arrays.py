@@ -109,6 +109,18 @@ def give_back(part: Array) -> None:
         mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
+def compact(values: Array) -> Array:
+    """Return values [n] that are all equal as one number that is read n times, and others as they are."""
+    if not len(values) or (values != values[0]).any():
+        return values
+    return np.broadcast_to(values[:1].copy(), values.shape)
+
+
+def positions(number: int) -> type[np.integer[Any]]:
+    """Return the smallest type of integers that tells so many places apart, and −1 from all of them."""
+    return np.int32 if number <= np.iinfo(np.int32).max else np.int64
+
+
 def among(values: Array, wanted: Array) -> Bools:
     """Tell which values [n] are among the wanted ones [m]; np.isin takes 40 µs for one of each, a 50th of an answer."""
     if len(values) * len(wanted) > FEW_PAIRS:

@@ -40,6 +40,8 @@ SHORT_READ = 8  # and how many
 ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with --history recent
 MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 IN_ORDER = ("recent", "sequence")  # the histories of which retrieval reads the last products alone
+WIDE_ROWS = 4_000_000  # most customers and products whose vectors are as wide as quality asks
+NARROWEST = 32  # numbers in a vector where there are very many of them
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
 
@@ -155,7 +157,8 @@ class TrainConfig(Config):
     features: Annotated[Literal["full", "ids"], MODEL] = "full"
     """What a vector is made of: ids, histories, popularity, biases, words and attributes (full), or ids alone."""
     dim: Annotated[int | None, MODEL, at_least(3)] = None
-    """Numbers in a vector; without it 96, and 128 where the tasks share none. With ids all retrieve and rate."""
+    """Numbers in a vector; without it 96, and 128 where the tasks share none; fewer where more than 4 million customers
+    and products have reviews, so that they are as many in all, down to 32. With ids all retrieve and rate."""
     overlap: Annotated[bool | None, MODEL] = None
     """Let the first 2/3 of a vector retrieve and the last 2/3 rate, so that the tasks share a third; without, each has
     a half. By default so unless there are 64 reviews with stars for each customer and product: then sharing costs."""
@@ -280,7 +283,7 @@ class TrainConfig(Config):
         read = SHORT_READ if large and 0 < facts.stars_per_row < SHORT else HISTORY_READ
         compared = LARGE_COMPARED if large else COMPARED
         settings = {
-            "dim": self.dim or (96 if overlap else 128),
+            "dim": self.dim or narrowed(96 if overlap else 128, facts.rows),
             "epochs": self.epochs or EPOCHS,
             "overlap": overlap,
             "history": history,
@@ -306,6 +309,11 @@ class TrainConfig(Config):
         return Recipe.of(**{**dataclasses.asdict(self), **settings})
 
 
+def narrowed(dim: int, rows: int) -> int:
+    """Return how many numbers the vectors of so many rows have: `dim`, or fewer, so that they are bounded in all."""
+    return dim if rows <= WIDE_ROWS else max(NARROWEST, dim * WIDE_ROWS // rows // 8 * 8)
+
+
 class DataFacts(NamedTuple):
     """What the settings that were left open depend on in the data."""
 
@@ -315,6 +323,7 @@ class DataFacts(NamedTuple):
     dated: bool  # whether every review has a time
     valid: bool  # whether there are reviews to choose epochs on
     stars_per_row: float = 0.0  # reviews with stars for each customer and product that has any
+    rows: int = 0  # customers and products that have reviews to learn from
 
 
 @dataclasses.dataclass(frozen=True)

@@ -229,6 +229,17 @@ def test_from_two_million_reviews_on_there_are_fewer_negatives_and_of_short_hist
     assert TrainConfig(history_budget=7).resolve(facts).history_budget == 7
 
 
+@pytest.mark.parametrize(
+    ("rows", "given", "dim"),
+    [(4_000_000, None, 96), (6_000_000, None, 64), (12_000_000, None, 32), (10**9, None, 32), (10**9, 48, 48)],
+)
+def test_vectors_are_narrower_where_there_are_many(rows: int, given: int | None, dim: int) -> None:
+    facts = FACTS._replace(rows=rows)
+    recipe = TrainConfig(dim=given).resolve(facts)
+    assert recipe.dim == dim
+    assert recipe.resolve(facts) == recipe
+
+
 def test_the_softmax_reads_the_whole_catalogue_while_it_is_small() -> None:
     assert TrainConfig().resolve(FACTS._replace(candidates=8_192)).negatives == "full"
     assert TrainConfig().resolve(FACTS._replace(candidates=8_193)).negatives == "batch"

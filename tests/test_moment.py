@@ -55,6 +55,14 @@ def test_a_share_below_zero_is_left_out() -> None:
     assert not shares_of(says, -np.ones(3)).any()
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-300, 1e-170, 1e-8])
+def test_what_is_said_from_very_far_has_no_share(size: float) -> None:
+    says = np.full((3, 2), size)  # e^−576 is what is left of a review of the day before in a kernel of 150 s
+    assert not shares_of(says, np.ones(3)).any()
+    alone = shares_of(np.column_stack([says, np.ones(3)]), np.ones(3))
+    np.testing.assert_allclose(alone, [0, 0, 1], rtol=1e-2)
+
+
 def moody(mood: float, customers: int = 60) -> Residuals:
     """Customers with two sittings ten days apart, two fitted reviews and one valid one in each, by the minute."""
     rng = np.random.default_rng(1)

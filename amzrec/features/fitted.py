@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from amzrec.arrays import Floats, Ints, Lists, Rows, offsets_of
+from amzrec.arrays import Array, Floats, Ints, Lists, Rows, compact, offsets_of, positions
 from amzrec.config import Recipe
 from amzrec.features.attributes import Attributes
 from amzrec.features.popularity import Popularity, time_kernel
@@ -42,7 +42,7 @@ class FittedReviews:
     period: Rows  # [n] period of `popularity` in which the review was written
     log_share_without_self: Floats  # [n] log share of the review's product in its period
     trend_without_self: Floats  # [n] how much kinder the period was than others, in model units
-    timeline_slot: Ints  # [n] where the review stands in the items of `timelines`
+    timeline_slot: Array  # [n] where the review stands in the items of `timelines`
     timelines: Lists  # [C + 1] products of each customer in the order of time; no items where no tower reads them
     popularity: Popularity
     trend: Floats  # [T] how much kinder each period was than others, in model units; 0 where no trend is used
@@ -65,7 +65,7 @@ class FittedReviews:
             popularity=popularity,
             period=popularity.period(reviews.timestamp),
             log_share_without_self=popularity.log_share_without_self,
-            trend_without_self=np.zeros_like(self.value),
+            trend_without_self=compact(np.zeros_like(self.value)),
             trend=np.zeros(popularity.periods, np.float32),
         )
 
@@ -117,7 +117,7 @@ def fit_reviews(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> FittedRev
     """
     rng = np.random.default_rng([recipe.seed, 1])
     scale = ModelScale.of(reviews.stars, dataset.info.stars)
-    value, rated = scale.to_model(reviews.stars), (~np.isnan(reviews.stars)).astype(np.float32)
+    value, rated = scale.to_model(reviews.stars), compact((~np.isnan(reviews.stars)).astype(np.float32))
     tables = (dataset.customers, dataset.products)
     rows = (reviews.customer, reviews.product)
     biases = [
@@ -147,10 +147,10 @@ def fit_reviews(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> FittedRev
         product=reviews.product,
         value=value,
         rated=rated,
-        weight=np.ones_like(value) if reviews.weight is None else reviews.weight,
+        weight=compact(np.ones_like(value)) if reviews.weight is None else reviews.weight,
         period=popularity.period(reviews.timestamp),
         log_share_without_self=popularity.log_share_without_self,
-        trend_without_self=np.zeros_like(value),
+        trend_without_self=compact(np.zeros_like(value)),
         timeline_slot=timeline_slot,
         timelines=timelines,
         popularity=popularity,
@@ -169,16 +169,16 @@ def vector_rows(counts: Ints, least: int) -> Rows:
     return np.where(own, np.cumsum(own), 0).astype(np.int32)
 
 
-def timelines_of(reviews: Reviews, customers: int, wanted: bool) -> tuple[Lists, Ints]:
+def timelines_of(reviews: Reviews, customers: int, wanted: bool) -> tuple[Lists, Array]:
     """List the products of each customer in the order of time, equal times by product row.
 
     `customers` is C + 1, the number of customer rows. Returns the lists [C + 1] and where each review [n] stands in
     their items; lists without items where they are not `wanted`.
     """
     if not wanted:
-        return Lists.empty(customers), np.zeros(len(reviews), np.int64)
+        return Lists.empty(customers), compact(np.zeros(len(reviews), np.int32))
     order = np.lexsort((reviews.product, reviews.timestamp, reviews.customer))
-    slot = np.empty(len(order), np.int64)
+    slot = np.empty(len(order), positions(len(order)))
     slot[order] = np.arange(len(order))
     offsets = offsets_of(np.bincount(reviews.customer, minlength=customers))
     return Lists(offsets, reviews.product[order].astype(np.int32)), slot

@@ -41,7 +41,7 @@ class OrderSteps(HistorySteps):
             columns["towers"] = self.tower_columns(mine, seed, part, customers, products, None)
         if "retrieval" in recipe.tasks:
             candidates = self.negatives.of(fitted.product[reviews]).part(part.reviews)
-            recent = recent_columns(fitted, customer, fitted.timeline_slot[mine], RECENT_PRODUCTS)
+            recent = recent_columns(fitted, customer, fitted.timeline_slot[mine].astype(np.int64), RECENT_PRODUCTS)
             columns["order"] = self.order_columns(recent, candidates, seed, part)
             own = QueryVectors(customer, np.arange(len(mine)), shared=False)
             retrieval = self.retrieval_columns(mine, candidates, own)

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from amzrec.arrays import Floats, Ints, Lists, Rows, offsets_of
+from amzrec.arrays import Array, Floats, Ints, Lists, Rows, compact, offsets_of, positions
 from amzrec.features.attributes import Attributes
 
 CUSTOMER_BIAS_SHRINKAGE = 10.0  # reviews' worth of belief that a customer's stars are like all others
@@ -57,14 +57,14 @@ class Histories:
     partner_vector: Rows  # [P + 1] the row of the trained tables that each partner reads
     residual: Floats  # [S] value − bias of the partner, 0 where there are no stars
     rated: Floats  # [S] 1 where there are stars, else 0
-    slot: Ints  # [n] the entry that each fitted review is; NOT_LISTED where the cap left it out
+    slot: Array  # [n] the entry that each fitted review is; NOT_LISTED where the cap left it out
 
     @classmethod
     def of(cls, grouping: Grouping, partners: Rows, partner_vector: Rows, residual: Floats, rated: Floats) -> Histories:
         """Arrange reviews, given by aligned arrays [n], as a grouping of them says."""
         order = grouping.order
         lists = Lists(grouping.offsets, partners[order].astype(np.int32))
-        return cls(lists, partner_vector, residual[order], rated[order], grouping.slot)
+        return cls(lists, partner_vector, residual[order], compact(rated[order]), grouping.slot)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Grouping:
 
     offsets: Ints  # [R + 2] where the group of each row begins in `order`
     order: Ints  # [S] the reviews, row by row
-    slot: Ints  # [n] where each review stands in `order`; NOT_LISTED where it was left out
+    slot: Array  # [n] where each review stands in `order`; NOT_LISTED where it was left out
 
     @classmethod
     def capped(cls, rows: Rows, size: int, cap: int, rng: np.random.Generator) -> Grouping:
@@ -83,7 +83,7 @@ class Grouping:
         counts = np.bincount(rows, minlength=size)
         rank = np.arange(len(rows)) - offsets_of(counts)[rows[order]]
         order = order[rank < cap]
-        slot = np.full(len(rows), NOT_LISTED, np.int64)
+        slot = np.full(len(rows), NOT_LISTED, positions(len(rows)))
         slot[order] = np.arange(len(order))
         return cls(offsets_of(np.minimum(counts, cap)), order, slot)
 

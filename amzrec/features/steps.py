@@ -188,7 +188,7 @@ class HistorySteps(Steps):
         """Return the customers and the products of a step, and where its reviews stand in their histories."""
         fitted, dropout = self.fitted, self.recipe.history_dropout
         rows, row_of_review = unique_in_order(fitted.customer[reviews])
-        slots = fitted.customers.histories.slot[reviews], fitted.products.histories.slot[reviews]
+        slots = [side.histories.slot[reviews].astype(np.int64) for side in (fitted.customers, fitted.products)]
         budget = self.recipe.history_budget
         customers = StepSide(fitted.customers, rows, row_of_review, slots[0], seed, dropout, budget)
         products = StepSide(fitted.products, candidates.products, candidates.place, slots[1], seed + 1, dropout, budget)

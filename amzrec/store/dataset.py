@@ -216,6 +216,7 @@ class Dataset:
         """What settings depend on; with `refit` the kept model is fitted on valid too."""
         counts = np.bincount(self.train.product, minlength=self.products.num_rows)
         customers = np.count_nonzero(np.bincount(self.train.customer, minlength=1))
+        rows = int(customers + np.count_nonzero(counts))
         rated = int(np.count_nonzero(~np.isnan(self.train.stars)))
         return DataFacts(
             fitted=len(self.train) + (len(self.valid) if refit else 0),
@@ -223,7 +224,8 @@ class Dataset:
             rated=rated > 0,
             dated=self.has_time,
             valid=len(self.valid) > 0,
-            stars_per_row=rated / max(int(customers + np.count_nonzero(counts)), 1),
+            stars_per_row=rated / max(rows, 1),
+            rows=rows,
         )
 
     def candidates(self, counts: Ints) -> Rows:

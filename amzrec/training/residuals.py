@@ -19,6 +19,7 @@ SHRINKAGES = (1.0, 3.0, 10.0)  # that are tried
 MOST = 1_000_000  # fitted reviews whose residuals are worked out to choose by
 FEWEST = 100  # valid reviews with stars below which nothing is chosen
 RIDGE = 1e-3  # of the mean square, that keeps the shares apart where spans say the same
+LEAST = 1e-12  # mean square of the stars that a span says, below which it says nothing: all reviews are far from it
 FOLDS = 2
 
 
@@ -109,7 +110,7 @@ def choose_moment(residuals: Residuals, past_only: bool) -> Moment | None:
 
 def shares_of(says: Doubles, target: Doubles) -> Doubles:
     """Fit shares [S], none below 0, by least squares: the most negative one is left out until none is."""
-    shares, kept = np.zeros(says.shape[1]), np.flatnonzero((says != 0).any(axis=0))
+    shares, kept = np.zeros(says.shape[1]), np.flatnonzero(np.square(says).sum(axis=0) > LEAST * len(says))
     while len(kept):
         a = says[:, kept]
         gram = a.T @ a
