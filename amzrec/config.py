@@ -41,6 +41,7 @@ ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with -
 MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 IN_ORDER = ("recent", "sequence")  # the histories of which retrieval reads the last products alone
 WIDE_ROWS = 4_000_000  # most customers and products whose vectors are as wide as quality asks
+OWN_VECTOR = 5  # reviews from which a row has a vector of its own; twice as many where there are very many rows
 NARROWEST = 32  # numbers in a vector where there are very many of them
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
 
@@ -169,8 +170,9 @@ class TrainConfig(Config):
     after it (recent); those, and the last 100 through causal self-attention, of which each counts as valid says
     (sequence); auto: where valid shows that order tells what comes next, recent, or sequence if customers have more
     than 5 products on average, else a bag."""
-    own_vector: Annotated[int, MODEL, at_least(0)] = 5
-    """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it."""
+    own_vector: Annotated[int | None, MODEL, at_least(0)] = None
+    """Reviews from which a customer or product has an embedding of its own; with fewer, its history stands for it.
+    Without it 5, and up to 10 where more than 4 million customers and products have reviews; with ids always 1."""
     memory: Annotated[bool, MODEL] = True
     """Remember which products go together, beside the vectors, where that ranks the validation reviews better."""
     moment: Annotated[bool, MODEL] = True
@@ -282,13 +284,14 @@ class TrainConfig(Config):
         large = facts.fitted >= LARGE_DATA
         read = SHORT_READ if large and 0 < facts.stars_per_row < SHORT else HISTORY_READ
         compared = LARGE_COMPARED if large else COMPARED
+        by_rows = min(max(OWN_VECTOR, OWN_VECTOR * facts.rows // WIDE_ROWS), 2 * OWN_VECTOR)
         settings = {
             "dim": self.dim or narrowed(96 if overlap else 128, facts.rows),
             "epochs": self.epochs or EPOCHS,
             "overlap": overlap,
             "history": history,
             "rating_weight": rating_weight,
-            "own_vector": 1 if plain else max(self.own_vector, 1),
+            "own_vector": 1 if plain else max(by_rows if self.own_vector is None else self.own_vector, 1),
             "batch_size": batch_size,
             "history_budget": self.history_budget or read * max(batch_size, SMALL_BATCH),
             "learning_rate": self.learning_rate or by_optimizer,
@@ -335,6 +338,7 @@ class Recipe(TrainConfig):
     """
 
     dim: int = 96
+    own_vector: int = OWN_VECTOR
     epochs: int = EPOCHS
     overlap: bool = True
     history: Literal["bag", "recent", "sequence"] = "bag"

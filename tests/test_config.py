@@ -237,7 +237,10 @@ def test_vectors_are_narrower_where_there_are_many(rows: int, given: int | None,
     facts = FACTS._replace(rows=rows)
     recipe = TrainConfig(dim=given).resolve(facts)
     assert recipe.dim == dim
+    assert recipe.own_vector == (5 if rows == 4_000_000 else 7 if rows == 6_000_000 else 10)
     assert recipe.resolve(facts) == recipe
+    assert TrainConfig(own_vector=3).resolve(facts).own_vector == 3
+    assert TrainConfig(features="ids").resolve(facts).own_vector == 1
 
 
 def test_the_softmax_reads_the_whole_catalogue_while_it_is_small() -> None:
