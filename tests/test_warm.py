@@ -101,6 +101,14 @@ def test_an_epoch_passes_over_all_new_reviews_and_as_many_old_ones() -> None:
     assert sorted(one_pass(4, np.random.default_rng(0), np.ones(4, np.bool_)).tolist()) == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(("least", "passed"), [(0, 6), (6, 6), (40, 40), (500, 100)])
+def test_a_step_of_few_new_reviews_is_filled_with_old_ones(least: int, passed: int) -> None:
+    fresh = np.isin(np.arange(100), [3, 50, 99])
+    drawn = one_pass(100, np.random.default_rng(0), fresh, least)
+    assert len(np.unique(drawn)) == len(drawn) == passed
+    assert {3, 50, 99} < set(drawn.tolist())
+
+
 def test_attributes_have_the_same_names_in_every_table() -> None:
     tables = [
         pa.table({"features": features, "tokens": pa.array(tokens, pa.list_(pa.int32()))})

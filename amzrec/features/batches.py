@@ -39,10 +39,16 @@ def plan_epoch(fitted: FittedReviews, recipe: Recipe, fresh: Bools | None = None
     """
     together = recipe.reviews_together
     rng = np.random.default_rng(0)
-    rows = len(shuffled_lists(fitted, rng, together) if together > 1 else one_pass(len(fitted), rng, fresh))
+    least = step_of(len(fitted), recipe)
+    rows = len(shuffled_lists(fitted, rng, together) if together > 1 else one_pass(len(fitted), rng, fresh, least))
     few = recipe.features == "ids" or fresh is not None  # those few reviews, in many steps, would be learned by heart
     size, steps = cut_evenly(rows, recipe.batch_size, 1 if few else FEW_STEPS)
     return EpochPlan(max(size // together, 1) * together if rows else 0, steps, together)
+
+
+def step_of(reviews: int, recipe: Recipe) -> int:
+    """Return how many reviews a step has in a training from scratch on so many."""
+    return cut_evenly(reviews, recipe.batch_size, 1 if recipe.features == "ids" else FEW_STEPS)[0]
 
 
 def cut_evenly(rows: int, most: int, least_steps: int = FEW_STEPS) -> tuple[int, int]:
@@ -60,21 +66,23 @@ def shuffled_batches(
     """Yield the positions [B] of the reviews of each step of one epoch, in a random order drawn from the seed."""
     rng = np.random.default_rng(seed)
     together = plan.reviews_together
-    order = shuffled_lists(fitted, rng, together) if together > 1 else one_pass(len(fitted), rng, fresh)
+    whole = plan.reviews  # of an epoch: where some reviews are fresh, what `plan_epoch` counted
+    order = shuffled_lists(fitted, rng, together) if together > 1 else one_pass(len(fitted), rng, fresh, whole)
     for step in range(plan.steps):
         yield order[step * plan.batch_size : (step + 1) * plan.batch_size]
 
 
-def one_pass(reviews: int, rng: np.random.Generator, fresh: Bools | None) -> Ints:
+def one_pass(reviews: int, rng: np.random.Generator, fresh: Bools | None, least: int = 0) -> Ints:
     """Return the positions of the reviews of one epoch, in a random order: of all n `reviews`.
 
     Where some are `fresh` [n], those and REPLAYED times as many of the others, drawn anew, so that what is known is not
-    forgotten over what is new.
+    forgotten over what is new; and of the others so many that there are `least` in all: a step of fewer reviews than
+    the moments of Adam are from would move what it touches too far, since each review is more of its mean loss.
     """
     if fresh is None:
         return rng.permutation(reviews)
     new, old = np.flatnonzero(fresh), np.flatnonzero(~fresh)
-    again = rng.choice(old, min(len(old), REPLAYED * len(new)), replace=False)
+    again = rng.choice(old, min(len(old), max(REPLAYED * len(new), least - len(new))), replace=False)
     return rng.permutation(np.concatenate([new, again]))
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from amzrec.arrays import Bools, Ints, Rows
 from amzrec.config import Recipe, TrainConfig, flag
 from amzrec.errors import AmzrecError
-from amzrec.features.batches import REPLAYED
+from amzrec.features.batches import REPLAYED, step_of
 from amzrec.store.dataset import Dataset, Reviews, Scale
 from amzrec.store.run import TASKS, Ancestor, Run, identity
 from amzrec.store.strings import Strings
@@ -147,15 +147,15 @@ class Start:
                 "--rating-weight and --retrieval-weight out, or train from scratch, without --from"
             )
         return dataclasses.replace(
-            recipe, refit=recipe.refit and len(self.dataset.valid) > 0, epochs=epochs or self.epochs(recipe.refit)
+            recipe, refit=recipe.refit and len(self.dataset.valid) > 0, epochs=epochs or self.epochs(recipe)
         )
 
-    def epochs(self, refit: bool) -> int:
+    def epochs(self, recipe: Recipe) -> int:
         """Return the default of --epochs."""
         both = Reviews.concat([self.dataset.train, self.dataset.valid])
         new = int(self.fresh(both).sum())
-        share = min(new * (1 + REPLAYED), len(both)) / len(both)
-        phases = 2 if refit and self.judged else 1
+        share = min(max(new * (1 + REPLAYED), step_of(len(both), recipe)), len(both)) / len(both)
+        phases = 2 if recipe.refit and self.judged else 1
         most = max(int(SHARE * self.weights.index.epochs / share / phases), 1)
         return min(most, MOST_EPOCHS if self.judged else UNJUDGED)
 

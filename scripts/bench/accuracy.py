@@ -163,6 +163,22 @@ def control(source: str, seed: int, **settings: Any) -> Job:
     return job
 
 
+def bounds(seed: int) -> Job:
+    """ML-1M 90:10 at random, both tasks: steps of bounded cost, and such that read histories of 1,000 reviews whole."""
+
+    def job(data: Path, folder: Path) -> Figures:
+        split = amzrec.PrepareConfig(test=0.1, valid=0.05, seed=seed)
+        dataset = amzrec.prepare(data / "ml-1m", folder / "dataset", split)
+        whole: Figures = {"history_budget": 1 << 40, "compared": 0}
+        found = {}
+        for name, settings in (("bounded", {}), ("whole", whole)):
+            run, seconds = trained(dataset, folder, None, seed=seed, refit=False, **settings)
+            found[name] = short(amzrec.evaluate(run)["model"]) | {"seconds": seconds}
+        return {"systems": found}
+
+    return job
+
+
 def order(history: str) -> Job:
     """ML-100K, the last review of each customer asked: a bag of products, or their order as well."""
 

@@ -26,6 +26,7 @@ import numpy as np
 import amzrec
 from accuracy import (
     amazon,
+    bounds,
     control,
     fold,
     fold_myfm,
@@ -69,6 +70,7 @@ JOBS: dict[str, dict[str, Job]] = {
     "hidden": {"a fifth": hidden},
     "control": {f"seed {seed}": control("ml-100k/u1.base", seed) for seed in SEEDS[:3]},
     "control-ml-1m": {f"seed {seed}": control("ml-1m", seed, refit=False) for seed in SEEDS[:3]},
+    "bounds": {f"seed {seed}": bounds(seed) for seed in SEEDS[:3]},
     "order": {history: order(history) for history in ("bag", "sequence")},
     "catalogue": {"new products": catalogue, "hidden films": hidden_products},
     "similar": {source: pairs(source) for source in ("u1", "sample")},

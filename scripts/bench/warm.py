@@ -137,9 +137,10 @@ def daily(data: Path, folder: Path, options: argparse.Namespace) -> None:
         )
         parts.append(f"{key}\n\n" + markdown(["day", "reviews", *(name.replace("_", " ") for name in names)], rows))
     last = found["windows"][1:]
+    flags = f"`--epochs {options.epochs}`" if options.epochs else "default flags"
     seconds = {name: sum(w["seconds"][name] for w in last) / len(last) for name in names if name in last[0]["seconds"]}
     text = (
-        f"ML-100K, its last ten days, `--epochs {options.epochs}`, each met by what knew all before it. Seconds a day: "
+        f"ML-100K, its last ten days, {flags}, each met by what knew all before it. Seconds a day: "
         + ", ".join(
             f"{name.replace('_', ' ')} {value:.1f}" for name, value in seconds.items() if name != "trained_once"
         )
