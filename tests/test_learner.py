@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from amzrec.renewal.arrivals import Arrivals
 from amzrec.renewal.renewed import renewed
 from amzrec.store.dataset import Dataset, Reviews, Scale
 from amzrec.store.run import Run, RunInfo
-from amzrec.store.vectors import Vectors
+from amzrec.store.vectors import Vectors, Writing, write_vectors
 from amzrec.training import phases
+from amzrec.training import snapshot as snapshots
 from amzrec.training.assembly import Learned, assemble
 from amzrec.training.learner import Learner, columns_dataset, stateless_uniform, tf
 from amzrec.training.session import Session
@@ -357,3 +359,48 @@ def test_graphs_are_rewritten_again_after_training_also_when_it_fails() -> None:
         fail()
     assert seen == [True]
     assert not off()
+
+
+# --- how it is kept
+
+
+def test_large_arrays_of_a_snapshot_are_mapped_and_their_checksums_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "MAPPED", 256)
+    table = np.arange(600, dtype=np.float32).reshape(30, 20)
+    arrays: dict[str, Any] = {
+        "table": table,
+        "half": table.astype(np.float16),
+        "turned": table.T,
+        "few": table[:1, :5],
+    }
+    arrays |= {"none": table[:0], "one": np.array(2.5)}
+    np.savez(tmp_path / "kept.npz", **arrays)
+    found = snapshots.mapped(tmp_path / "kept.npz")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert isinstance(found[name], np.memmap) == (name in ("table", "half", "turned"))
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    whole = (tmp_path / "kept.npz").read_bytes()
+    place = whole.index(table[20].tobytes())
+    (tmp_path / "kept.npz").write_bytes(whole[:place] + b"?" + whole[place + 1 :])
+    with pytest.raises(zipfile.BadZipFile, match=r"table\.npy"):
+        snapshots.mapped(tmp_path / "kept.npz")
+
+
+def test_vectors_that_are_written_as_they_are_made_are_those_that_are_written_at_the_end(tmp_path: Path) -> None:
+    data = dataset()
+    learner = learner_of(CONFIG, data)
+    learned = Learned(rating_snapshot(learner), retrieval_snapshot(learner))
+    for name in ("made", "end"):
+        (tmp_path / name).mkdir()
+    writing = Writing(tmp_path / "made")
+    vectors = assemble(data, learned, learner.recipe.history, ["train"], writing.put)
+    assert isinstance(vectors.query_base, np.memmap)
+    assert {"query_base", "seen_product", "rating_query"} < writing.files.keys()
+    write_vectors(tmp_path / "made", vectors, writing)
+    write_vectors(tmp_path / "end", assemble(data, learned, learner.recipe.history, ["train"]))
+    made, end = ({f.name: f.read_bytes() for f in (tmp_path / name / "vectors").iterdir()} for name in ("made", "end"))
+    assert made == end

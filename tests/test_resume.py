@@ -23,6 +23,7 @@ from amzrec.interrupts import Interrupted
 from amzrec.store.dataset import Dataset
 from amzrec.store.locks import alone
 from amzrec.store.run import Run, finished_runs, open_run
+from amzrec.store.vectors import Writing
 from amzrec.training.session import STATE
 from amzrec.training.state import State
 from fits import dataset_of, random_reviews, reviews_of
@@ -148,13 +149,16 @@ def test_interrupted_before_the_first_checkpoint_nothing_is_left(
 def test_a_run_that_cannot_be_written_at_the_end_is_resumed_and_is_the_same(
     data: Dataset, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(folder: Path, vectors: Any) -> None:
-        (folder / "vectors").mkdir()
-        (folder / "vectors" / "half.npy").write_text("half of it")
+    put = Writing.put
+
+    def full(writing: Writing, name: str, array: Any) -> Any:
+        if name != "seen_product":
+            return put(writing, name, array)
+        (writing.target / f"{name}.npy").write_text("half of it")
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as disk:
-        disk.setattr(amzrec.training.session, "write_vectors", full)
+        disk.setattr(Writing, "put", full)
         with pytest.raises(AmzrecError, match=r"No space left.*--resume"):
             train(data, tmp_path / "run", CONFIG)
     assert not (tmp_path / "run").exists()
@@ -281,11 +285,15 @@ def test_an_interrupt_while_an_epoch_is_judged_waits_for_its_end(
 def test_interrupted_while_its_vectors_are_written_nothing_is_trained_again(
     data: Dataset, done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def write(folder: Path, vectors: Any) -> None:
-        raise KeyboardInterrupt
+    put = Writing.put
+
+    def write(writing: Writing, name: str, array: Any) -> Any:
+        if name == "rating_query":
+            raise KeyboardInterrupt
+        return put(writing, name, array)
 
     with monkeypatch.context() as patch:
-        patch.setattr(amzrec.training.session, "write_vectors", write)
+        patch.setattr(Writing, "put", write)
         with pytest.raises(Interrupted, match="vectors left to write"):
             train(data, tmp_path / "run", CONFIG)
     monkeypatch.setattr(amzrec.training.session.Session, "epoch", None)

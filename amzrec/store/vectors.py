@@ -219,13 +219,33 @@ def check_learned(name: str, array: Array) -> None:
         )
 
 
-def write_vectors(folder: Path, vectors: Vectors) -> None:
+class Writing:
+    """The files of `vectors/` in a run folder under construction, which are written one after the other."""
+
+    def __init__(self, folder: Path) -> None:
+        self.target, self.files = folder / VECTORS, dict[str, StoredArray]()
+        self.target.mkdir()
+
+    def put(self, name: str, array: Array) -> Array:
+        """Write an array, and return it memory-mapped, so that it needs no memory from then on.
+
+        Raises AmzrecError where a number of what was learned is none; only stars that a source did not give are.
+        """
+        array = np.ascontiguousarray(array)
+        if name != "seen_stars":
+            check_learned(name, array)
+        file = self.target / f"{name}.npy"
+        np.save(file, array, allow_pickle=False)
+        self.files[name] = StoredArray(array.shape, str(array.dtype), zlib.crc32(array.data))
+        return np.load(file, mmap_mode="r", allow_pickle=False) if array.size else array
+
+
+def write_vectors(folder: Path, vectors: Vectors, writing: Writing | None = None) -> None:
     """Write `vectors/` into a run folder under construction, with shapes and checksums in vectors.json.
 
-    Raises AmzrecError where a number is none; only stars that a source did not give are.
+    `writing` has the arrays that are written already. Raises AmzrecError as Writing.put does.
     """
-    target = folder / VECTORS
-    target.mkdir()
+    writing = writing or Writing(folder)
     arrays = vectors.arrays()
     for number, (kernel, bias) in enumerate(vectors.layers):
         arrays[f"head_kernel_{number}"], arrays[f"head_bias_{number}"] = kernel, bias
@@ -233,14 +253,11 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
         strings: Strings | None = getattr(vectors, name)
         if strings is not None:
             arrays |= {f"{name}_{part}": getattr(strings, part) for part in ("blob", "offsets", "order")}
-    files = {}
     for name, array in arrays.items():
-        array = np.ascontiguousarray(array)
-        if name != "seen_stars":
-            check_learned(name, array)
-        np.save(target / f"{name}.npy", array, allow_pickle=False)
-        files[name] = StoredArray(array.shape, str(array.dtype), zlib.crc32(array.data))
-    VectorsIndex(files, len(vectors.layers), vectors.head).write(target / INDEX)
+        if name not in writing.files:
+            writing.put(name, array)
+    files = {name: writing.files[name] for name in arrays}
+    VectorsIndex(files, len(vectors.layers), vectors.head).write(writing.target / INDEX)
 
 
 def read_vectors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,18 @@ class Learned:
     attention: Attention | None = None  # whose vectors of products stand in `retrieval` already
 
 
-def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[str]) -> Vectors:
+Put = Callable[[str, Array], Array]  # what is done with a large array, by its name, as soon as it is made
+
+
+def assemble(
+    dataset: Dataset, learned: Learned, history: str, fit_parts: list[str], put: Put = lambda name, array: array
+) -> Vectors:
     """Put the snapshots of both tasks together as the vectors of a run.
 
     Their dimensions stand side by side, retrieval first, so that each task keeps its own best epoch. `history` is how
-    histories are read (bag, recent or sequence), `fit_parts` are the parts of the dataset that were fitted.
+    histories are read (bag, recent or sequence), `fit_parts` are the parts of the dataset that were fitted. `put` is
+    given each array of a row or a review as soon as it is made, and returns what stands for it: `Writing.put` keeps
+    it in its file, since all of them together may be larger than memory.
     """
     rating, retrieval, memory = learned.rating, learned.retrieval, learned.memory
     dims, ends = retrieval.queries.shape[1] - 1, dataset.info.stars or Scale(1.0, 5.0)
@@ -55,10 +63,10 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
         fit_tags=tuple(PARTS.index(name) for name in fit_parts),
     )
     arrays: dict[str, Any] = {
-        name: np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1).astype(np.float32)
+        name: put(name, side_by_side(name, rating, retrieval, np.float32))
         for name in ("query_base", "history_bag", "history_residual")
     }
-    arrays |= seen_reviews(dataset) | context_arrays(rating, retrieval) | rater_arrays(rating, retrieval)
+    arrays |= seen_reviews(dataset, put) | context_arrays(rating, retrieval) | rater_arrays(rating, retrieval, put)
     if memory:
         weights = memory.weights.astype(np.float32)
         arrays |= {"memory_offsets": memory.offsets, "memory_items": memory.items, "memory_weights": weights}
@@ -71,12 +79,12 @@ def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[s
     titles = ["" if title is None else title for title in dataset.products["title"].to_pylist()]
     return Vectors(
         **arrays,
-        retrieval_query=retrieval.queries.astype(np.float32),
+        retrieval_query=put("retrieval_query", retrieval.queries.astype(np.float32)),
         retrieval_candidate=retrieval.candidates.astype(np.float32),
         candidates=retrieval.candidate_rows,
         product_counts=retrieval.product_counts.astype(np.int64),
         customer_counts=retrieval.customer_counts.astype(np.int64),
-        rating_query=rating.queries.astype(np.float32),
+        rating_query=put("rating_query", rating.queries.astype(np.float32)),
         rating_candidate=rating.candidates.astype(np.float32),
         rating_weight=rating.weight.astype(np.float32),
         product_bias=rating.product_bias.astype(np.float32),
@@ -98,32 +106,33 @@ def context_arrays(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict
     return arrays
 
 
-def rater_arrays(rating: RatingSnapshot, retrieval: RetrievalSnapshot) -> dict[str, Array]:
+def side_by_side(name: str, rating: RatingSnapshot, retrieval: RetrievalSnapshot, kind: type) -> Array:
+    """Return the arrays of this name of both tasks, [R + 1, D], of this type of numbers."""
+    return np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1, dtype=kind)
+
+
+def rater_arrays(rating: RatingSnapshot, retrieval: RetrievalSnapshot, put: Put) -> dict[str, Array]:
     """Return the fields of Vectors that make vectors of products anew; none where there are no histories."""
     if not (rating.rater_bag.any() or retrieval.rater_bag.any()):
         return {}
     kinds = {"rater_bag": np.float16, "rater_residual": np.float16, "product_base": np.float32}
     arrays: dict[str, Array] = {
-        name: np.concatenate([getattr(retrieval, name), getattr(rating, name)], axis=1).astype(kind)
+        name: put(name, side_by_side(name, rating, retrieval, kind))
         for name, kind in (kinds | {"product_level": np.float32}).items()
     }
     return arrays | {"product_raters": rating.product_raters.astype(np.int64)}
 
 
-def seen_reviews(dataset: Dataset) -> dict[str, Array]:
+def seen_reviews(dataset: Dataset, put: Put) -> dict[str, Array]:
     """Return the fields of Vectors that list all reviews by customer and time, each tagged with its part."""
     parts = [getattr(dataset, name) for name in PARTS]
     every = Reviews.concat(parts)
     part = np.repeat(np.arange(len(parts), dtype=np.uint8), [len(p) for p in parts])
     order = np.lexsort((every.product, every.timestamp, every.customer))
-    arrays: dict[str, Array] = {
-        "seen_offsets": offsets_of(np.bincount(every.customer, minlength=dataset.customers.num_rows)),
-        "seen_product": every.product[order],
-        "seen_stars": every.stars[order],
-        "seen_part": part[order],
-    }
-    timed = bool((every.timestamp != NO_TIME).any())
-    return arrays | ({"seen_time": every.timestamp[order]} if timed else {})
+    columns: dict[str, Array] = {"seen_product": every.product, "seen_stars": every.stars, "seen_part": part}
+    columns |= {"seen_time": every.timestamp} if bool((every.timestamp != NO_TIME).any()) else {}
+    arrays = {name: put(name, column[order]) for name, column in columns.items()}
+    return arrays | {"seen_offsets": offsets_of(np.bincount(every.customer, minlength=dataset.customers.num_rows))}
 
 
 def layers_of(rating: RatingSnapshot) -> Layers:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amzrec import __version__, heap, interrupts
+from amzrec.arrays import Array
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset, Reviews
@@ -25,7 +26,7 @@ from amzrec.store.history import write_history
 from amzrec.store.manifest import new_identity, write_manifest
 from amzrec.store.ownership import RUN_FOLDER
 from amzrec.store.run import CHECKPOINTS, RUN, Run, RunInfo, identity
-from amzrec.store.vectors import VECTORS, write_vectors
+from amzrec.store.vectors import VECTORS, Writing, write_vectors
 from amzrec.store.weights import WEIGHTS, write_weights
 from amzrec.training.often import Often
 from amzrec.training.state import ATTEND, ATTEND_AGAIN, REFIT, SELECT, MemoryChoice, State
@@ -281,7 +282,13 @@ class Session:
         )
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
         read = "recent" if self.recipe.history == "sequence" and attention is None else self.recipe.history
-        write_vectors(self.work, assemble(dataset, learned, read, fit_parts))
+        writing = Writing(self.work)
+
+        def put(name: str, array: Array) -> Array:
+            heap.give_back()  # the array before this one
+            return writing.put(name, array)
+
+        write_vectors(self.work, assemble(dataset, learned, read, fit_parts, put), writing)
         del learned, retrieval, attention
         give_back_memory()
         self.keep_weights(fit_parts)

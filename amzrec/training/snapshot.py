@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +20,7 @@ from amzrec.store.vectors import Layers, check_learned
 from amzrec.training.coldstart import vectors_from_attributes
 from amzrec.training.learner import Learner
 
+MAPPED = 1 << 24  # bytes of an array from which it is not read whole
 SUMMED = 1 << 24  # numbers of residual vectors that are added up at a time
 
 
@@ -38,10 +41,10 @@ class Snapshot:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read the arrays that `save` wrote; raises AmzrecError where the file is damaged."""
+        """Read the arrays that `save` wrote, large ones mapped; raises AmzrecError where the file is damaged."""
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
+            arrays = mapped(file)
+            return cls(**{field.name: arrays[field.name] for field in dataclasses.fields(cls)})
         except OSError:
             raise
         except Exception as error:  # of zip files, of headers that are read as Python
@@ -97,6 +100,31 @@ class RatingSnapshot(HistoryTables):
     mean: Doubles  # scalar: mean stars of the fitted reviews, NaN without any
     customer_weight: Doubles  # scalar: weight of a customer's shrunk bias in what is added to the stars
     product_weight: Doubles  # scalar: weight of a product's shrunk bias in what is added to the stars
+
+
+def mapped(file: Path) -> dict[str, Array]:
+    """Open the arrays of an .npz file that is not compressed, those of MAPPED bytes and more memory-mapped.
+
+    Checksums are compared. Raises OSError, ValueError or BadZipFile where the file is not what np.savez writes.
+    """
+    found: dict[str, Array] = {}
+    with zipfile.ZipFile(file) as archive, file.open("rb") as raw:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            with archive.open(info) as member:
+                if info.file_size < MAPPED or info.compress_type != zipfile.ZIP_STORED:
+                    found[name] = np.lib.format.read_array(member, allow_pickle=False)
+                    continue
+                np.lib.format.read_magic(member)
+                shape, by_column, kind = np.lib.format.read_array_header_1_0(member)
+                header = member.tell()
+                while member.read(MAPPED):  # which compares the checksum at the end
+                    pass
+            raw.seek(info.header_offset + 26)  # of the names in front of the member: their lengths, then themselves
+            names = sum(struct.unpack("<HH", raw.read(4)))
+            begin = info.header_offset + 30 + names + header
+            found[name] = np.memmap(file, kind, "r", begin, shape, "F" if by_column else "C")
+    return found
 
 
 def retrieval_snapshot(learner: Learner) -> RetrievalSnapshot:
