@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
+from amzrec.arrays import Floats
 from amzrec.evaluation import baselines
 from amzrec.evaluation.baselines import DatedBaseline, DatedPopularity, choose_half_life
 from amzrec.evaluation.testset import line_up
@@ -88,3 +91,29 @@ def test_the_half_life_of_the_largest_worth_is_chosen() -> None:
 def test_of_equally_good_half_lives_the_longest_is_chosen_and_all_time_is_longer_than_any() -> None:
     assert choose_half_life([7, 90, 30], lambda days: 1.0) == 90
     assert choose_half_life([None, 30.0, 90.0], lambda days: 1.0) is None
+
+
+def test_rows_of_dated_popularity_are_the_same_in_whatever_blocks_and_threads_they_are_filled() -> None:
+    rng = np.random.default_rng(2)
+    column, times, days = (
+        rng.integers(0, 7, 300),
+        rng.integers(0, 90 * int(DAY), 300),
+        np.unique(rng.integers(5, 99, 40)),
+    )
+    popular = DatedPopularity(column, times, 10, 7, days)
+    day = times // DAY
+    known = [[0.5 ** ((now - day[(column == c) & (day < now)]) / 10.0) for c in range(7)] for now in days]
+    whole = np.zeros((len(days), 7), np.float32)
+    popular.fill(0, len(days), whole)
+    np.testing.assert_allclose(whole, [[each.sum() for each in row] for row in known], rtol=1e-6)
+    blocks = [(start, min(start + 3, len(days))) for start in range(0, len(days), 3)]
+
+    def filled(block: tuple[int, int]) -> Floats:
+        out = np.zeros((block[1] - block[0], 7), np.float32)
+        popular.fill(*block, out)
+        return out
+
+    for order in (blocks, blocks[::-1]):
+        with ThreadPoolExecutor(3) as threads:
+            rows = dict(zip(order, threads.map(filled, order), strict=True))
+        assert np.concatenate([rows[block] for block in blocks]).tobytes() == whole.tobytes()
