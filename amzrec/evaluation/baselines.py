@@ -185,7 +185,7 @@ class DatedPopularity:
     def fill(self, start: int, stop: int, out: Floats) -> None:
         """See Scores.fill."""
         kept = self.kept
-        if getattr(kept, "line", stop) > start:
+        if not hasattr(kept, "line") or kept.line > start:
             kept.line, kept.row = 0, np.zeros(self.width)
             self.add(kept.row, 0, 0)
         for line in range(kept.line, stop):

@@ -66,8 +66,10 @@ def shuffled_batches(
     """Yield the positions [B] of the reviews of each step of one epoch, in a random order drawn from the seed."""
     rng = np.random.default_rng(seed)
     together = plan.reviews_together
-    whole = plan.reviews  # of an epoch: where some reviews are fresh, what `plan_epoch` counted
-    order = shuffled_lists(fitted, rng, together) if together > 1 else one_pass(len(fitted), rng, fresh, whole)
+    if together > 1:
+        order = shuffled_lists(fitted, rng, together)
+    else:
+        order = one_pass(len(fitted), rng, fresh, least=plan.reviews)
     for step in range(plan.steps):
         yield order[step * plan.batch_size : (step + 1) * plan.batch_size]
 

@@ -65,7 +65,7 @@ class FittedReviews:
             popularity=popularity,
             period=popularity.period(reviews.timestamp),
             log_share_without_self=popularity.log_share_without_self,
-            trend_without_self=compact(np.zeros_like(self.value)),
+            trend_without_self=np.broadcast_to(np.float32(0), self.value.shape),
             trend=np.zeros(popularity.periods, np.float32),
         )
 
@@ -147,10 +147,10 @@ def fit_reviews(dataset: Dataset, reviews: Reviews, recipe: Recipe) -> FittedRev
         product=reviews.product,
         value=value,
         rated=rated,
-        weight=compact(np.ones_like(value)) if reviews.weight is None else reviews.weight,
+        weight=np.broadcast_to(np.float32(1), value.shape) if reviews.weight is None else reviews.weight,
         period=popularity.period(reviews.timestamp),
         log_share_without_self=popularity.log_share_without_self,
-        trend_without_self=compact(np.zeros_like(value)),
+        trend_without_self=np.broadcast_to(np.float32(0), value.shape),
         timeline_slot=timeline_slot,
         timelines=timelines,
         popularity=popularity,
@@ -176,7 +176,7 @@ def timelines_of(reviews: Reviews, customers: int, wanted: bool) -> tuple[Lists,
     their items; lists without items where they are not `wanted`.
     """
     if not wanted:
-        return Lists.empty(customers), compact(np.zeros(len(reviews), np.int32))
+        return Lists.empty(customers), np.broadcast_to(np.int32(0), len(reviews))
     order = np.lexsort((reviews.product, reviews.timestamp, reviews.customer))
     slot = np.empty(len(order), positions(len(order)))
     slot[order] = np.arange(len(order))
