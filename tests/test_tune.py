@@ -362,11 +362,12 @@ def epochs_of(file: Path) -> int:
 
 @pytest.mark.slow
 def test_several_processes_share_the_trials_of_one_study(checkerboard: Path, tmp_path: Path) -> None:
-    words = command(checkerboard, tmp_path / "tune", "--epochs", "2", "--trials", "4", "--workers", "2", "--json")
+    # so many that on a busy machine the process that begins first is not through before the other one begins
+    words = command(checkerboard, tmp_path / "tune", "--epochs", "2", "--trials", "12", "--workers", "2", "--json")
     done = subprocess.run(words, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert 4 <= len(found["trials"]) <= 5  # two that look at the same time may both begin the last one
+    assert 12 <= len(found["trials"]) <= 13  # two that look at the same time may both begin the last one
     assert {trial["state"] for trial in found["trials"]} == {"complete"}
     with contextlib.closing(sqlite3.connect(tmp_path / "tune" / "study.db")) as connection:
         query = "SELECT DISTINCT value_json FROM trial_user_attributes WHERE key = 'owner'"
