@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from amzrec import heap
+from amzrec.arrays import Array
 from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, Progress
 from amzrec.reviews.cache import sources_of
@@ -17,7 +19,7 @@ from amzrec.store.history import HISTORY
 from amzrec.store.manifest import new_identity
 from amzrec.store.ownership import RUN_FOLDER, check_folder
 from amzrec.store.run import RUN, Run, open_run
-from amzrec.store.vectors import write_vectors
+from amzrec.store.vectors import Writing, write_vectors
 from amzrec.store.weights import WEIGHTS
 
 
@@ -49,11 +51,18 @@ def update(
     check_updatable(run)
     started = time.monotonic()
     with new_reviews(run, reviews, config or PrepareConfig(), progress) as dataset:
-        vectors, tally = renewed(run, Arrivals.of(run.vectors, dataset), progress)
-        came: dict[str, Any] = {"run": str(run.place), "source": dataset.info.source} | plain(tally)
-        came["rejected"] = sum(dataset.info.counts.rejected.values())
+        arrivals = Arrivals.of(run.vectors, dataset)
         with whole_folder(out, RUN_FOLDER, overwrite, sources, private=True) as work:
-            write_vectors(work, vectors)
+            writing = Writing(work)
+
+            def put(name: str, array: Array) -> Array:
+                heap.give_back()  # the array before this one
+                return writing.put(name, array)
+
+            vectors, tally = renewed(run, arrivals, progress, put)
+            came: dict[str, Any] = {"run": str(run.place), "source": dataset.info.source} | plain(tally)
+            came["rejected"] = sum(dataset.info.counts.rejected.values())
+            write_vectors(work, vectors, writing)
             if (run.folder / HISTORY).is_file():
                 shutil.copyfile(run.folder / HISTORY, work / HISTORY)
             if (run.folder / WEIGHTS).is_dir():  # of the training; what `train --from` the new run goes on from

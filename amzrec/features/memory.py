@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from amzrec.arrays import Doubles, Floats, Ints, Lists, Rows, offsets_of
+from amzrec.arrays import Doubles, Floats, Ints, Lists, Rows, offsets_of, positions
 from amzrec.parallel import ahead
 from amzrec.store.memory import Memory, strongest
 
@@ -55,7 +55,7 @@ def _of_windows(order: Lists, size: int, shares: tuple[float, float], power: flo
     edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), size]
     part_of_voter = np.repeat(np.arange(len(edges) - 1, dtype=np.int32), np.diff(edges))
     part_of_place = part_of_voter[order.items]
-    places = np.argsort(part_of_place, kind="stable")
+    places = np.argsort(part_of_place, kind="stable").astype(positions(len(owner)))
     begins = offsets_of(np.bincount(part_of_place, minlength=len(edges) - 1))
 
     def of_part(number: int) -> tuple[Ints, Rows, Floats]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,6 +14,7 @@ KERNEL_HALF_LIVES = (30.0, 60.0, 90.0, 180.0, 365.0, 1460.0)  # days to choose f
 MOST_PERIODS = 200
 MOST_ENTRIES = 20_000_000  # of the table of periods and products: fewer periods where there are many products
 BACKOFF = 0.1  # share of all-time popularity that is mixed into each period
+AT_ONCE = 1 << 20  # reviews that are counted at a time
 PSEUDO_COUNT = 0.1  # reviews that each product counts in addition, so that none has a share of 0
 
 
@@ -39,24 +41,30 @@ class Popularity:
             return cls.of_all_time(product, size)
         count, everything = _counts(product, size)
         edges, width = _periods(timestamp, size)
-        period, periods = period_of(edges, timestamp), len(edges) + 1
+        periods = len(edges) + 1
         counts = np.zeros((periods, size))
-        np.add.at(counts, (period, product), 1.0)
+        for part in _parts(len(product)):
+            place = period_of(edges, timestamp[part]).astype(np.int64) * size + product[part]
+            np.add.at(counts.reshape(-1), place, 1.0)
         spread = time_kernel(periods, width, half_life) @ counts  # [T, N + 1]
         mass = spread.sum(axis=1)
         share = (1 - BACKOFF) * spread / mass[:, None] + BACKOFF * (count + PSEUDO_COUNT) / everything
-        in_period = (1 - BACKOFF) * (spread[period, product] - 1) / mass[period]
-        without_self = np.log(np.maximum(in_period, 0) + BACKOFF * (count[product] - 1 + PSEUDO_COUNT) / everything)
+        without_self = np.empty(len(product), np.float32)
+        for part in _parts(len(product)):
+            period, of_part = period_of(edges, timestamp[part]), product[part]
+            in_period = (1 - BACKOFF) * (spread[period, of_part] - 1) / mass[period]
+            of_all_time = BACKOFF * (count[of_part] - 1 + PSEUDO_COUNT) / everything
+            without_self[part] = np.log(np.maximum(in_period, 0) + of_all_time)
         log_share = np.log(share).astype(np.float32)
-        return cls(edges, log_share, without_self.astype(np.float32), half_life, log_share[-1])
+        return cls(edges, log_share, without_self, half_life, log_share[-1])
 
     @classmethod
     def of_all_time(cls, product: Array, size: int) -> Popularity:
         """Fit one period: log((count + PSEUDO_COUNT) / (n + PSEUDO_COUNT · size)), where `size` is N + 1."""
         count, everything = _counts(product, size)
         share = np.log((count + PSEUDO_COUNT) / everything).astype(np.float32)
-        without_self = np.log((count[product] - 1 + PSEUDO_COUNT) / everything)
-        return cls(np.zeros(0, np.int64), share[None], without_self.astype(np.float32), None, share)
+        without_self = np.log((count - 1 + PSEUDO_COUNT) / everything, where=count > 0, out=np.zeros(size))
+        return cls(np.zeros(0, np.int64), share[None], without_self.astype(np.float32)[product], None, share)
 
     @classmethod
     def of_equal_products(cls, reviews: int, size: int) -> Popularity:
@@ -87,6 +95,11 @@ def time_kernel(periods: int, days: float, half_life: float) -> Doubles:
     apart = np.abs(np.subtract.outer(np.arange(periods), np.arange(periods)))
     weights: Doubles = 0.5 ** (apart * (days / half_life))
     return weights
+
+
+def _parts(reviews: int) -> Iterator[slice]:
+    """Cut so many reviews into parts, so that what is worked out for each takes little memory."""
+    return (slice(start, start + AT_ONCE) for start in range(0, reviews, AT_ONCE))
 
 
 def _counts(product: Array, size: int) -> tuple[Doubles, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,20 +20,20 @@ LEARNED_FROM = 5000  # most reviewed products that tell what attributes say
 FEW = 30.0  # reviews above which a product says little more, and what holds the attributes down
 
 
-def believed(vectors: Vectors, new: pa.Table, table: Floats) -> Floats:
-    """Return what is believed of new products, [m, d], from a table [N + 1, d] of the products of a run.
+def believed(vectors: Vectors, new: pa.Table, tables: Sequence[Floats]) -> Floats:
+    """Return what is believed of new products, [m, d], from tables [N + 1, ·] of the products of a run, d wide in all.
 
     `new` has the title and the features of each of the m products. It is a ridge regression of the most reviewed
     products on their attributes, as `train` has it for products without reviews (training/coldstart.py), and the mean
     for a product without attributes.
     """
     known = most_reviewed(vectors)
-    values = table[known].astype(np.float32)
+    values = np.concatenate([table[known] for table in tables], axis=1).astype(np.float32)
     counts = np.concatenate([vectors.product_counts[known], np.zeros(new.num_rows, np.int64)])
     both = pa.concat_tables([described(vectors, known), new.select(["title", "features"])])
     titles = pc.cast(both["title"], pa.string()).combine_chunks()
     attributes = Attributes.of(pa.table({"features": both["features"], "tokens": tokens(titles)}))
-    padded = np.concatenate([values, np.zeros((new.num_rows, table.shape[1]), np.float32)])
+    padded = np.concatenate([values, np.zeros((new.num_rows, values.shape[1]), np.float32)])
     return by_attributes(attributes, counts, padded, FEW)[len(known) :]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from amzrec.answers.folding import Pasts, folded
-from amzrec.arrays import Array, Floats, Lists, Rows, offsets_of
+from amzrec.arrays import Array, Lists, Rows, give_back, offsets_of
 from amzrec.parallel import ahead
 from amzrec.renewal.ledger import Ledger
-from amzrec.store.vectors import Vectors
+from amzrec.store.vectors import Put, Vectors, as_made
 
 AT_ONCE = 1 << 16  # reviews whose vectors are added up at a time
 
@@ -18,37 +18,42 @@ AT_ONCE = 1 << 16  # reviews whose vectors are added up at a time
 def grown_rows(table: Array, rows: int) -> Array:
     """Return a copy of a table with so many rows; the rows behind its last one are copies of row 0, the unknown one."""
     more = np.repeat(table[:1], rows - len(table), axis=0)
-    return np.concatenate([table, more])
+    grown: Array = np.concatenate([table, more])
+    give_back(table)
+    return grown
 
 
-def customer_tables(vectors: Vectors, ledger: Ledger) -> dict[str, Floats]:
+def customer_tables(vectors: Vectors, ledger: Ledger, put: Put = as_made) -> dict[str, Array]:
     """Return query_base, retrieval_query and rating_query with the reviews of the ledger folded in.
 
     Rows of customers whose reviews did not change stay as they are; a new customer begins as the unknown one. What a
     product adds to a history (`history_bag`, `history_residual`, `product_bias`) is as it was learned; a new product
-    adds nothing. See answers/folding.py.
+    adds nothing. `put` is given each table as soon as it is made. See answers/folding.py.
     """
     rows = len(ledger.products)
-    names = ("query_base", "retrieval_query", "rating_query")
-    tables = {name: grown_rows(getattr(vectors, name), rows) for name in names}
+    tables = {"query_base": put("query_base", grown_rows(vectors.query_base, rows))}
+    moving = {name: grown_rows(getattr(vectors, name), rows) for name in ("retrieval_query", "rating_query")}
     for customers, (retrieval, rating) in ahead(
         lambda block: (block[0], folded(vectors, *block)), pasts_of(vectors, ledger)
     ):
-        tables["retrieval_query"][customers] = retrieval
-        tables["rating_query"][customers] = rating
+        moving["retrieval_query"][customers] = retrieval
+        moving["rating_query"][customers] = rating
+    for name in list(moving):
+        tables[name] = put(name, moving.pop(name))
     return tables
 
 
 def pasts_of(vectors: Vectors, ledger: Ledger) -> Iterator[tuple[Rows, Pasts]]:
-    """Yield the customers that changed, and their fitted reviews, in blocks of AT_ONCE reviews, or of one customer."""
-    slots = ledger.products.slots(ledger.touched)
-    owner = np.repeat(np.arange(len(ledger.touched)), ledger.products.lengths[ledger.touched])
-    fitted = np.isin(ledger.entries.part[slots], vectors.head.fit_tags)
-    slots, offsets = slots[fitted], offsets_of(np.bincount(owner[fitted], minlength=len(ledger.touched)))
+    """Yield the customers that changed, and their fitted reviews, in blocks of AT_ONCE reviews or of one customer."""
+    products, touched = ledger.products, ledger.touched
+    ends = offsets_of(products.offsets[touched + 1] - products.offsets[touched])
     start = 0
-    while start < len(ledger.touched):
-        stop = max(int(np.searchsorted(offsets, offsets[start] + AT_ONCE, side="right")) - 1, start + 1)
-        part = slots[offsets[start] : offsets[stop]]
-        lists = Lists(offsets[start : stop + 1] - offsets[start], ledger.entries.product[part])
-        yield ledger.touched[start:stop], Pasts(lists, ledger.entries.stars[part], np.ones(len(part)))
+    while start < len(touched):
+        stop = max(int(np.searchsorted(ends, ends[start] + AT_ONCE, side="right")) - 1, start + 1)
+        block = touched[start:stop]
+        slots = products.slots(block)
+        fitted = np.isin(ledger.part[slots], vectors.head.fit_tags)
+        owner = np.repeat(np.arange(len(block)), products.offsets[block + 1] - products.offsets[block])[fitted]
+        slots, offsets = slots[fitted], offsets_of(np.bincount(owner, minlength=len(block)))
+        yield block, Pasts(Lists(offsets, products.items[slots]), ledger.stars[slots], np.ones(len(slots)))
         start = stop

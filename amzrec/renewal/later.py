@@ -13,7 +13,7 @@ from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.renewal.arrivals import Arrivals
 from amzrec.renewal.customers import grown_rows
-from amzrec.renewal.ledger import Entries, Ledger, all_entries
+from amzrec.renewal.ledger import Entries, Ledger, entries_at
 from amzrec.renewal.products import with_zeros
 from amzrec.renewal.reading import new_reviews
 from amzrec.store.dataset import Dataset, DatasetInfo, Reviews, Scale
@@ -39,7 +39,7 @@ def later(run: Run, dataset: Dataset) -> tuple[Dataset, Vectors]:
     vectors = run.vectors
     arrivals = Arrivals.of(vectors, dataset)
     added = Ledger.of(vectors, arrivals)
-    old = all_entries(vectors)
+    old = entries_at(vectors, slice(None), vectors.seen.owners.astype(np.int32))
     fresh = without(added.added, added.removed)
     if not len(fresh):
         raise AmzrecError(

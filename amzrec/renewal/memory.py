@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from amzrec.arrays import Array, Lists, Rows, offsets_of
+from amzrec.arrays import Array, Lists, Rows
 from amzrec.features.company import CLOSED_FORM, Company
 from amzrec.features.memory import of_order
-from amzrec.renewal.ledger import Entries
 from amzrec.store.memory import Memory
 from amzrec.store.vectors import Vectors
 
@@ -17,20 +16,20 @@ DENSE_WORK = 2e12  # multiplications up to which pairs that customers share are 
 
 
 def remembered(
-    vectors: Vectors, choice: dict[str, Any] | None, reviews: Entries, candidates: Rows, size: int
+    vectors: Vectors, choice: dict[str, Any] | None, lists: Lists, candidates: Rows, size: int
 ) -> tuple[dict[str, Array], bool]:
     """Return the fields of Vectors that hold the memory, and whether it stayed as it was learned.
 
-    `choice` is `memory` of run.json, `reviews` are the fitted ones by customer and time, and `candidates` [M] the
-    products that may be recommended. What followed what is counted from all of them. What the same customers have is
-    solved for anew where that takes seconds; beyond that its pairs stay, and new products have none. `size` is N + 1.
+    `choice` is `memory` of run.json, `lists` [C + 1] are the products of each customer in time, and `candidates` [M]
+    the products that may be recommended. What followed what is counted from all of them. What the same customers have
+    is solved for anew where that takes seconds; beyond that its pairs stay, and new products have none. `size` is
+    N + 1.
     """
     if vectors.memory is None:
         return {}, False
-    lists = Lists(offsets_of(np.bincount(reviews.customer)), reviews.product)
     if choice is not None and choice["kind"] == "order":
         return arrays_of(of_order(lists, size).scaled(choice["share"])), False
-    work = len(np.unique(reviews.customer)) * float(len(candidates)) ** 2 + float(len(candidates)) ** 3
+    work = np.count_nonzero(lists.lengths) * float(len(candidates)) ** 2 + float(len(candidates)) ** 3
     if choice is None or len(candidates) > CLOSED_FORM or work > DENSE_WORK:
         offsets = vectors.memory.neighbours.offsets
         return {"memory_offsets": np.concatenate([offsets, np.full(size + 1 - len(offsets), offsets[-1])])}, True

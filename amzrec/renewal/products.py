@@ -8,27 +8,41 @@ import numpy as np
 import pyarrow as pa
 
 from amzrec.answers.folding import sums
-from amzrec.arrays import Array, Doubles, Floats, Ints, Lists, Rows, offsets_of
+from amzrec.arrays import Array, Doubles, Floats, Ints, Lists, Rows, give_back, offsets_of, positions
 from amzrec.features.popularity import Popularity
 from amzrec.features.profiles import PRODUCT_BIAS_SHRINKAGE
 from amzrec.renewal.beliefs import believed
-from amzrec.renewal.ledger import Entries, shrunk
+from amzrec.renewal.ledger import Entries, Ledger, shrunk, times_of
 from amzrec.store.run import RunInfo
 from amzrec.store.strings import Strings
 from amzrec.store.times import period_of
-from amzrec.store.vectors import Vectors
+from amzrec.store.vectors import Put, Vectors, as_made
 
 AT_ONCE = 1 << 16  # reviews whose vectors are added up at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """The reviews that vectors are computed from, before and after an update."""
+    """The reviews that vectors are computed from, after an update: n of them, by customer and time."""
 
-    before: Entries
-    after: Entries
+    lists: Lists  # [C + 1] product rows of each customer
+    stars: Floats  # [n] beside their items, as is `time`
+    time: Ints  # [n]
     added: Entries
-    removed: Entries  # those of them that were fitted and are replaced
+    removed: Entries  # those of the reviews before that were fitted and are replaced
+
+    @classmethod
+    def of(cls, ledger: Ledger, tags: tuple[int, ...]) -> Fitted:
+        """Find the reviews of these parts."""
+        fitted, lists = np.isin(ledger.part, tags), ledger.products
+        if fitted.all():
+            columns = [lists.items, ledger.stars, ledger.time]
+        else:
+            before = np.append(0, np.cumsum(fitted, dtype=positions(len(fitted))))  # fitted reviews before each place
+            lists = Lists(before[lists.offsets].astype(np.int64), lists.items)
+            columns = [column[fitted] for column in (lists.items, ledger.stars, ledger.time)]
+        removed = ledger.removed.take(np.isin(ledger.removed.part, tags))
+        return cls(Lists(lists.offsets, columns[0]), columns[1], columns[2], ledger.added, removed)
 
     @property
     def changed(self) -> Rows:
@@ -37,7 +51,9 @@ class Fitted:
         return rows
 
 
-def product_tables(vectors: Vectors, info: RunInfo, fitted: Fitted, new: pa.Table) -> dict[str, Array]:
+def product_tables(
+    vectors: Vectors, info: RunInfo, fitted: Fitted, new: pa.Table, put: Put = as_made
+) -> dict[str, Array]:
     """Return the fields of Vectors about products that an update changes; `new` are the new products, by row.
 
     Counts, popularity and the shrunk means of the stars are those of all fitted reviews. What products add to the
@@ -46,33 +62,35 @@ def product_tables(vectors: Vectors, info: RunInfo, fitted: Fitted, new: pa.Tabl
     """
     old = len(vectors.product_ids)
     size = old + new.num_rows
-    counts = np.bincount(fitted.after.product, minlength=size)
+    counts = np.bincount(fitted.lists.items, minlength=size)
     found: dict[str, Array] = {"product_counts": counts}
-    found |= {name: with_zeros(getattr(vectors, name), size) for name in ("history_bag", "history_residual")}
+    for name in ("history_bag", "history_residual"):
+        found[name] = put(name, with_zeros(getattr(vectors, name), size))
     fresh = (counts > 0) & (with_zeros(vectors.product_counts, size) == 0)  # products without reviews until now
     retrieval, rating, base = begun(vectors, new)
     before, bias = rating[:, -2].copy(), rating[:, -2].copy()
     if vectors.head.mean is not None:
-        anew = shrunk(fitted.after.product, fitted.after.stars, vectors.head.mean, size, PRODUCT_BIAS_SHRINKAGE)
+        anew = shrunk(fitted.lists.items, fitted.stars, vectors.head.mean, size, PRODUCT_BIAS_SHRINKAGE)
         bias[fitted.changed] = anew[fitted.changed]
     rating[:, -1] += bias_weight(vectors) * (bias - before)
     found["product_bias"] = np.where(fresh, bias, with_zeros(vectors.product_bias, size)).astype(np.float32)
     if base is not None:
-        found |= {"product_base": base} | vectors_of_raters(vectors, fitted, retrieval, rating, bias, base)
+        found |= vectors_of_raters(vectors, fitted, retrieval, rating, bias, base, put)
+        found["product_base"] = put("product_base", base)
+        del base
     rating[:, -2] = bias
-    return (
-        found
-        | popular(vectors, info, fitted, retrieval, fresh)
-        | {
-            "retrieval_candidate": retrieval,
-            "rating_candidate": rating,
-        }
-    )
+    found["rating_candidate"] = put("rating_candidate", rating)
+    del rating
+    found |= popular(vectors, info, fitted, retrieval, fresh)
+    found["retrieval_candidate"] = put("retrieval_candidate", retrieval)
+    return found
 
 
 def with_zeros(table: Array, rows: int) -> Array:
     """Return a copy of an array with so many rows, those behind its last one 0."""
-    return np.concatenate([table, np.zeros((rows - len(table), *table.shape[1:]), table.dtype)])
+    grown: Array = np.concatenate([table, np.zeros((rows - len(table), *table.shape[1:]), table.dtype)])
+    give_back(table)
+    return grown
 
 
 def begun(vectors: Vectors, new: pa.Table) -> tuple[Floats, Floats, Floats | None]:
@@ -86,7 +104,7 @@ def begun(vectors: Vectors, new: pa.Table) -> tuple[Floats, Floats, Floats | Non
     unbiased = rating[:, -1] - bias_weight(vectors) * rating[:, -2]
     known = [retrieval, rating[:, :-2], np.zeros((len(rating), 1), np.float32), unbiased[:, None]]
     width = retrieval.shape[1], rating.shape[1]
-    more = believed(vectors, new, np.concatenate([*known, *([] if base is None else [base])], axis=1))
+    more = believed(vectors, new, [*known, *([] if base is None else [base])])
     parts = np.split(more, np.cumsum(width), axis=1)
     return (
         np.concatenate([retrieval, parts[0]]),
@@ -108,9 +126,9 @@ def bias_weight(vectors: Vectors) -> float:
 
 
 def vectors_of_raters(
-    vectors: Vectors, fitted: Fitted, retrieval: Floats, rating: Floats, bias: Floats, base: Floats
+    vectors: Vectors, fitted: Fitted, retrieval: Floats, rating: Floats, bias: Floats, base: Floats, put: Put
 ) -> dict[str, Array]:
-    """Let the vectors of products, in `retrieval` and `rating`, follow what changed among their raters.
+    """Let the vectors of products, in `retrieval` and `rating`, follow what changed among their raters, some at a time.
 
     Raters without a learned vector, the new customers, say nothing of a product. A product whose raters are all such
     stays at what is believed of it. `bias` [N + 1] are the biases as of now, those in `rating` as they were, and `base`
@@ -120,31 +138,47 @@ def vectors_of_raters(
     assert vectors.product_raters is not None
     size, head = len(bias), vectors.head
     level, raters = with_zeros(vectors.product_level, size), with_zeros(vectors.product_raters, size)
-    total, level_gain, raters_gain = gains(vectors, fitted, size)
-    whole = np.empty_like(base)
-    whole[:, : head.retrieval_dims], whole[:, head.rating_start :] = retrieval[:, :-1], rating[:, :-2]
-    history = np.where((raters == 0)[:, None], 0, (whole - base) * np.sqrt(raters + 1)[:, None])
-    history += rating[:, -2:-1] * level
-    level, raters = level + level_gain, raters + raters_gain
-    moved = np.zeros(size, np.bool_)
-    moved[fitted.changed] = raters[fitted.changed] > 0
-    anew = base + (history + total - bias[:, None] * level) / np.sqrt(np.maximum(raters, 0) + 1)[:, None]
-    whole[moved] = anew[moved]
-    retrieval[:, :-1], rating[:, :-2] = whole[:, : head.retrieval_dims], whole[:, head.rating_start :]
-    return {"product_level": level, "product_raters": raters}
+    changed = np.zeros(size, np.bool_)
+    changed[fitted.changed] = True
+    came, went = (of_learned(vectors, reviews) for reviews in (fitted.added, fitted.removed))
+    for start in range(0, size, AT_ONCE):
+        rows = slice(start, min(start + AT_ONCE, size))
+        total, level_gain, raters_gain = gains(vectors, ((came, 1), (went, -1)), rows)
+        whole = np.empty_like(base[rows])
+        whole[:, : head.retrieval_dims], whole[:, head.rating_start :] = retrieval[rows, :-1], rating[rows, :-2]
+        apart = (whole - base[rows]) * np.sqrt(raters[rows] + 1)[:, None]
+        history = np.where((raters[rows] == 0)[:, None], 0, apart) + rating[rows, -2:-1] * level[rows]
+        level[rows] += level_gain
+        raters[rows] += raters_gain
+        moved = changed[rows] & (raters[rows] > 0)
+        shared = np.sqrt(np.maximum(raters[rows], 0) + 1)[:, None]
+        anew = base[rows] + (history + total - bias[rows, None] * level[rows]) / shared
+        whole[moved] = anew[moved]
+        retrieval[rows, :-1], rating[rows, :-2] = whole[:, : head.retrieval_dims], whole[:, head.rating_start :]
+    return {"product_level": put("product_level", level), "product_raters": raters}
 
 
-def gains(vectors: Vectors, fitted: Fitted, size: int) -> tuple[Doubles, Floats, Ints]:
-    """Add up what reviews that came, less those that went, say of each product: sums, levels [N + 1, D], raters."""
+def of_learned(vectors: Vectors, reviews: Entries) -> Entries:
+    """Return the reviews of customers whose vectors are learned, by product."""
+    assert vectors.rater_bag is not None
+    reviews = reviews.take(reviews.customer < len(vectors.rater_bag))
+    return reviews.take(np.argsort(reviews.product, kind="stable"))
+
+
+def gains(vectors: Vectors, changes: tuple[tuple[Entries, int], ...], rows: slice) -> tuple[Doubles, Floats, Ints]:
+    """Add up what reviews that came, 1, and reviews that went, −1, say of each of P products: sums, levels, raters.
+
+    The reviews are sorted by product; `rows` are those of the products. Sums and levels are [P, D].
+    """
     assert vectors.rater_bag is not None
     assert vectors.rater_residual is not None
-    width, learned = vectors.rater_bag.shape[1], len(vectors.rater_bag)
-    total, level, raters = np.zeros((size, width)), np.zeros((size, width)), np.zeros(size, np.int64)
-    for reviews, sign in ((fitted.added, 1), (fitted.removed, -1)):
-        reviews = reviews.take(reviews.customer < learned)
-        reviews = reviews.take(np.argsort(reviews.product, kind="stable"))
-        for start in range(0, len(reviews), AT_ONCE):
-            part = reviews.take(np.arange(start, min(start + AT_ONCE, len(reviews))))
+    products, width = rows.stop - rows.start, vectors.rater_bag.shape[1]
+    total, level = np.zeros((products, width)), np.zeros((products, width))
+    raters = np.zeros(products, np.int64)
+    for reviews, sign in changes:
+        begin, end = np.searchsorted(reviews.product, [rows.start, rows.stop]).tolist()
+        for start in range(begin, end, AT_ONCE):
+            part = reviews.take(np.s_[start : min(start + AT_ONCE, end)])
             bag = vectors.rater_bag[part.customer].astype(np.float32)
             residual = vectors.rater_residual[part.customer].astype(np.float32)
             says = bag.any(axis=1)
@@ -154,10 +188,10 @@ def gains(vectors: Vectors, fitted: Fitted, size: int) -> tuple[Doubles, Floats,
             )
             first, last = int(part.product[0]), int(part.product[-1])
             lists = Lists(offsets_of(np.bincount(part.product - first)), part.product)
-            rows = np.s_[first : last + 1]
-            total[rows] += sign * sums(bag + beyond[:, None].astype(np.float32) * residual, lists)
-            level[rows] += sign * sums(residual * rated[:, None], lists)
-            raters[rows] += sign * np.bincount(part.product - first, says).astype(np.int64)
+            here = np.s_[first - rows.start : last + 1 - rows.start]
+            total[here] += sign * sums(bag + beyond[:, None].astype(np.float32) * residual, lists)
+            level[here] += sign * sums(residual * rated[:, None], lists)
+            raters[here] += sign * np.bincount(part.product - first, says).astype(np.int64)
     return total, level.astype(np.float32), raters
 
 
@@ -168,8 +202,8 @@ def popular(vectors: Vectors, info: RunInfo, fitted: Fitted, retrieval: Floats, 
     fields of Vectors that say what periods add.
     """
     size, old = len(retrieval), len(vectors.product_ids)
-    now, before = (popularity(info, *pair) for pair in ((fitted.after, size), (fitted.before, old)))
-    learned = vectors.retrieval_candidate[:, -1] - before.log_share_now
+    learned = vectors.retrieval_candidate[:, -1] - popularity(info, *of_run(vectors), old).log_share_now
+    now = popularity(info, fitted.lists.items, fitted.time, size)
     counts = np.asarray(vectors.product_counts, np.float64)
     mean = np.average(learned, weights=counts) if counts.any() else 0.0
     learned = np.where(fresh, mean, np.concatenate([learned, np.full(size - old, mean)]))
@@ -183,11 +217,21 @@ def popular(vectors: Vectors, info: RunInfo, fitted: Fitted, retrieval: Floats, 
     return found
 
 
-def popularity(info: RunInfo, reviews: Entries, size: int) -> Popularity:
-    """Fit the popularity that retrieval starts from, as the run's training chose it."""
-    found = Popularity.of(reviews.product, reviews.time, size, info.half_life)
+def of_run(vectors: Vectors) -> tuple[Rows, Ints]:
+    """Return the products [n] and the times [n] of the fitted reviews of a run."""
+    fitted = np.isin(vectors.seen_part, vectors.head.fit_tags)
+    found = vectors.seen_product[fitted], times_of(vectors)[fitted]
+    for column in (vectors.seen_product, vectors.seen_time):
+        if column is not None:
+            give_back(column)
+    return found
+
+
+def popularity(info: RunInfo, product: Rows, time: Ints, size: int) -> Popularity:
+    """Fit the popularity that retrieval starts from, as the run's training chose it, to reviews [n]."""
+    found = Popularity.of(product, time, size, info.half_life)
     if info.all_time_now:
-        of_all_time = Popularity.of_all_time(reviews.product, size)
+        of_all_time = Popularity.of_all_time(product, size)
         found = dataclasses.replace(found, log_share_now=of_all_time.log_share_now)
     return found
 

@@ -13,11 +13,11 @@ from amzrec.arrays import Array
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.renewal.arrivals import Arrivals
 from amzrec.renewal.customers import customer_tables
-from amzrec.renewal.ledger import Ledger, all_entries
+from amzrec.renewal.ledger import Ledger
 from amzrec.renewal.memory import remembered
 from amzrec.renewal.products import Fitted, feature_arrays, product_tables, with_zeros
 from amzrec.store.run import Run
-from amzrec.store.vectors import Vectors
+from amzrec.store.vectors import Put, Vectors, as_made
 
 STAGES = ("customers", "products", "memory")
 
@@ -57,13 +57,14 @@ def check_updatable(run: Run) -> None:
         )
 
 
-def renewed(run: Run, arrivals: Arrivals, progress: Progress = SILENT) -> tuple[Vectors, Tally]:
+def renewed(run: Run, arrivals: Arrivals, progress: Progress = SILENT, put: Put = as_made) -> tuple[Vectors, Tally]:
     """Return the vectors of a run after new reviews, and what became of those; without training.
 
-    The vectors are the run's own where nothing changes.
+    The vectors are the run's own where nothing changes. `put` is given each large array as soon as it is made, and
+    returns what stands for it: `Writing.put` keeps none of them in memory.
     """
     vectors = run.vectors
-    ledger = Ledger.of(vectors, arrivals)
+    ledger = Ledger.of(vectors, arrivals, put)
     old = len(vectors.customer_ids), len(vectors.product_ids)
     new = len(arrivals.customer_ids) - old[0], len(arrivals.product_ids) - old[1]
     tally = Tally(
@@ -76,32 +77,25 @@ def renewed(run: Run, arrivals: Arrivals, progress: Progress = SILENT) -> tuple[
     )
     if not len(ledger.added):
         return vectors, tally
-    tags, size = vectors.head.fit_tags, len(arrivals.product_ids)
-    before = all_entries(vectors)
-    after = ledger.entries.take(ledger.fitted(tags))
-    fitted = Fitted(
-        before.take(np.isin(before.part, tags)),
-        after,
-        ledger.added,
-        ledger.removed.take(np.isin(ledger.removed.part, tags)),
-    )
+    size = len(arrivals.product_ids)
     fields: dict[str, Any] = dict(ledger.arrays())
     progress.step("update: customers", 0, len(STAGES))
-    fields |= customer_tables(vectors, ledger)
-    fields["customer_counts"] = np.bincount(after.customer, minlength=len(arrivals.customer_ids))
+    fields |= customer_tables(vectors, ledger, put)
     for name in ("rater_bag", "rater_residual"):
         table: Array | None = getattr(vectors, name)
         if table is not None:
-            fields[name] = with_zeros(table, len(arrivals.customer_ids))
+            fields[name] = put(name, with_zeros(table, len(arrivals.customer_ids)))
     progress.step("update: products", 1, len(STAGES))
-    fields |= product_tables(vectors, run.info, fitted, arrivals.new_products)
+    fitted = Fitted.of(ledger, vectors.head.fit_tags)
+    fields["customer_counts"] = fitted.lists.lengths
+    fields |= product_tables(vectors, run.info, fitted, arrivals.new_products, put)
     everything = run.info.protocol is not None and run.info.protocol.catalogue == "all"
     listed = np.arange(size) > 0 if everything else fields["product_counts"] > 0
     fields["candidates"] = np.union1d(vectors.candidates, np.flatnonzero(listed & (np.arange(size) > 0))).astype(
         np.int32
     )
     progress.step("update: memory", 2, len(STAGES))
-    memory, stays = remembered(vectors, run.info.memory, after, fields["candidates"], size)
+    memory, stays = remembered(vectors, run.info.memory, fitted.lists, fields["candidates"], size)
     fields |= memory | names_of(vectors, arrivals, size)
     frozen = (("memory",) if stays else ()) + (() if vectors.product_base is not None else ("vectors of products",))
     return dataclasses.replace(vectors, **fields), dataclasses.replace(tally, frozen=frozen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import zlib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
@@ -29,6 +30,12 @@ STRINGS = ("customer_ids", "product_ids", "titles", "features")  # the last one 
 REMEDY = "train again, or name another run with --run"
 
 Layers = list[tuple[Array, Array]]
+Put = Callable[[str, Array], Array]  # what is done with a large array, by its name, as soon as it is made
+
+
+def as_made(name: str, array: Array) -> Array:
+    """Keep an array as it is: what a Put does that puts nothing away."""
+    return array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

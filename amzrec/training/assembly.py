@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from amzrec.store.dataset import PARTS, Dataset, Reviews, Scale
 from amzrec.store.moment import Moment
 from amzrec.store.strings import Strings, feature_lists
 from amzrec.store.times import NO_TIME
-from amzrec.store.vectors import Head, Layers, Vectors
+from amzrec.store.vectors import Head, Layers, Put, Vectors, as_made
 from amzrec.training.snapshot import MemorySnapshot, RatingSnapshot, RetrievalSnapshot
 
 
@@ -30,12 +29,7 @@ class Learned:
     attention: Attention | None = None  # whose vectors of products stand in `retrieval` already
 
 
-Put = Callable[[str, Array], Array]  # what is done with a large array, by its name, as soon as it is made
-
-
-def assemble(
-    dataset: Dataset, learned: Learned, history: str, fit_parts: list[str], put: Put = lambda name, array: array
-) -> Vectors:
+def assemble(dataset: Dataset, learned: Learned, history: str, fit_parts: list[str], put: Put = as_made) -> Vectors:
     """Put the snapshots of both tasks together as the vectors of a run.
 
     Their dimensions stand side by side, retrieval first, so that each task keeps its own best epoch. `history` is how
