@@ -115,7 +115,7 @@ def test_all_windows_together_are_weighed_by_what_each_figure_is_counted_over() 
     assert overall(windows) == {"a": {"rmse": 1.322876, "top_100": 0.2, "recall@10": 0.5}}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_each_window_meets_what_had_been_let_in_before_it(dataset: Dataset, eagerly: None, tmp_path: Path) -> None:
     config = TrainConfig(dim=6, head=(4,), epochs=1, own_vector=1, memory=False, moment=False)
     picture = tmp_path / "backtest.png"

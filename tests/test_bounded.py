@@ -98,6 +98,7 @@ def test_a_review_is_left_out_of_its_own_vectors_where_histories_are_sampled_too
     assert read, "the review was in some window, so that there was something to leave out"
 
 
+@pytest.mark.long
 def test_in_the_mean_over_steps_sampled_histories_teach_what_whole_ones_do() -> None:
     fitted = fitted_of(random_reviews())
     whole = None
@@ -173,6 +174,7 @@ def test_the_loss_of_a_bounded_draw_is_that_of_each_review_against_the_products_
     assert float(model.retrieval.loss(batch, encoded)) == pytest.approx(np.mean(losses), rel=2e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("history", ["bag", "recent"])
 def test_a_model_learns_with_both_bounds(history: str) -> None:
     settings: dict[str, Any] = {
@@ -190,6 +192,7 @@ def test_a_model_learns_with_both_bounds(history: str) -> None:
     assert float(model.compute_loss(batch)) < before - 0.1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("history", ["bag", "recent"])
 def test_an_epoch_reads_steps_in_which_not_all_reviews_are_compared(history: str) -> None:
     """What the input of a training is told of its steps holds for all of them, however many reviews one has."""

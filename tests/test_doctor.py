@@ -171,7 +171,7 @@ def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch: pytes
     assert named("sample").ok
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_tensorflow_imported_before_without_the_legacy_flag_is_found_and_refused_with_the_remedy() -> None:
     code = """
 import os
@@ -194,7 +194,7 @@ else:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_amzrec_sets_the_legacy_flag_itself_and_hides_scann_from_processors_that_it_would_crash() -> None:
     code = """
 import os

@@ -305,7 +305,7 @@ def graphs_of(folder: Path, size: int) -> list[bytes]:
     return [(model / "saved_model.pb").read_bytes() for model in models(folder / "out")]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_graph_does_not_grow_with_the_run(tmp_path: Path) -> None:
     # a graph is limited to 2 GB; ids, titles, features and vectors lie beside it
     for small, large in zip(*(graphs_of(tmp_path / str(size), size) for size in (1000, 20_000)), strict=True):
@@ -323,7 +323,7 @@ def test_a_run_without_stars_exports_retrieval_only(checkerboard: Path, tmp_path
     assert set(recommend(model, ["u00"], 2)) == {"product_id", "title", "score", "count"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_export_that_differs_from_the_vectors_is_refused_and_leaves_nothing(
     random_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,7 +430,7 @@ def test_a_file_where_the_folder_should_be_is_one_clear_error(random_run: Run, t
         export(random_run, tmp_path / "file" / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> None:
     code = "".join(re.findall(r"```python\n(.*?)```", (made[1] / "README.md").read_text(), re.DOTALL))
     done = subprocess.run(
@@ -444,7 +444,7 @@ def test_the_python_of_the_exported_readme_runs_without_amzrec(made: Any) -> Non
     assert len(done.stdout.splitlines()) == 10 + 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_commands_of_the_exported_readme_run_the_model_from_a_shell(made: Any) -> None:
     text = (made[1] / "README.md").read_text().replace("\\\n", "")
     show, run = re.findall(r"^    (saved_model_cli .*)$", text, re.MULTILINE)

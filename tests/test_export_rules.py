@@ -20,6 +20,8 @@ from amzrec.store.run import Run
 from conftest import SIDE, add_features, write_checkerboard
 from runs import parity_vectors, random_vectors, write_run
 
+pytestmark = pytest.mark.long
+
 COLOURS = ("red", "green", "blue")
 CUSTOMERS = ["u00", "u03", "u11", "nobody"]
 # product p has the colour p mod 3, the size p mod 2 where p is below 10, and p = 0 has two colours

@@ -12,7 +12,7 @@ import gpu
 from synthetic import reviews
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_system_is_measured_in_both_precisions_beside_the_peer() -> None:
     size = gpu.Size(200, 100, 600, (64,), 1, 0.0)
     found = gpu.measured(size, reviews(size.reviews, size.customers, size.products))

@@ -338,7 +338,7 @@ def test_without_avx2_scann_is_not_imported_and_the_reason_names_it(monkeypatch:
     assert "AVX2" in (without_scann() or "")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @needs_scann
 def test_scann_answers_without_loading_tensorflow_which_still_loads_afterwards() -> None:
     code = """

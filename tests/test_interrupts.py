@@ -117,7 +117,7 @@ def test_the_line_that_goes_on_is_what_was_typed_with_the_run_and_resume() -> No
     assert going_on(["compare", "--overwrite"], Path("runs/joint")) == "amzrec compare --overwrite --resume"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_a_stopped_training_says_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / "tests" / "stopped.py"), str(tmp_path)]
     done = subprocess.run(

@@ -285,7 +285,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("refit", [False, True])
 def test_each_task_comes_from_its_own_best_epoch(
     refit: bool, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

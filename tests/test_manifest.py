@@ -354,6 +354,7 @@ def test_train_and_test_that_changed_places_are_an_error(dataset: Path) -> None:
         open_dataset(dataset).part("train")
 
 
+@pytest.mark.long
 def test_a_damaged_entry_of_the_cache_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMZREC_CACHE", str(tmp_path / "cache"))
     source = str(tmp_path / "reviews.csv")

@@ -123,7 +123,7 @@ def sittings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_training_chooses_the_moment_and_the_memory_and_evaluation_says_what_they_are_worth(
     sittings: Path, tmp_path: Path, eagerly: None
 ) -> None:
@@ -158,7 +158,7 @@ def test_only_the_past_moves_the_stars_of_a_split_by_time(sittings: Path, tmp_pa
     assert "earlier stars" in evaluate(run)["protocol"]["query_context"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_answers_as_of_now_read_all_time_where_that_ranks_valid_better(
     sittings: Path, tmp_path: Path, eagerly: None
 ) -> None:

@@ -231,7 +231,7 @@ def test_of_several_datasets_for_one_place_exactly_one_comes_there(tmp_path: Pat
     assert names(tmp_path) == ["dataset"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_parallel_prepares_exactly_one_wins(tmp_path: Path) -> None:
     rows = "".join(f"u{n % 9},p{n % 7},{n % 5 + 1}\n" for n in range(63))
     (tmp_path / "reviews.csv").write_text(f"user,item,rating\n{rows}")

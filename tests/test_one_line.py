@@ -207,7 +207,7 @@ def test_deeply_nested_json_is_one_error(tmp_path: Path, name: str) -> None:
         prepare(tmp_path / name, tmp_path / "d")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_saved_dataset_that_is_cut_or_changed_is_one_error_or_all_its_elements(tmp_path: Path) -> None:
     """TensorFlow must not see what would crash it: the test would end with this process."""
     from amzrec.reviews.sources import sample_folder

@@ -240,7 +240,7 @@ print(max(abs(one - two).max() for one, two in zip(*found)), abs(found[0][0] - [
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_with_half_of_the_batch_each_take_the_steps_of_one() -> None:
     run = subprocess.run([sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]

@@ -579,7 +579,7 @@ def views(page: Any, address: str, report: Path) -> Iterator[str]:
         yield "model"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 375])
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_window(

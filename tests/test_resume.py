@@ -257,6 +257,7 @@ def test_with_nothing_to_go_on_with_it_begins_at_the_start(data: Dataset, tmp_pa
     assert train(data, tmp_path / "run", CONFIG.replace(epochs=1), resume=True).info.best_epochs
 
 
+@pytest.mark.long
 def test_going_on_in_the_middle_of_an_epoch_ends_the_same_to_the_last_bit(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,6 +313,7 @@ def test_a_checkpoint_is_saved_after_so_many_steps(data: Dataset, tmp_path: Path
             train(data, tmp_path / "other", checkpoint_every=wrong)
 
 
+@pytest.mark.long
 def test_a_replacement_that_was_interrupted_goes_on_without_being_allowed_again(data: Dataset, tmp_path: Path) -> None:
     before = train(data, tmp_path / "run", CONFIG.replace(epochs=1))
     with pytest.raises(KeyboardInterrupt):
@@ -337,7 +339,7 @@ def test_a_finished_run_is_not_trained_again(data: Dataset, done: Run, monkeypat
 # --- names and places
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_default_name_tells_the_tasks_and_is_never_taken_twice(
     data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,7 +353,7 @@ def test_the_default_name_tells_the_tasks_and_is_never_taken_twice(
     assert open_run().path == Path("runs/rating-2"), "the latest"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interrupted_replacement_keeps_the_old_run(data: Dataset, tmp_path: Path) -> None:
     short = CONFIG.replace(epochs=1)
     before = train(data, tmp_path / "run", short).info

@@ -41,7 +41,7 @@ def described(checkerboard: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         yield schema
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_route_keeps_what_the_description_promises(described: Any) -> None:
     asked = set[str]()
     for operation in (result.ok() for result in described.get_all_operations()):

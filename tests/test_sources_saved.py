@@ -128,7 +128,7 @@ def test_an_unknown_tfds_name_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.long
 def test_tfds_movielens_100k_builds_with_the_real_builder(
     real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

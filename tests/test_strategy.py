@@ -80,7 +80,7 @@ def same_model(one: Path, other: Path) -> None:
     assert chosen[0]["recipe"] == chosen[1]["recipe"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_devices_of_a_host_give_the_model_of_one(kind: str, reviews: Path, tmp_path: Path) -> None:
     """Both phases, both optimizers, sampled histories and negatives drawn for the step as a whole."""

@@ -198,7 +198,7 @@ def test_of_two_products_as_frequent_the_one_with_heavy_counts_ranks_above_the_o
         assert (score["heavy"] > score["light"] + 1) == heavier, stars_are
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_stars_that_are_all_equal_are_trained_on_when_asked(tmp_path: Path) -> None:
     file = tmp_path / "fives.csv"
     file.write_text("user,item,rating\n" + "".join(f"u{i % 12},p{i % 7},5\n" for i in range(84)))
@@ -223,7 +223,7 @@ def test_the_towers_of_the_reference_train_and_answer(board: Dataset, tmp_path: 
     assert run.info.best_epochs.keys() == {"rating", "retrieval"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_other_ways_to_retrieve_learn_the_checkerboard_too(no_valid: Dataset, tmp_path: Path) -> None:
     ways: dict[str, dict[str, Any]] = {
         "batch": {"negatives": "batch", "hard_negatives": 5},
@@ -284,7 +284,7 @@ def test_where_retrieval_alone_is_learned_attention_trains_no_bag_beside_it(tmp_
     assert amzrec.evaluate(run)["model"]["ranking"]["ndcg@10"] > 0.9
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_bag_of_the_last_products_finds_the_next_one_and_reads_liked_products_in_their_order(tmp_path: Path) -> None:
     dataset = amzrec.prepare(write_walks(tmp_path), tmp_path / "data", PrepareConfig(split="leave-last-out"))
     told = Told()

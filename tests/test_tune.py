@@ -152,6 +152,7 @@ def test_the_search_comes_near_the_best_setting_and_writes_what_it_found(checker
     assert sum(line.startswith("trial ") for line in voice.lines) == 14
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untrained")
 def test_a_study_that_is_gone_on_with_is_the_one_that_was_not_interrupted(checkerboard: Path, tmp_path: Path) -> None:
     names = ["learning-rate", "l2"]
@@ -289,7 +290,7 @@ def test_without_optuna_it_says_what_to_install(
 # --- real trainings
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("eagerly")
 def test_a_trial_is_the_first_phase_of_train_and_its_recipe_gives_the_same_figures(
     checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -326,7 +327,7 @@ def command(checkerboard: Path, out: Path, *words: str) -> list[str]:
     return [sys.executable, "-m", "amzrec", "tune", str(checkerboard), "--out", str(out), *SETTINGS, *words]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_leaves_a_trial_that_the_next_one_ends_and_does_not_count(
     checkerboard: Path, tmp_path: Path
 ) -> None:
@@ -360,7 +361,7 @@ def epochs_of(file: Path) -> int:
     return 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_processes_share_the_trials_of_one_study(checkerboard: Path, tmp_path: Path) -> None:
     # so many that on a busy machine the process that begins first is not through before the other one begins
     words = command(checkerboard, tmp_path / "tune", "--epochs", "2", "--trials", "12", "--workers", "2", "--json")

@@ -64,7 +64,7 @@ def test_a_run_that_was_never_evaluated_has_no_figures(checkerboard: Path, tmp_p
     assert last_figures(mine, {}) is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("eagerly")
 def test_a_training_on_everything_answers_and_says_that_nothing_is_measured(
     checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

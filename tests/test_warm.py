@@ -310,7 +310,7 @@ def test_what_a_run_cannot_be_trained_on_is_refused_in_one_line(
         amzrec.train(grown, out, start=tmp_path / "bad")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [
