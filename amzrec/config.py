@@ -41,6 +41,7 @@ ORDER_BATCH = 2048  # reviews per step where each has a query of its own, with -
 MANY_STARS = 64  # reviews with stars per customer and product from which tasks that share dimensions disturb each other
 IN_ORDER = ("recent", "sequence")  # the histories of which retrieval reads the last products alone
 WIDE_ROWS = 4_000_000  # most customers and products whose vectors are as wide as quality asks
+SECOND_HEAD = 16  # numbers of a vector that a second head reads alone (LOG.md, 2026-11-30)
 OWN_VECTOR = 5  # reviews from which a row has a vector of its own; twice as many where there are very many rows
 NARROWEST = 32  # numbers in a vector where there are very many of them
 WHOLE_CATALOGUE = 8192  # most products against all of which each review is learned with --negatives auto
@@ -124,6 +125,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # where each --preset differs from the d
     "ids": {  # the towers of the TensorFlow Recommenders tutorials
         "features": "ids",
         "dim": 32,
+        "second_head": 0,
         "own_vector": 1,
         "svd_start": False,
         "memory": False,
@@ -163,6 +165,10 @@ class TrainConfig(Config):
     overlap: Annotated[bool | None, MODEL] = None
     """Let the first 2/3 of a vector retrieve and the last 2/3 rate, so that the tasks share a third; without, each has
     a half. By default so unless there are 64 reviews with stars for each customer and product: then sharing costs."""
+    second_head: Annotated[int | None, MODEL, at_least(0)] = None
+    """Numbers of a vector that a second head reads, beside those of --dim, to predict the stars as well, of which it
+    counts 3/10; 0: one head. Without it 16, and 0 with ids and from 2 million reviews on that are fewer than 16 for
+    each customer and product."""
     head: Annotated[tuple[int, ...], MODEL, at_least(1)] = (64,)
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
     history: Annotated[Literal["auto", "bag", "recent", "sequence"], MODEL] = "auto"
@@ -283,12 +289,14 @@ class TrainConfig(Config):
         overlap = not joint or facts.stars_per_row < MANY_STARS if self.overlap is None else self.overlap
         large = facts.fitted >= LARGE_DATA
         read = SHORT_READ if large and 0 < facts.stars_per_row < SHORT else HISTORY_READ
+        by_heads = 0 if plain or not rating_weight or read == SHORT_READ else SECOND_HEAD
         compared = LARGE_COMPARED if large else COMPARED
         by_rows = min(max(OWN_VECTOR, OWN_VECTOR * facts.rows // WIDE_ROWS), 2 * OWN_VECTOR)
         settings = {
             "dim": self.dim or narrowed(96 if overlap else 128, facts.rows),
             "epochs": self.epochs or EPOCHS,
             "overlap": overlap,
+            "second_head": 0 if plain else by_heads if self.second_head is None else self.second_head,
             "history": history,
             "rating_weight": rating_weight,
             "own_vector": 1 if plain else max(by_rows if self.own_vector is None else self.own_vector, 1),
@@ -341,6 +349,7 @@ class Recipe(TrainConfig):
     own_vector: int = OWN_VECTOR
     epochs: int = EPOCHS
     overlap: bool = True
+    second_head: int = 0
     history: Literal["bag", "recent", "sequence"] = "bag"
     learning_rate: float = 0.005
     temperature: float = 0.2
@@ -361,6 +370,16 @@ class Recipe(TrainConfig):
         if self.features == "ids":
             return self.dim
         return self.dim - self.dim // 3 if self.overlap else self.dim // 2
+
+    @property
+    def width(self) -> int:
+        """Return how many numbers a tower vector has: `dim`, and those that a second rating head reads alone."""
+        return self.dim + self.second_head
+
+    @property
+    def heads(self) -> int:
+        """Return how many heads predict the stars."""
+        return 2 if self.second_head else 1
 
     @property
     def rating_start(self) -> int:

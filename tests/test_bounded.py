@@ -260,4 +260,4 @@ def test_vectors_are_the_same_however_many_are_computed_at_a_time(monkeypatch: p
     assert sum(calls) == len(rows)
     assert 1 < max(calls) <= 3
     assert len(calls) > length.sum() // (12 + length.max())
-    assert learner.candidates(rows[:0]).shape == (0, recipe.dim)
+    assert learner.candidates(rows[:0]).shape == (0, recipe.width)

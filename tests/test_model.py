@@ -79,7 +79,7 @@ def test_each_task_alone_reaches_its_own_dimensions_and_weights_only(features: s
 def test_the_joint_gradient_is_the_weighted_sum_of_both() -> None:
     found = []
     for rating, retrieval in ((1.0, 0.0), (0.0, 1.0), (2.0, 3.0)):
-        fitted, model = small(**PLAIN, rating_weight=rating, retrieval_weight=retrieval)
+        fitted, model = small(**PLAIN, rating_weight=rating, retrieval_weight=retrieval, second_head=0)
         found.append(gradients(model, batch_of(fitted, model)))
     for name, joint in found[2].items():
         parts = [
@@ -91,7 +91,7 @@ def test_the_joint_gradient_is_the_weighted_sum_of_both() -> None:
 
 
 def test_the_rating_loss_is_the_mean_squared_error_of_the_rated_rows() -> None:
-    fitted, model = small(**PLAIN, retrieval_weight=0.0)
+    fitted, model = small(**PLAIN, retrieval_weight=0.0, second_head=0)
     batch = batch_of(fitted, model)
     stars = model.rating_head(model.encoder.encode(batch).pairs).numpy() + fitted.trend_without_self
     rated = fitted.rated > 0

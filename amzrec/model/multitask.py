@@ -41,19 +41,22 @@ class RatingTask:
     """The task of predicting stars: a mean squared error, or a loss over lists of one customer's reviews."""
 
     def __init__(self, recipe: Recipe, head: BiasedHead | PlainHead) -> None:
-        self.weight, self.head = recipe.rating_weight, head
+        self.weight, self.head = recipe.rating_weight * recipe.heads, head  # each head's loss counts rating_weight
         self.kind, self.list_size = recipe.rating_loss, recipe.reviews_together
         self.task = MeanSquaredRating()
         self.metric = tf_keras.metrics.Mean("rating_loss")
 
     def loss(self, columns: StepColumns, encoded: Encoded) -> Tensor:
-        """Return the mean loss of the reviews of the step that have stars, in model units; a scalar."""
+        """Return the mean loss of the reviews of the step with stars, in model units, of all heads; a scalar."""
         reviews: ReviewColumns = columns["reviews"]
-        predicted = tf.add_n([self.head(encoded.pairs), reviews.trend_without_self])
+        said = [tf.add_n([each, reviews.trend_without_self]) for each in self.head.predictions(encoded.pairs)]
         if self.list_size > 1:
             shape = [-1, self.list_size]
-            return list_loss(self.kind, tf.reshape(reviews.value, shape), tf.reshape(predicted, shape))
-        return self.task(reviews.value, predicted, reviews.rated)
+            value = tf.reshape(reviews.value, shape)
+            losses = [list_loss(self.kind, value, tf.reshape(each, shape)) for each in said]
+        else:
+            losses = [self.task(reviews.value, each, reviews.rated) for each in said]
+        return losses[0] if len(losses) == 1 else tf.add_n(losses) / len(losses)
 
 
 class SoftmaxRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]

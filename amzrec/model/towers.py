@@ -18,6 +18,7 @@ from amzrec.model.sparse import LARGE, multiply, take
 
 tf: Any = import_tensorflow()
 tf_keras: Any = tf.keras
+SECOND_SEED = 1000  # added to the seed of what a second head reads
 
 
 class IdTower(tf_keras.layers.Layer):  # type: ignore[misc]
@@ -33,11 +34,24 @@ class IdTower(tf_keras.layers.Layer):  # type: ignore[misc]
         self.profiles, self._ids = profiles, ids
         self._seed = recipe.seed + len(name)
         self._uniform = tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=self._seed)
-        self.embedding = self.table("embedding", profiles.vectors, recipe.dim, self._uniform)
+        self._widths = [recipe.dim, *([recipe.second_head] if recipe.second_head else [])]
+        self.embedding = self.vector_table("embedding", profiles.vectors, self._uniform)
 
     def table(self, name: str, rows: int, columns: int, initializer: Callable[..., Tensor]) -> Tensor:
         """Make a trained table [rows, columns]."""
         return self.add_weight(name=f"{self.name}_{name}", shape=(rows, columns), initializer=initializer)
+
+    def vector_table(self, name: str, rows: int, initializer: Any) -> Tensor:
+        """Make a trained table of vectors [rows, D], in which what a second head reads changes nothing of the rest."""
+        if len(self._widths) == 1:
+            return self.table(name, rows, self._widths[0], initializer)
+        apart = type(initializer)(**initializer.get_config() | {"seed": self._seed + SECOND_SEED})
+
+        def start(shape: Any, dtype: Any = None, **options: Any) -> Tensor:
+            parts = zip(self._widths, (initializer, apart), strict=True)
+            return tf.concat([each((rows, width), dtype=dtype) for width, each in parts], axis=1)
+
+        return self.table(name, rows, sum(self._widths), start)
 
     @cached_property
     def lookup(self) -> Callable[[Tensor], Tensor]:
@@ -79,8 +93,8 @@ class IdTower(tf_keras.layers.Layer):  # type: ignore[misc]
         return tf.zeros([len(rows)])
 
     def learned_offset(self, rows: Rows) -> Tensor:
-        """Return what the tower has learned to add to the stars of rows [n], in model units, [n]."""
-        return tf.zeros([len(rows)])
+        """Return what the tower has learned to add to the stars of rows [n] by each head, in model units, [n, H]."""
+        return tf.zeros([len(rows), 1])
 
 
 class HistoryTower(IdTower):
@@ -94,14 +108,14 @@ class HistoryTower(IdTower):
 
     def __init__(self, profiles: Profiles, ids: Iterable[object], recipe: Recipe, name: str) -> None:
         super().__init__(profiles, ids, recipe, name)
-        size, attributes, width = profiles.vectors, max(profiles.attributes.number, 1), recipe.dim
+        size, attributes = profiles.vectors, max(profiles.attributes.number, 1)
         zeros = tf_keras.initializers.Zeros()
         small = tf_keras.initializers.RandomNormal(stddev=0.02, seed=self._seed + 1)
-        self.offset = self.table("offset", size, 1, zeros)
-        self.bag = self.table("bag", size, width, small)
-        self.residual = self.table("residual", size, width, small)
-        self.attribute = self.table("attribute", attributes, width, small)
-        self.attribute_offset = self.table("attribute_offset", attributes, 1, zeros)
+        self.offset = self.table("offset", size, recipe.heads, zeros)
+        self.bag = self.vector_table("bag", size, small)
+        self.residual = self.vector_table("residual", size, small)
+        self.attribute = self.vector_table("attribute", attributes, small)
+        self.attribute_offset = self.table("attribute_offset", attributes, recipe.heads, zeros)
 
     def attribute_vectors(self, columns: RowColumns) -> Tensor:
         """Return what features and title words add to the vectors of n rows, [n, D]."""
@@ -119,18 +133,18 @@ class HistoryTower(IdTower):
         return [take(self.bag, rows), take(self.residual, rows)]
 
     def offsets(self, columns: RowColumns) -> Tensor:
-        """Return the offsets [n] of n rows, those of their attributes included."""
+        """Return the offsets [n, H] of n rows, those of their attributes included."""
         of_attributes = multiply(columns.attribute_matrix, self.attribute_offsets(columns))
-        return tf.squeeze(take(self.offset, columns.vector_row) + of_attributes, 1)
+        return take(self.offset, columns.vector_row) + of_attributes
 
     def attribute_offsets(self, columns: RowColumns) -> Tensor:
-        """Return the offsets [a, 1] of the attributes that n rows have."""
+        """Return the offsets [a, H] of the attributes that n rows have."""
         return take(self.attribute_offset, columns.attributes)
 
     def offset_of_attributes(self, rows: Rows) -> Tensor:
-        """Return the sums [n] of the offsets of the attributes of rows [n], without those of the rows themselves."""
+        """Return the sums [n, H] of the offsets of the attributes of rows [n], without those of the rows themselves."""
         columns = row_columns(self.profiles, rows)
-        return multiply(columns.attribute_matrix, self.attribute_offsets(columns))[:, 0]
+        return multiply(columns.attribute_matrix, self.attribute_offsets(columns))
 
     def vectors(self, rows: Rows, partner: IdTower) -> Tensor:
         """Return the vectors [n, D] of rows [n] with their whole histories; `partner` is the other tower."""
@@ -147,5 +161,5 @@ class HistoryTower(IdTower):
         return tf.constant(self.profiles.biases.all[rows])
 
     def learned_offset(self, rows: Rows) -> Tensor:
-        """Return the offsets [n] of rows [n] and of their attributes, in model units."""
+        """Return the offsets [n, H] of rows [n] and of their attributes, in model units."""
         return self.offsets(row_columns(self.profiles, rows))

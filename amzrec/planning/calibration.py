@@ -144,7 +144,7 @@ def sample_of(dataset: Dataset, most: int, seed: int) -> Dataset:
 
 def work(sizes: Sizes, phase: Phase, recipe: Recipe) -> float:
     """Return what a step of a phase costs, in units that only compare steps."""
-    step, dims = step_sizes(sizes, phase, recipe), recipe.dim
+    step, dims = step_sizes(sizes, phase, recipe), recipe.width
     rows = 5 * (step.customers + step.products) + 2 * sum(step.partners)
     pairs = phase.batch * step.candidates * recipe.retrieval_dims * (recipe.retrieval_weight > 0)
     return ROW * rows * dims + ENTRY * sum(step.entries) * dims + DOT * pairs

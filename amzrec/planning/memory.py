@@ -106,7 +106,7 @@ def arranging(sizes: Sizes, phase: Phase) -> float:
 
 def step_bytes(step: StepSizes, phase: Phase, recipe: Recipe) -> float:
     """Return the bytes that a step takes beside what is learned."""
-    u, p, width = step.customers, step.products, FLOAT * recipe.dim
+    u, p, width = step.customers, step.products, FLOAT * recipe.width
     logits = LOGITS * step.candidates if recipe.retrieval_weight > 0 else 0
     if recipe.features == "ids":
         return float(width * (COPIES + UPDATED) * (u + p) + logits)
@@ -118,7 +118,7 @@ def step_bytes(step: StepSizes, phase: Phase, recipe: Recipe) -> float:
 
 def run_bytes(sizes: Sizes, recipe: Recipe) -> int:
     """Return the bytes of the vectors of a run, which are what is on disk and what serving maps."""
-    phase, dims, rated = sizes.largest, recipe.retrieval_dims, recipe.dim - recipe.rating_start
+    phase, dims, rated = sizes.largest, recipe.retrieval_dims, recipe.width - recipe.rating_start
     both = dims + rated
     customer = FLOAT * (dims + 1 + rated + 2 + both) + 8 + 8
     product = FLOAT * (dims + 1 + rated + 2 + 2 * both + 1) + 8 + 4

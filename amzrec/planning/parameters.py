@@ -30,8 +30,9 @@ def parameters_of(phase: Phase, recipe: Recipe) -> dict[str, int]:
 def tower(side: Side, recipe: Recipe) -> int:
     """Count the tables of a tower."""
     if recipe.features == "ids":
-        return side.own * recipe.dim
-    return side.own * (3 * recipe.dim + 1) + max(side.attributes, 1) * (recipe.dim + 1)
+        return side.own * recipe.width
+    heads, width = recipe.heads, recipe.width
+    return side.own * (3 * width + heads) + max(side.attributes, 1) * (width + heads)
 
 
 def of_each_product(recipe: Recipe) -> int:
@@ -43,9 +44,12 @@ def of_each_product(recipe: Recipe) -> int:
 
 def head(recipe: Recipe) -> int:
     """Count the head of the rating."""
-    biased, width = recipe.features != "ids", recipe.dim - recipe.rating_start
-    widths = [3 * width + 2 if biased else 2 * recipe.dim, *recipe.head, 1]
-    if biased and not recipe.head:
-        return 2 + width
-    layers = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
-    return layers + (2 + width if biased else 0)
+    if recipe.features == "ids":
+        return dense(2 * recipe.dim, recipe)
+    widths = [recipe.dim - recipe.rating_start, *([recipe.second_head] if recipe.second_head else [])]
+    return sum(2 + width + (dense(3 * width + 2, recipe) if recipe.head else 0) for width in widths)
+
+
+def dense(inputs: int, recipe: Recipe) -> int:
+    """Count the layers of a head that reads so many numbers."""
+    return sum((n + 1) * outputs for n, outputs in itertools.pairwise([inputs, *recipe.head, 1]))

@@ -146,7 +146,7 @@ class Learner:
 
     def queries(self, rows: Rows, dims: slice = ALL) -> Floats:
         """Return the vectors [n, D] of customer rows [n], with their histories; or these dimensions of them."""
-        return in_blocks(self.model.encoder.queries, rows, self.recipe.dim, self.fitted.customers, dims)
+        return in_blocks(self.model.encoder.queries, rows, self.recipe.width, self.fitted.customers, dims)
 
     def retrieval_queries(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of customer rows [n] for retrieval, with their histories."""
@@ -154,7 +154,7 @@ class Learner:
 
     def query_bases(self, rows: Rows, dims: slice = ALL) -> Floats:
         """Return the vectors [n, D] of customer rows [n] without their histories, or these dimensions of them."""
-        return in_blocks(self.model.encoder.query_tower.base, rows, self.recipe.dim, dims=dims)
+        return in_blocks(self.model.encoder.query_tower.base, rows, self.recipe.width, dims=dims)
 
     def retrieval_bases(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of customer rows [n] for retrieval, without their histories."""
@@ -162,11 +162,11 @@ class Learner:
 
     def candidates(self, rows: Rows, dims: slice = ALL) -> Floats:
         """Return the vectors [n, D] of product rows [n], with their histories; or these dimensions of them."""
-        return in_blocks(self.model.encoder.candidates, rows, self.recipe.dim, self.fitted.products, dims)
+        return in_blocks(self.model.encoder.candidates, rows, self.recipe.width, self.fitted.products, dims)
 
     def candidate_bases(self, rows: Rows, dims: slice = ALL) -> Floats:
         """Return the vectors [n, D] of product rows [n] without their histories, or these dimensions of them."""
-        return in_blocks(self.model.encoder.candidate_tower.base, rows, self.recipe.dim, dims=dims)
+        return in_blocks(self.model.encoder.candidate_tower.base, rows, self.recipe.width, dims=dims)
 
     def retrieval_candidates(self, rows: Rows) -> Floats:
         """Return the vectors [n, Dr] of product rows [n] for retrieval."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -158,19 +159,20 @@ def rating_snapshot(learner: Learner) -> RatingSnapshot:
         customers, products = all_rows(learner)
         head, encoder = learner.model.rating_head, learner.model.encoder
         q, c = encoder.query_tower, encoder.candidate_tower
-        weights, layers = head_in_stars(head, learner.recipe.dim - learner.recipe.rating_start, unit)
+        shares = np.array(head.shares, np.float32)
+        weights, layers = head_in_stars(head, learner.recipe.width - learner.recipe.rating_start, unit)
         sides = []
         for tower, rows, vectors, scale in (
             (q, customers, learner.queries(customers, dims), weights[0]),
             (c, products, learner.candidates(products, dims), weights[1]),
         ):
             bias = tower.shrunk_bias(rows).numpy() * unit
-            additive = scale * bias + tower.learned_offset(rows).numpy() * unit
+            additive = scale * bias + (tower.learned_offset(rows).numpy() @ shares) * unit
             sides.append(np.concatenate([vectors, bias[:, None], additive[:, None]], axis=1))
         sides[1][:, -1] += fitted.trend[-1] * unit  # as of the last period; `context` is the difference of the others
         known = np.zeros_like(sides[1])
         if isinstance(c, HistoryTower):  # what attributes add to the stars has been learned for cold products too
-            known[:, -1] = c.offset_of_attributes(products).numpy() * unit
+            known[:, -1] = (c.offset_of_attributes(products).numpy() @ shares) * unit
         return RatingSnapshot(
             **history_tables(learner, dims),
             queries=sides[0],
@@ -274,22 +276,69 @@ def head_in_stars(head: BiasedHead | PlainHead, width: int, unit: float) -> tupl
     The MLP reads [x, bias of x, y, bias of y, x · y], where x and y have `width` dimensions and the biases are in
     stars; it answers in stars. `unit` is the stars of a model unit.
     """
-    layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
-    biased = isinstance(head, BiasedHead)
-    if layers:
-        kernel, bias = layers[0]
-        if biased:
-            kernel = kernel.copy()
-            kernel[[width, 2 * width + 1]] /= unit
-        else:  # the plain head reads [x, y]: the rows of the kernel for all other inputs are zero
-            narrow, kernel = kernel, np.zeros((3 * width + 2, kernel.shape[1]), np.float32)
-            kernel[:width], kernel[width + 1 : 2 * width + 1] = narrow[:width], narrow[width:]
+    if not isinstance(head, BiasedHead):
+        layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
+        narrow, bias = layers[0]  # it reads [x, y]: the rows of the kernel for all other inputs are zero
+        kernel = np.zeros((3 * width + 2, narrow.shape[1]), np.float32)
+        kernel[:width], kernel[width + 1 : 2 * width + 1] = narrow[:width], narrow[width:]
         layers[0] = (kernel, bias)
-        layers[-1] = (layers[-1][0] * unit, layers[-1][1] * unit)
-    if not biased:
-        return (0.0, 0.0, np.zeros(width, np.float32)), layers
-    customer, product = head.scale.numpy()
-    return (float(customer), float(product), head.weight.numpy() * unit), layers
+        return (0.0, 0.0, np.zeros(width, np.float32)), in_units(layers, unit)
+    customer, product = sum(share * each.scale.numpy() for each, share in zip(head.heads, head.shares, strict=True))
+    weights, parts, start = [], [], 0
+    for each, share in zip(head.heads, head.shares, strict=True):
+        weights.append(each.weight.numpy() * (unit * share))
+        layers, own = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in each.mlp], each.width
+        if layers:
+            kernel, bias = layers[0]
+            kernel = kernel.copy()
+            kernel[[own, 2 * own + 1]] /= unit
+            side = np.append(np.arange(start, start + own), width)  # x, or y, and its bias, among all that is read
+            rows = np.concatenate([side, width + 1 + side, 2 * width + 2 + side[:-1]])
+            layers[0] = spread(kernel, rows, 3 * width + 2), bias
+        parts.append(in_units(layers, unit * share))
+        start += own
+    return (float(customer), float(product), np.concatenate(weights)), side_by_side(parts)
+
+
+def in_units(layers: Layers, unit: float) -> Layers:
+    """Return layers whose output is so many times as large."""
+    if not layers:
+        return []
+    return [*layers[:-1], (layers[-1][0] * unit, layers[-1][1] * unit)]
+
+
+def spread(kernel: Floats, rows: Ints, size: int) -> Floats:
+    """Return a kernel [size, n] that reads of so many inputs those at `rows`, as `kernel` [len(rows), n] does."""
+    wide = np.zeros((size, kernel.shape[1]), np.float32)
+    wide[rows] = kernel
+    return wide
+
+
+def side_by_side(parts: list[Layers]) -> Layers:
+    """Return the layers of one MLP whose output is the sum of those of some with equally many layers."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: Layers = []
+    for number, layers in enumerate(zip(*parts, strict=True)):
+        kernels, biases = zip(*layers, strict=True)
+        if number == 0:
+            kernel = np.concatenate(kernels, axis=1)
+        elif number == len(parts[0]) - 1:
+            kernel, biases = np.concatenate(kernels), (sum(biases),)
+        else:
+            kernel = block_diagonal(kernels)
+        joined.append((kernel, np.concatenate(biases)))
+    return joined
+
+
+def block_diagonal(blocks: Sequence[Floats]) -> Floats:
+    """Return a matrix with these blocks along its diagonal, and 0 elsewhere."""
+    found = np.zeros(np.sum([block.shape for block in blocks], axis=0), np.float32)
+    row = column = 0
+    for block in blocks:
+        found[row : row + len(block), column : column + block.shape[1]] = block
+        row, column = row + len(block), column + block.shape[1]
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,7 +117,7 @@ def foretell(learner: Learner, parts: list[Part], rows: str, side: str, new: Boo
     if not len(known):
         return
     fresh = np.flatnonzero(new)
-    says, asked = (said(tower, partner, whose[each], learner.recipe.dim) for each in (known, fresh))
+    says, asked = (said(tower, partner, whose[each], learner.recipe.width) for each in (known, fresh))
     tables = [flat(part.variable.numpy()) for part in parts]
     learned = np.concatenate([table[known] for table in tables], axis=1)
     found = regressed(says, asked, learned, worth_of(counts[known], RIDGE))
