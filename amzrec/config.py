@@ -167,8 +167,8 @@ class TrainConfig(Config):
     a half. By default so unless there are 64 reviews with stars for each customer and product: then sharing costs."""
     second_head: Annotated[int | None, MODEL, at_least(0)] = None
     """Numbers of a vector that a second head reads, beside those of --dim, to predict the stars as well, of which it
-    counts 3/10; 0: one head. Without it 16, and 0 with ids and from 2 million reviews on that are fewer than 16 for
-    each customer and product."""
+    counts 35 of 100; 0: one head. Without it 16, or 32 where the tasks share no numbers, and 0 with ids and from 2
+    million reviews on that are fewer than 16 for each customer and product."""
     head: Annotated[tuple[int, ...], MODEL, at_least(1)] = (64,)
     """Widths of the hidden layers that predict the stars, such as 256,128; an empty list has none."""
     history: Annotated[Literal["auto", "bag", "recent", "sequence"], MODEL] = "auto"
@@ -289,7 +289,8 @@ class TrainConfig(Config):
         overlap = not joint or facts.stars_per_row < MANY_STARS if self.overlap is None else self.overlap
         large = facts.fitted >= LARGE_DATA
         read = SHORT_READ if large and 0 < facts.stars_per_row < SHORT else HISTORY_READ
-        by_heads = 0 if plain or not rating_weight or read == SHORT_READ else SECOND_HEAD
+        by_heads = SECOND_HEAD if overlap else 2 * SECOND_HEAD  # more numbers where there are more stars
+        by_heads = 0 if plain or not rating_weight or read == SHORT_READ else by_heads
         compared = LARGE_COMPARED if large else COMPARED
         by_rows = min(max(OWN_VECTOR, OWN_VECTOR * facts.rows // WIDE_ROWS), 2 * OWN_VECTOR)
         settings = {

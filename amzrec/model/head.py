@@ -28,8 +28,8 @@ class BiasedHead(tf_keras.layers.Layer):  # type: ignore[misc]
     """The heads of towers with histories, one or two: each predicts the stars from dimensions of its own.
 
     Each is learned by an error of its own. Answers are SECOND_SHARE of what the second one says and the rest of what
-    the first one does: two models that err differently err less together (the bias-variance argument of ensembles,
-    Krogh & Vedelsby 1995, eq. 7).
+    the first one does: two models that err differently err less together (the ambiguity decomposition,
+    Krogh & Vedelsby 1995).
     """
 
     def __init__(self, recipe: Recipe, bias_scale: tuple[float, float]) -> None:
