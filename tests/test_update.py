@@ -123,6 +123,36 @@ def same_arrays(one: Vectors, other: Vectors) -> bool:
     )
 
 
+def test_an_update_is_the_same_however_many_reviews_are_settled_and_added_up_at_a_time(
+    checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = timed(random_vectors(open_dataset(checkerboard), np.random.default_rng(1)))
+    fitted = np.isin(vectors.seen_part, (0, 1))
+    assert vectors.seen_time is not None
+    popular = Popularity.of(vectors.seen_product[fitted], vectors.seen_time[fitted], 21, 30.0)
+    vectors = raters(
+        dataclasses.replace(vectors, context=popular.log_share - popular.log_share_now, context_edges=popular.edges),
+        np.random.default_rng(3),
+    )
+    run, late = run_of(tmp_path, checkerboard, vectors, half_life=30.0), BEGUN + 100 * DAY
+    known = vectors.customer_ids[4], vectors.product_ids[int(vectors.seen[4][0])]  # a pair that the run has
+    rows = [f"{known[0]},{known[1]},1,{late}", *(f"u{c:02},p{p:02},{1 + (c + p) % 5},{late + p * DAY}"
+            for c in range(0, 20, 3) for p in (1, 8, 14)), *(f"ann{n},p0{n},5,{late}" for n in range(4)),
+            f"ann0,new,4,{late}", f"u05,new,2,{late}"]  # fmt: skip
+    file = written(tmp_path, *rows)
+    whole = update(run, file, tmp_path / "whole")
+    for module in ("renewal.ledger", "renewal.customers", "renewal.products", "features.popularity"):
+        monkeypatch.setattr(f"amzrec.{module}.AT_ONCE", 3)
+    parts = update(run, file, tmp_path / "parts")
+    assert whole.info.updates[-1]["replaced"] > 0
+    assert {**whole.info.updates[-1], "seconds": 0} == {**parts.info.updates[-1], "seconds": 0}
+    mine, theirs = whole.vectors.arrays(), parts.vectors.arrays()
+    assert mine.keys() == theirs.keys()
+    for name, array in mine.items():
+        np.testing.assert_allclose(theirs[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+    assert not np.array_equal(whole.vectors.retrieval_candidate[:21], run.vectors.retrieval_candidate)
+
+
 # --- customers
 
 
