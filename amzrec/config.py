@@ -289,15 +289,14 @@ class TrainConfig(Config):
         overlap = not joint or facts.stars_per_row < MANY_STARS if self.overlap is None else self.overlap
         large = facts.fitted >= LARGE_DATA
         read = SHORT_READ if large and 0 < facts.stars_per_row < SHORT else HISTORY_READ
-        by_heads = SECOND_HEAD if overlap else 2 * SECOND_HEAD  # more numbers where there are more stars
-        by_heads = 0 if plain or not rating_weight or read == SHORT_READ else by_heads
+        second_head = (1 if overlap else 2) * SECOND_HEAD if rating_weight and read != SHORT_READ else 0
         compared = LARGE_COMPARED if large else COMPARED
         by_rows = min(max(OWN_VECTOR, OWN_VECTOR * facts.rows // WIDE_ROWS), 2 * OWN_VECTOR)
         settings = {
             "dim": self.dim or narrowed(96 if overlap else 128, facts.rows),
             "epochs": self.epochs or EPOCHS,
             "overlap": overlap,
-            "second_head": 0 if plain else by_heads if self.second_head is None else self.second_head,
+            "second_head": 0 if plain else second_head if self.second_head is None else self.second_head,
             "history": history,
             "rating_weight": rating_weight,
             "own_vector": 1 if plain else max(by_rows if self.own_vector is None else self.own_vector, 1),

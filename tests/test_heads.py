@@ -10,8 +10,7 @@ import pytest
 from amzrec.config import TrainConfig
 from amzrec.model.head import SECOND_SHARE, BiasedHead, Pairs
 from amzrec.model.keras2 import import_tensorflow
-from amzrec.store.vectors import Layers
-from amzrec.training.snapshot import head_in_stars, side_by_side
+from amzrec.training.snapshot import head_in_stars
 from fits import batch_of, dataset_of, fitted_of, model_of, random_reviews, recipe_of, small
 
 tf: Any = import_tensorflow()
@@ -35,20 +34,22 @@ def random_pairs() -> Pairs:
     return Pairs(*(tf.constant(RNG.normal(size=shape), tf.float32) for shape in shapes))
 
 
-def by_hand(pairs: Pairs, read: slice, number: int, head: Any) -> np.ndarray:
-    """What a head says, review by review."""
-    found = []
+def by_hand(pairs: Pairs, read: slice, number: int, head: BiasedHead, hidden: tuple[int, ...]) -> np.ndarray:
+    """What a head says, review by review, from its own parts of the weights."""
+    found, width = [], FIRST + SECOND
+    mine = np.arange(width)[read]
+    rows = np.concatenate([mine, [width], width + 1 + mine, [2 * width + 1], 2 * width + 2 + mine])
     for r in range(REVIEWS):
         x, y = pairs.x[r, read].numpy(), pairs.y[r, read].numpy()
         bias = np.array([float(pairs.customer_bias[r]), float(pairs.product_bias[r])])
-        hidden = np.concatenate([x, bias[:1], y, bias[1:], x * y])
-        for layer in head.mlp[:-1]:
-            hidden = np.maximum(hidden @ layer.kernel.numpy() + layer.bias.numpy(), 0)
-        for layer in head.mlp[-1:]:
-            hidden = hidden @ layer.kernel.numpy() + layer.bias.numpy()
+        inputs, values = rows, np.concatenate([x, bias[:1], y, bias[1:], x * y])
+        for layer, units in zip(head.mlp, (*hidden, 1), strict=False):
+            own = np.arange(number * units, (number + 1) * units)
+            values = values @ layer.kernel.numpy()[np.ix_(inputs, own)] + layer.bias.numpy()[own]
+            values, inputs = (values if layer is head.mlp[-1] else np.maximum(values, 0)), own
         offset = float(pairs.customer_offset[r, number] + pairs.product_offset[r, number])
-        dot = head.scale.numpy() @ bias + head.weight.numpy() @ (x * y)
-        found.append(offset + dot + (hidden[0] if head.mlp else 0.0))
+        dot = head.scale.numpy()[2 * number : 2 * number + 2] @ bias + head.weight.numpy()[read] @ (x * y)
+        found.append(offset + dot + (values[0] if head.mlp else 0.0))
     return np.array(found)
 
 
@@ -56,11 +57,9 @@ def by_hand(pairs: Pairs, read: slice, number: int, head: Any) -> np.ndarray:
 def test_an_answer_is_a_share_of_what_each_head_says_from_its_own_dimensions(hidden: tuple[int, ...]) -> None:
     heads, pairs = heads_of(hidden), random_pairs()
     first, second = (
-        by_hand(pairs, read, number, heads.heads[number])
-        for number, read in enumerate((slice(FIRST), slice(FIRST, None)))
+        by_hand(pairs, read, number, heads, hidden) for number, read in enumerate((slice(FIRST), slice(FIRST, None)))
     )
-    for found, expected in zip(heads.predictions(pairs), (first, second), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(heads.predictions(pairs), np.append(first, second), rtol=1e-4, atol=1e-4)
     together = (1 - SECOND_SHARE) * first + SECOND_SHARE * second
     np.testing.assert_allclose(heads(pairs), together, rtol=1e-4, atol=1e-4)
 
@@ -81,26 +80,37 @@ def test_one_product_and_one_mlp_answer_for_both(hidden: tuple[int, ...]) -> Non
     np.testing.assert_allclose(stars, unit * heads(pairs).numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_layers_side_by_side_add_up() -> None:
-    one = np.ones((1, 1), np.float32), np.ones(1, np.float32)
-    parts: list[Layers] = [[(np.full((2, 1), k, np.float32), np.zeros(1, np.float32)), one] for k in (1, 10)]
-    (kernel, _), (last, bias) = side_by_side(parts)
-    assert (kernel.tolist(), last.tolist(), bias.tolist()) == ([[1, 10], [1, 10]], [[1], [1]], [2])
-
-
 def test_no_head_learns_from_the_error_of_the_other() -> None:
     heads, pairs = heads_of((5,)), random_pairs()
     for number, theirs in enumerate((slice(FIRST, None), slice(FIRST))):
         with tf.GradientTape() as tape:
             tape.watch([pairs.x, pairs.customer_offset])
-            error = tf.reduce_sum(tf.square(heads.predictions(pairs)[number]))
-        of_x, of_offset, *of_other = tape.gradient(
-            error, [pairs.x, pairs.customer_offset, *heads.heads[1 - number].trainable_variables]
+            error = tf.reduce_sum(tf.square(tf.reshape(heads.predictions(pairs), [2, -1])[number]))
+        watched = [pairs.x, pairs.customer_offset, heads.weight, heads.scale, heads.mlp[0].kernel, heads.mlp[1].kernel]
+        of_x, of_offset, of_weight, of_scale, of_first, of_last = (
+            each.numpy() for each in tape.gradient(error, watched)
         )
-        assert not of_x.numpy()[:, theirs].any()
-        assert of_x.numpy().any()
-        assert not of_offset.numpy()[:, 1 - number].any()
-        assert of_other == [None] * len(of_other)
+        other = 1 - number
+        for of_mine, of_theirs in (
+            (of_x, of_x[:, theirs]),
+            (of_offset, of_offset[:, other]),
+            (of_weight, of_weight[theirs]),
+            (of_scale, of_scale[2 * other : 2 * other + 2]),
+            (of_first, of_first[:, 5 * other : 5 * other + 5]),
+            (of_last, of_last[:, other]),
+        ):
+            assert of_mine.any()
+            assert not of_theirs.any()
+
+
+def test_the_parts_of_both_heads_start_as_each_would_alone() -> None:
+    facts = dataset_of(random_reviews())
+    alone = BiasedHead(recipe_of(facts, head=(5,), second_head=0), (0.5, 0.25)).mlp[0].kernel.numpy()
+    both = BiasedHead(recipe_of(facts, head=(5,), second_head=SECOND), (0.5, 0.25)).mlp[0]
+    mine, width = np.arange(FIRST), FIRST + SECOND
+    rows = np.concatenate([mine, [width], width + 1 + mine, [2 * width + 1], 2 * width + 2 + mine])
+    np.testing.assert_array_equal(both.kernel.numpy()[rows, :5], alone)
+    assert np.count_nonzero(both.masked.numpy()) == alone.size + (3 * SECOND + 2) * 5
 
 
 def test_the_loss_is_that_of_both_heads_and_each_counts_as_a_rating_does() -> None:
@@ -110,7 +120,7 @@ def test_the_loss_is_that_of_both_heads_and_each_counts_as_a_rating_does() -> No
     rated = fitted.rated > 0
     errors = [
         np.mean((each.numpy() + fitted.trend_without_self - fitted.value)[rated] ** 2)
-        for each in model.rating_head.predictions(model.encoder.encode(batch).pairs)
+        for each in tf.reshape(model.rating_head.predictions(model.encoder.encode(batch).pairs), [2, -1])
     ]
     assert float(model.compute_loss(batch)) == pytest.approx(2.0 * sum(errors), rel=1e-5)
     assert float(model.rating.metric.result()) == pytest.approx(np.mean(errors), rel=1e-5)

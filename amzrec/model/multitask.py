@@ -41,7 +41,8 @@ class RatingTask:
     """The task of predicting stars: a mean squared error, or a loss over lists of one customer's reviews."""
 
     def __init__(self, recipe: Recipe, head: BiasedHead | PlainHead) -> None:
-        self.weight, self.head = recipe.rating_weight * recipe.heads, head  # each head's loss counts rating_weight
+        self.heads, self.head = recipe.heads, head
+        self.weight = recipe.rating_weight * recipe.heads  # the loss is the mean of the heads, and each counts
         self.kind, self.list_size = recipe.rating_loss, recipe.reviews_together
         self.task = MeanSquaredRating()
         self.metric = tf_keras.metrics.Mean("rating_loss")
@@ -49,14 +50,16 @@ class RatingTask:
     def loss(self, columns: StepColumns, encoded: Encoded) -> Tensor:
         """Return the mean loss of the reviews of the step with stars, in model units, of all heads; a scalar."""
         reviews: ReviewColumns = columns["reviews"]
-        said = [tf.add_n([each, reviews.trend_without_self]) for each in self.head.predictions(encoded.pairs)]
+        predicted = tf.add_n([self.head.predictions(encoded.pairs), self.of_each(reviews.trend_without_self)])
+        value = self.of_each(reviews.value)
         if self.list_size > 1:
             shape = [-1, self.list_size]
-            value = tf.reshape(reviews.value, shape)
-            losses = [list_loss(self.kind, value, tf.reshape(each, shape)) for each in said]
-        else:
-            losses = [self.task(reviews.value, each, reviews.rated) for each in said]
-        return losses[0] if len(losses) == 1 else tf.add_n(losses) / len(losses)
+            return list_loss(self.kind, tf.reshape(value, shape), tf.reshape(predicted, shape))
+        return self.task(value, predicted, self.of_each(reviews.rated))
+
+    def of_each(self, values: Tensor) -> Tensor:
+        """Return values [B] for each of H heads, one head after the other, [H · B]."""
+        return values if self.heads == 1 else tf.concat([values] * self.heads, 0)
 
 
 class SoftmaxRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]

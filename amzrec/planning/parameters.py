@@ -44,12 +44,7 @@ def of_each_product(recipe: Recipe) -> int:
 
 def head(recipe: Recipe) -> int:
     """Count the head of the rating."""
-    if recipe.features == "ids":
-        return dense(2 * recipe.dim, recipe)
-    widths = [recipe.dim - recipe.rating_start, *([recipe.second_head] if recipe.second_head else [])]
-    return sum(2 + width + (dense(3 * width + 2, recipe) if recipe.head else 0) for width in widths)
-
-
-def dense(inputs: int, recipe: Recipe) -> int:
-    """Count the layers of a head that reads so many numbers."""
-    return sum((n + 1) * outputs for n, outputs in itertools.pairwise([inputs, *recipe.head, 1]))
+    biased, width, heads = recipe.features != "ids", recipe.width - recipe.rating_start, recipe.heads
+    widths = [3 * width + 2 if biased else 2 * recipe.dim, *(heads * each for each in (*recipe.head, 1))]
+    layers = sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(widths))
+    return (layers if recipe.head or not biased else 0) + (2 * heads + width if biased else 0)

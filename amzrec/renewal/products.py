@@ -143,6 +143,8 @@ def vectors_of_raters(
     came, went = (of_learned(vectors, reviews) for reviews in (fitted.added, fitted.removed))
     for start in range(0, size, AT_ONCE):
         rows = slice(start, min(start + AT_ONCE, size))
+        if not changed[rows].any():
+            continue
         total, level_gain, raters_gain = gains(vectors, ((came, 1), (went, -1)), rows)
         whole = np.empty_like(base[rows])
         whole[:, : head.retrieval_dims], whole[:, head.rating_start :] = retrieval[rows, :-1], rating[rows, :-2]

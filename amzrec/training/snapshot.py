@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import struct
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -276,69 +275,22 @@ def head_in_stars(head: BiasedHead | PlainHead, width: int, unit: float) -> tupl
     The MLP reads [x, bias of x, y, bias of y, x · y], where x and y have `width` dimensions and the biases are in
     stars; it answers in stars. `unit` is the stars of a model unit.
     """
-    if not isinstance(head, BiasedHead):
-        layers = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in head.mlp]
-        narrow, bias = layers[0]  # it reads [x, y]: the rows of the kernel for all other inputs are zero
-        kernel = np.zeros((3 * width + 2, narrow.shape[1]), np.float32)
-        kernel[:width], kernel[width + 1 : 2 * width + 1] = narrow[:width], narrow[width:]
-        layers[0] = (kernel, bias)
-        return (0.0, 0.0, np.zeros(width, np.float32)), in_units(layers, unit)
-    customer, product = sum(share * each.scale.numpy() for each, share in zip(head.heads, head.shares, strict=True))
-    weights, parts, start = [], [], 0
-    for each, share in zip(head.heads, head.shares, strict=True):
-        weights.append(each.weight.numpy() * (unit * share))
-        layers, own = [(layer.kernel.numpy(), layer.bias.numpy()) for layer in each.mlp], each.width
-        if layers:
-            kernel, bias = layers[0]
+    layers = [(layer.masked.numpy(), layer.bias.numpy()) for layer in head.mlp]
+    biased, shares = isinstance(head, BiasedHead), np.array(head.shares, np.float32)
+    if layers:
+        kernel, bias = layers[0]
+        if biased:
             kernel = kernel.copy()
-            kernel[[own, 2 * own + 1]] /= unit
-            side = np.append(np.arange(start, start + own), width)  # x, or y, and its bias, among all that is read
-            rows = np.concatenate([side, width + 1 + side, 2 * width + 2 + side[:-1]])
-            layers[0] = spread(kernel, rows, 3 * width + 2), bias
-        parts.append(in_units(layers, unit * share))
-        start += own
-    return (float(customer), float(product), np.concatenate(weights)), side_by_side(parts)
-
-
-def in_units(layers: Layers, unit: float) -> Layers:
-    """Return layers whose output is so many times as large."""
-    if not layers:
-        return []
-    return [*layers[:-1], (layers[-1][0] * unit, layers[-1][1] * unit)]
-
-
-def spread(kernel: Floats, rows: Ints, size: int) -> Floats:
-    """Return a kernel [size, n] that reads of so many inputs those at `rows`, as `kernel` [len(rows), n] does."""
-    wide = np.zeros((size, kernel.shape[1]), np.float32)
-    wide[rows] = kernel
-    return wide
-
-
-def side_by_side(parts: list[Layers]) -> Layers:
-    """Return the layers of one MLP whose output is the sum of those of some with equally many layers."""
-    if len(parts) == 1:
-        return parts[0]
-    joined: Layers = []
-    for number, layers in enumerate(zip(*parts, strict=True)):
-        kernels, biases = zip(*layers, strict=True)
-        if number == 0:
-            kernel = np.concatenate(kernels, axis=1)
-        elif number == len(parts[0]) - 1:
-            kernel, biases = np.concatenate(kernels), (sum(biases),)
-        else:
-            kernel = block_diagonal(kernels)
-        joined.append((kernel, np.concatenate(biases)))
-    return joined
-
-
-def block_diagonal(blocks: Sequence[Floats]) -> Floats:
-    """Return a matrix with these blocks along its diagonal, and 0 elsewhere."""
-    found = np.zeros(np.sum([block.shape for block in blocks], axis=0), np.float32)
-    row = column = 0
-    for block in blocks:
-        found[row : row + len(block), column : column + block.shape[1]] = block
-        row, column = row + len(block), column + block.shape[1]
-    return found
+            kernel[[width, 2 * width + 1]] /= unit
+        else:  # the plain head reads [x, y]: the rows of the kernel for all other inputs are zero
+            narrow, kernel = kernel, np.zeros((3 * width + 2, kernel.shape[1]), np.float32)
+            kernel[:width], kernel[width + 1 : 2 * width + 1] = narrow[:width], narrow[width:]
+        layers[0] = (kernel, bias)
+        layers[-1] = tuple(part @ (shares[:, None] * unit) for part in layers[-1])  # one output for all heads
+    if not biased:
+        return (0.0, 0.0, np.zeros(width, np.float32)), layers
+    customer, product = shares @ head.scale.numpy().reshape(-1, 2)
+    return (float(customer), float(product), head.weight.numpy() * (unit * shares[head.of_head])), layers
 
 
 @dataclasses.dataclass(frozen=True)
