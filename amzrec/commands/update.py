@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from amzrec import heap
-from amzrec.arrays import Array
 from amzrec.config import PrepareConfig
 from amzrec.errors import SILENT, Progress
 from amzrec.reviews.cache import sources_of
@@ -54,12 +52,7 @@ def update(
         arrivals = Arrivals.of(run.vectors, dataset)
         with whole_folder(out, RUN_FOLDER, overwrite, sources, private=True) as work:
             writing = Writing(work)
-
-            def put(name: str, array: Array) -> Array:
-                heap.give_back()  # the array before this one
-                return writing.put(name, array)
-
-            vectors, tally = renewed(run, arrivals, progress, put)
+            vectors, tally = renewed(run, arrivals, progress, writing.put)
             came: dict[str, Any] = {"run": str(run.place), "source": dataset.info.source} | plain(tally)
             came["rejected"] = sum(dataset.info.counts.rejected.values())
             write_vectors(work, vectors, writing)

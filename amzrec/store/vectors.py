@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
+from amzrec import heap
 from amzrec.arrays import Array, Floats, Ints, Lists, Rows, give_back
 from amzrec.errors import AmzrecError
 from amzrec.store.attention import Attention
@@ -238,6 +239,7 @@ class Writing:
 
         Raises AmzrecError where a number of what was learned is none; only stars that a source did not give are.
         """
+        heap.give_back()  # the array before this one
         array = np.ascontiguousarray(array)
         if name != "seen_stars":
             check_learned(name, array)

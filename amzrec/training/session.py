@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amzrec import __version__, heap, interrupts
-from amzrec.arrays import Array
 from amzrec.config import Recipe
 from amzrec.errors import AmzrecError, Progress
 from amzrec.store.dataset import Dataset, Reviews
@@ -283,12 +282,7 @@ class Session:
         shutil.rmtree(self.work / VECTORS, ignore_errors=True)  # of an earlier try, where the disk was full
         read = "recent" if self.recipe.history == "sequence" and attention is None else self.recipe.history
         writing = Writing(self.work)
-
-        def put(name: str, array: Array) -> Array:
-            heap.give_back()  # the array before this one
-            return writing.put(name, array)
-
-        write_vectors(self.work, assemble(dataset, learned, read, fit_parts, put), writing)
+        write_vectors(self.work, assemble(dataset, learned, read, fit_parts, writing.put), writing)
         del learned, retrieval, attention
         give_back_memory()
         self.keep_weights(fit_parts)
