@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import amzrec
@@ -12,7 +13,8 @@ from amzrec.arrays import Lists
 from amzrec.config import TrainConfig
 from amzrec.features.attributes import Attributes
 from amzrec.features.profiles import Profiles
-from amzrec.renewal.beliefs import by_attributes
+from amzrec.features.ridge import by_attributes
+from amzrec.renewal.memory import remembered
 from amzrec.training.coldstart import vectors_from_attributes
 from fits import fitted_of, random_reviews
 
@@ -102,3 +104,23 @@ def test_products_with_reviews_keep_what_they_learned(shelves: amzrec.Run) -> No
     assert (v.product_counts[rows] == 0).sum() == 2
     for name in ("rating_candidate", "retrieval_candidate"):
         assert len(np.unique(np.asarray(getattr(v, name))[rows].round(6), axis=0)) == 20, "no two products are alike"
+
+
+@pytest.mark.slow
+def test_an_update_lets_customers_vote_for_products_without_reviews(shelves: amzrec.Run) -> None:
+    v = shelves.vectors
+    row = {name: number for number, name in enumerate(v.product_ids)} | {"b10": len(v.product_ids)}
+    mine = [[row[f"{'ab'[customer % 2]}{place}"] for place in RNG.permutation(9)[:4]] for customer in range(60)]
+    vectors = dataclasses.replace(v, memory_offsets=np.zeros(len(row), np.int64))
+    new = pa.table({"title": ["Thing b10"], "features": [["category=shelf b"]]})
+    candidates = np.arange(1, len(row), dtype=np.int32)
+    choice = {"kind": "customers", "ridge": 1.0, "share": 1.0}
+    lists = Lists.join([np.array(one, np.int32) for one in mine])
+    arrays, stays = remembered(vectors, choice, lists, candidates, new)
+    assert not stays
+    votes = np.zeros((len(row), len(row)))
+    neighbours = Lists(arrays["memory_offsets"], arrays["memory_items"])
+    votes[neighbours.owners, neighbours.items] = arrays["memory_weights"]
+    for liked, other, asked in (("a", "b", "a9"), ("b", "a", "b9"), ("b", "a", "b10")):
+        likes, others = (votes[[row[f"{shelf}{place}"] for place in range(9)], row[asked]] for shelf in (liked, other))
+        assert likes.min() > others.max() + 0.01

@@ -16,6 +16,7 @@ from amzrec.evaluation.judge import judge
 from amzrec.evaluation.systems import RunSystem
 from amzrec.evaluation.testset import line_up_test
 from amzrec.features import company
+from amzrec.features.attributes import Attributes
 from amzrec.features.company import Company
 from amzrec.features.memory import BACKWARD, CURVE, SHRINK, of_order
 from amzrec.store.dataset import open_dataset
@@ -142,6 +143,21 @@ def test_half_of_a_vote_is_taken_along_the_leading_directions(monkeypatch: pytes
     known = (whole + whole @ leading @ leading.T) / 2
     np.fill_diagonal(known, 0)
     np.testing.assert_allclose(dense(found.memory(1.0)), known, atol=1e-4)
+
+
+def test_a_product_that_nobody_has_gets_the_votes_that_its_attributes_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(company, "LEAST", 0.0)
+    lists = [[1, 2], [1, 2, 3], [3, 1], [4, 5], [4, 5, 6], [6, 4]]
+    pairs = company_of_lists(lists, 9)  # nobody has 7 and 8
+    before = dense(pairs.memory(1.0))
+    assert not before[:, 7:].any()
+    shelves = Lists.join([np.array(one, np.int32) for one in ([], [0], [0], [0], [1], [1], [1], [1], [])])
+    found = dense(pairs.memory(1.0, Attributes(shelves, 2)))
+    np.testing.assert_array_equal(found[:, :7], before[:, :7])
+    assert not found[7:].any(), "who has none of them cannot vote"
+    assert (found[4:7, 7] > found[1:4, 7] + 0.01).all(), "4, 5 and 6 of its shelf are as 1, 2 and 3 of the other"
+    worth = np.diag(pairs.gram)[:6] * 30 / (np.diag(pairs.gram)[:6] + 30)
+    np.testing.assert_allclose(found[1:7, 8], before[1:7, 1:7] @ worth / worth.sum(), atol=1e-5)  # the mean
 
 
 def test_too_many_products_to_solve_for_are_refused_and_none_give_no_votes() -> None:

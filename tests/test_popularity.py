@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,18 @@ def test_two_periods_worked_by_hand() -> None:
     without = [(1 - BACKOFF) * 0.5 / 2.5, 0.0, (1 - BACKOFF) * 0.5 / 2.0]
     count = BACKOFF * np.array([1.1, 0.1, 1.1]) / 3.3
     np.testing.assert_allclose(np.exp(popularity.log_share_without_self), without + count, rtol=1e-5)
+
+
+def test_time_says_nothing_of_a_product_without_reviews() -> None:
+    popularity = Popularity.of(np.array([1, 2, 1]), times(0, 0, 2), 4, 1.0)
+    beyond = popularity.beyond_now(np.array([3, 1, 2, 0]))
+    np.testing.assert_array_equal(beyond[:, [0, 3]], 0)  # else it would be the rarest of each period
+    np.testing.assert_allclose(beyond[:, 1:3], (popularity.log_share - popularity.log_share_now)[:, 1:3])
+    assert (beyond[0, 1:3] != 0).all()
+    all_time = dataclasses.replace(
+        popularity, log_share_now=Popularity.of_all_time(np.array([1, 2, 1]), 4).log_share_now
+    )
+    assert (all_time.beyond_now(np.array([3, 0])) == 0).all()
 
 
 def test_what_was_popular_lately_leads_in_the_last_period_and_what_was_before_in_the_first() -> None:

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 
 from amzrec.arrays import Array, Doubles, Floats, Lists, Rows, offsets_of
+from amzrec.features.attributes import Attributes
+from amzrec.features.ridge import by_attributes
 from amzrec.store.memory import Memory
 
 CLOSED_FORM = 6000  # products up to which all pairs are solved for at once
@@ -18,6 +20,7 @@ FAR = 300  # products between two beyond which the part is none: e^-10
 AT_ONCE = 512  # products of one customer whose pairs are added at a time
 DIRECTIONS = 64  # leading directions of the votes, along which half of each vote is taken
 ROUNDS = 3  # of the power iteration that finds them
+RARE = 30.0  # reviews above which a product says little more of its attributes, and what holds those down
 LEAST = 0.002  # votes smaller than this are left out, of 1 for a product that is certain: four fifths of all
 
 
@@ -53,12 +56,16 @@ class Company:
             add_near(gram, lists, NEAR * weight)
         return cls(candidates, size, gram)
 
-    def memory(self, ridge: float) -> Memory:
+    def memory(self, ridge: float, attributes: Attributes | None = None) -> Memory:
         """Solve for what each product says of each other, half of it along the leading directions of all votes.
 
         B = −P / diag(P) without its diagonal, where P is the inverse of gram + ridge (Steck 2019, EASE, eq. 8), and
         weight = (B + B E Eᵀ) / 2 without its diagonal, where E [M, DIRECTIONS] spans most of the votes: what a few
         directions say of a product is less noisy than what each pair does, and blunter (LOG.md, 2026-11-30).
+
+        A product that nobody has gets B Eᵀ of the place in E that its `attributes` [N + 1] say, the mean of all without
+        any: else every product with votes would stand before it, and not one of `--catalogue all` be seen. Without
+        `attributes` it gets none.
         """
         if not len(self.rows):
             return Memory(Lists.empty(self.size), np.zeros(0, np.float32))
@@ -70,8 +77,13 @@ class Company:
         del inverse
         votes[diagonal] = 0
         leading = directions(self.gram.astype(np.float32), votes)
-        weight: Floats = np.asarray((votes + (votes @ leading) @ leading.T) / 2, np.float32)
+        toward = votes @ leading
+        weight: Floats = np.asarray((votes + toward @ leading.T) / 2, np.float32)
         weight[diagonal] = 0
+        had = np.diag(self.gram)
+        if attributes is not None and (new := np.flatnonzero(had == 0)).size:
+            of_rows = Attributes(attributes.lists.take(self.rows), attributes.number)
+            weight[:, new] = toward @ by_attributes(of_rows, had, leading, RARE)[new].T
         voter, product = np.nonzero(np.abs(weight) >= LEAST)
         voters = np.bincount(self.rows[voter], minlength=self.size)
         return Memory(

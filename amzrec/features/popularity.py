@@ -27,6 +27,7 @@ class Popularity:
     log_share_without_self: Floats  # [n] the log share of each review's product in its period, without that review
     half_life: float | None  # days after which a review counts half; None: popularity of all time
     log_share_now: Floats  # [N + 1] what answers as of now read: the last period, or all time
+    reviewed: Array  # [N + 1] which products have reviews; of the others time says nothing
 
     @classmethod
     def of(cls, product: Array, timestamp: Array, size: int, half_life: float | None) -> Popularity:
@@ -56,7 +57,7 @@ class Popularity:
             of_all_time = BACKOFF * (count[of_part] - 1 + PSEUDO_COUNT) / everything
             without_self[part] = np.log(np.maximum(in_period, 0) + of_all_time)
         log_share = np.log(share).astype(np.float32)
-        return cls(edges, log_share, without_self, half_life, log_share[-1])
+        return cls(edges, log_share, without_self, half_life, log_share[-1], count > 0)
 
     @classmethod
     def of_all_time(cls, product: Array, size: int) -> Popularity:
@@ -64,17 +65,21 @@ class Popularity:
         count, everything = _counts(product, size)
         share = np.log((count + PSEUDO_COUNT) / everything).astype(np.float32)
         without_self = np.log((count - 1 + PSEUDO_COUNT) / everything, where=count > 0, out=np.zeros(size))
-        return cls(np.zeros(0, np.int64), share[None], without_self.astype(np.float32)[product], None, share)
+        return cls(np.zeros(0, np.int64), share[None], without_self.astype(np.float32)[product], None, share, count > 0)
 
     @classmethod
     def of_equal_products(cls, reviews: int, size: int) -> Popularity:
         """Treat all products alike, for towers that have nothing but ids: n `reviews`, and `size` is N + 1."""
         equal = np.zeros((1, size), np.float32)
-        return cls(np.zeros(0, np.int64), equal, np.zeros(reviews, np.float32), None, equal[0])
+        return cls(np.zeros(0, np.int64), equal, np.zeros(reviews, np.float32), None, equal[0], equal[0] == 0)
 
     def period(self, timestamp: Array) -> Rows:
         """Return the period of each time [n]: the last one where there is no time, and after the last fitted review."""
         return period_of(self.edges, timestamp)
+
+    def beyond_now(self, rows: Rows) -> Floats:
+        """Return how much more of products [m] there is in each period than as of now, [T, m]; 0 without reviews."""
+        return np.where(self.reviewed[rows], self.log_share[:, rows] - self.log_share_now[rows], np.float32(0))
 
     @property
     def periods(self) -> int:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from amzrec.arrays import Array, Floats
+from amzrec.answers.folding import sums
+from amzrec.arrays import Array, Floats, Lists
+from amzrec.features.attributes import Attributes
 
 STEPS, ENOUGH = 100, 1e-5  # of conjugate gradients: most of them, and the relative rest at which they end
 TINY = np.finfo(np.float32).tiny
@@ -45,3 +47,28 @@ def said_by_attributes(said: Sum, back: Sum, table: Floats, worth: Floats, ridge
         size = np.square(rest).sum(axis=0)
         toward = rest + size / np.maximum(before, TINY) * toward
     return np.asarray(said(found) + mean, np.float32)
+
+
+def by_attributes(attributes: Attributes, counts: Array, table: Floats, ridge: float) -> Floats:
+    """Return what the attributes of each of R rows say its row of the table [R, d] is; the mean without any.
+
+    See `said_by_attributes`, here without TensorFlow; `counts` [R] are reviews, and rows without reviews say nothing.
+    """
+    worth = worth_of(counts, ridge)
+    lists, number = attributes.lists, attributes.number
+    if not number or not len(table):
+        return np.tile(mean_of(table, worth), (len(table), 1))
+    weight = (1 / np.sqrt(lists.lengths + 1.0)).astype(np.float32)[:, None]
+    back = Lists.of(lists.items, lists.owners, number)
+    return said_by_attributes(
+        lambda of_attributes: weight * summed(of_attributes, lists),
+        lambda of_rows: summed(weight * of_rows, back),
+        table,
+        worth,
+        ridge,
+    )
+
+
+def summed(table: Array, lists: Lists) -> Floats:
+    """Add up the rows of a table that each of n lists names, [n, d]; 0 for an empty list."""
+    return sums(table[lists.items], lists).astype(np.float32)

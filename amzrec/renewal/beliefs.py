@@ -8,10 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from amzrec.answers.folding import sums
-from amzrec.arrays import Array, Floats, Ints, Lists, Rows
+from amzrec.arrays import Floats, Rows
 from amzrec.features.attributes import Attributes
-from amzrec.features.ridge import mean_of, said_by_attributes, worth_of
+from amzrec.features.ridge import by_attributes
 from amzrec.reviews.arrow import array_of
 from amzrec.reviews.titles import tokens
 from amzrec.store.vectors import Vectors
@@ -30,11 +29,16 @@ def believed(vectors: Vectors, new: pa.Table, tables: Sequence[Floats]) -> Float
     known = most_reviewed(vectors)
     values = np.concatenate([table[known] for table in tables], axis=1).astype(np.float32)
     counts = np.concatenate([vectors.product_counts[known], np.zeros(new.num_rows, np.int64)])
-    both = pa.concat_tables([described(vectors, known), new.select(["title", "features"])])
-    titles = pc.cast(both["title"], pa.string()).combine_chunks()
-    attributes = Attributes.of(pa.table({"features": both["features"], "tokens": tokens(titles)}))
+    attributes = attributes_of(vectors, known, new)
     padded = np.concatenate([values, np.zeros((new.num_rows, values.shape[1]), np.float32)])
     return by_attributes(attributes, counts, padded, FEW)[len(known) :]
+
+
+def attributes_of(vectors: Vectors, rows: Rows, new: pa.Table) -> Attributes:
+    """Return the attributes of product rows [n] of a run and of new products, [n + m], which `new` describes."""
+    both = pa.concat_tables([described(vectors, rows), new.select(["title", "features"])])
+    titles = pc.cast(both["title"], pa.string()).combine_chunks()
+    return Attributes.of(pa.table({"features": both["features"], "tokens": tokens(titles)}))
 
 
 def most_reviewed(vectors: Vectors) -> Rows:
@@ -52,28 +56,3 @@ def described(vectors: Vectors, rows: Rows) -> pa.Table:
     features = pa.ListArray.from_arrays(array_of(lists.offsets.astype(np.int32)), pa.array(words, pa.string()))
     titles = pc.cast(vectors.titles.as_arrow().take(array_of(rows)), pa.string())
     return pa.table({"title": titles, "features": features})
-
-
-def by_attributes(attributes: Attributes, counts: Ints, table: Floats, ridge: float) -> Floats:
-    """Return what the attributes of each of R rows say its row of the table [R, d] is; the mean without any.
-
-    See `features.ridge`; rows without reviews say nothing.
-    """
-    worth = worth_of(counts, ridge)
-    lists, number = attributes.lists, attributes.number
-    if not number or not len(table):
-        return np.tile(mean_of(table, worth), (len(table), 1))
-    weight = (1 / np.sqrt(lists.lengths + 1.0)).astype(np.float32)[:, None]
-    back = Lists.of(lists.items, lists.owners, number)
-    return said_by_attributes(
-        lambda of_attributes: weight * summed(of_attributes, lists),
-        lambda of_rows: summed(weight * of_rows, back),
-        table,
-        worth,
-        ridge,
-    )
-
-
-def summed(table: Array, lists: Lists) -> Floats:
-    """Add up the rows of a table that each of n lists names, [n, d]; 0 for an empty list."""
-    return sums(table[lists.items], lists).astype(np.float32)

@@ -212,7 +212,7 @@ def popular(vectors: Vectors, info: RunInfo, fitted: Fitted, retrieval: Floats, 
     retrieval[:, -1] = now.log_share_now + learned
     if not len(now.edges):
         return {}
-    found: dict[str, Array] = {"context": now.log_share - now.log_share_now, "context_edges": now.edges}
+    found: dict[str, Array] = {"context": now.beyond_now(np.arange(size, dtype=np.int32)), "context_edges": now.edges}
     if vectors.rating_context is not None and vectors.context_edges is not None:
         ends = np.append(now.edges, np.iinfo(np.int64).max) - 1
         found["rating_context"] = vectors.rating_context[period_of(vectors.context_edges, ends)]

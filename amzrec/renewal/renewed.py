@@ -95,7 +95,7 @@ def renewed(run: Run, arrivals: Arrivals, progress: Progress = SILENT, put: Put 
         np.int32
     )
     progress.step("update: memory", 2, len(STAGES))
-    memory, stays = remembered(vectors, run.info.memory, fitted.lists, fields["candidates"], size)
+    memory, stays = remembered(vectors, run.info.memory, fitted.lists, fields["candidates"], arrivals.new_products)
     fields |= memory | names_of(vectors, arrivals, size)
     frozen = (("memory",) if stays else ()) + (() if vectors.product_base is not None else ("vectors of products",))
     return dataclasses.replace(vectors, **fields), dataclasses.replace(tally, frozen=frozen)

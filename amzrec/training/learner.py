@@ -201,8 +201,7 @@ class Learner:
 
     def context(self, products: Rows) -> Floats:
         """Return what each period adds to the scores of product rows [m], [T, m], beyond what b has as of now."""
-        popularity = self.fitted.popularity
-        return popularity.log_share[:, products] - popularity.log_share_now[products]
+        return self.fitted.popularity.beyond_now(products)
 
     def save(self, prefix: Path) -> None:
         """Write the weights and the state of the optimizer; raises OSError where that fails."""

@@ -29,7 +29,7 @@ def memory_of(fitted: FittedReviews, choice: MemoryChoice) -> Memory:
     """Build a chosen memory from fitted reviews; its votes are scores."""
     if choice.kind == "order":
         return of_order(fitted.timelines, len(fitted.products)).scaled(choice.share)
-    return company_of(fitted, choice.kind).memory(choice.ridge).scaled(choice.share)
+    return company_of(fitted, choice.kind).memory(choice.ridge, fitted.products.attributes).scaled(choice.share)
 
 
 def company_of(fitted: FittedReviews, kind: str) -> Company:
@@ -57,7 +57,11 @@ def choose_memory(testset: TestSet, system: WatchedSystem, fitted: FittedReviews
     for kind, ridge in kinds(fitted)[: 1 if by_order else None]:
         if kind != "order" and company is None:
             company = company_of(fitted, kind)  # of all ridges
-        memory = company.memory(ridge) if company else memory_of(fitted, MemoryChoice(kind, ridge, 1.0))
+        memory = (
+            company.memory(ridge, fitted.products.attributes)
+            if company
+            else memory_of(fitted, MemoryChoice(kind, ridge, 1.0))
+        )
         votes = memory.votes(histories(fitted, testset.customers))
 
         def gain(share: float, votes: Votes = votes) -> float:

@@ -99,8 +99,7 @@ class WatchedSystem:
 
     def scores(self, testset: TestSet, queries: Queries) -> Scored:
         """Score all candidates for each query, with the votes where there are some."""
-        popularity, rows = self.fitted.popularity, testset.candidates
-        context = popularity.log_share[:, rows] - popularity.log_share_now[rows]
+        context = self.fitted.popularity.beyond_now(testset.candidates)
         return by_vectors(self.queries, self.candidates, queries, context, self.votes)
 
 
