@@ -89,6 +89,7 @@ def test_predicted_stars_stay_on_the_scale(random: Recommender) -> None:
 def test_similar_products_are_those_of_the_own_parity_without_itself(parity: Recommender) -> None:
     rows, scores = parity.similar(6, 9)
     assert rows.tolist() == [2, 4, 8, 10, 12, 14, 16, 18, 20]
+    scores = scores - parity.vectors.retrieval_candidate[rows, -1] / 2  # all but half of their popularity
     assert scores == pytest.approx(np.full(9, scores[0]))
 
 
@@ -98,15 +99,25 @@ def test_similar_prefers_products_of_which_more_is_known(parity: Recommender) ->
     changed[4, :-1] *= 0.1
     rows, scores = Recommender(dataclasses.replace(parity.vectors, retrieval_candidate=changed)).similar(6, 9)
     assert [rows[0], rows[1], rows[-1]] == [8, 14, 4]
+    scores = scores - changed[rows, -1] / 2
     assert scores[0] == pytest.approx(3 * scores[2])
 
 
-def test_similar_does_not_ask_how_popular_a_product_is(random: Recommender) -> None:
-    before = random.similar(3, 20)[0].tolist()
-    vectors = random.vectors.retrieval_candidate.copy()
-    vectors[:, -1] *= -100
-    changed = Recommender(dataclasses.replace(random.vectors, retrieval_candidate=vectors))
-    assert changed.similar(3, 20)[0].tolist() == before
+def test_similar_asks_what_the_product_is_who_has_it_and_half_of_how_popular_others_are(random: Recommender) -> None:
+    v = random.vectors
+    asked = np.append(v.retrieval_candidate[3, :-1] + random.fold_in(0, np.array([3], np.int32)).retrieval[:-1], 0.5)
+    known = v.retrieval_candidate @ asked
+    rows, scores = random.similar(3, 20)
+    assert set(rows) == set(range(1, 21)) - {3}
+    assert scores == pytest.approx(known[rows], rel=1e-5, abs=1e-5)
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_similar_of_a_run_without_histories_reads_the_vectors_alone(random: Recommender) -> None:
+    v = dataclasses.replace(random.vectors, history_bag=np.zeros_like(random.vectors.history_bag))
+    rows, scores = Recommender(v).similar(3, 20)
+    known = v.retrieval_candidate @ np.append(v.retrieval_candidate[3, :-1], 0.5)
+    assert scores == pytest.approx(known[rows], rel=1e-5, abs=1e-5)
 
 
 def test_candidates_with_gaps_are_still_the_right_rows(checkerboard: Path) -> None:

@@ -23,6 +23,7 @@ from amzrec.store.times import period_of
 from amzrec.store.vectors import Vectors
 
 RATED_AT_ONCE = 1 << 16  # pairs whose features are held at once
+POPULAR = 0.5  # share of popularity in what goes with a product, chosen on valid (LOG.md, 2026-12-01)
 LOOKED_AT = 2001  # rows of the history vectors that tell whether a run has histories at all
 
 
@@ -256,16 +257,18 @@ class Recommender:
 
     def need_histories(self) -> None:
         """Raise AmzrecError where products that a person likes cannot be folded in."""
+        if missing := self.no_histories():
+            raise AmzrecError(f"this run cannot use liked products: {missing}, or leave --liked out")
+
+    def no_histories(self) -> str:
+        """Return why products that a person likes cannot be folded in, and what to do; nothing where they can be."""
         if self.vectors.head.history == "sequence" and self.vectors.attention is None:
-            raise AmzrecError(
-                "this run cannot use liked products: it was trained with --history sequence by an amzrec that did not "
-                "keep what reads them. Train it again, or leave --liked out"
+            return (
+                "it was trained with --history sequence by an amzrec that did not keep what reads them. Train it again"
             )
         if not np.any(self.vectors.history_bag[:LOOKED_AT]):
-            raise AmzrecError(
-                "this run cannot use liked products: it was trained with --features ids, which has no histories. "
-                "Train with --features full, or leave --liked out"
-            )
+            return "it was trained with --features ids, which has no histories. Train with --features full"
+        return ""
 
     # --- answers
 
@@ -344,16 +347,22 @@ class Recommender:
         return np.asarray(stars, np.float32)
 
     def similar(self, product: int, k: int) -> tuple[Rows, Floats]:
-        """Return the k candidates [k] most like a product row: inner product without popularity b, and its votes.
+        """Return the k candidates [k] that go best with a product row.
 
-        Not the cosine: the length of a vector says how sure the model is of its direction, and without it rarely
-        reviewed products come first (LOG.md). Fewer than k come where the catalogue is smaller; the product itself, and
-        products whose vector is 0, of which nothing is known, are left out.
+        The score is y · (y_product + x) + b · POPULAR and the votes of the product, where x is the query of somebody
+        who has this product alone, without histories 0. All of popularity would answer everybody's favourites, none of
+        it leaves out what half of the customers go on to. Not the cosine: the length of a vector says how sure the
+        model is of its direction, and without it rarely reviewed products come first (LOG.md). Fewer than k come where
+        the catalogue is smaller; the product itself, and products whose vector is 0, of which nothing is known, are
+        left out.
         """
-        vectors = self.candidate_vectors[:, :-1]
-        scores = vectors @ np.asarray(self.vectors.retrieval_candidate[product, :-1], np.float32)  # [M]
+        vectors, one = self.candidate_vectors[:, :-1], np.array([product], np.int32)
+        asked = np.append(np.asarray(self.vectors.retrieval_candidate[product, :-1], np.float32), np.float32(POPULAR))
+        if not self.no_histories():
+            asked[:-1] += self.fold_in(0, one).retrieval[:-1]
+        scores = self.candidate_vectors @ asked  # [M]
         known = np.any(vectors, axis=1)
-        votes = self.votes([np.array([product], np.int32)])
+        votes = self.votes([one])
         if votes is not None:
             place = np.full(len(self.vectors.product_ids), -1, np.int64)
             place[self.candidates] = np.arange(len(self.candidates))
