@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it does not wait for: Ctrl-C is tested
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+gc.set_threshold(50_000, 20, 20)  # TensorFlow has 300,000 objects, which would be looked through at each few tests
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL_DATA = "AMZREC_REAL_DATA"  # names the folder of real ratings; default: shared/data beside the checkout

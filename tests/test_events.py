@@ -290,7 +290,7 @@ class Sender:
             connection.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_acknowledged_event_is_lost_or_doubled_when_the_service_is_killed(parity: Run, tmp_path: Path) -> None:
     senders = [Sender(f"c{number}") for number in range(4)]
     for life in range(4):

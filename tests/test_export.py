@@ -96,6 +96,7 @@ def models(folder: Path) -> Any:
     return [folder / "saved_model"] + ([folder / "scann" / "saved_model"] if (folder / "scann").exists() else [])
 
 
+@pytest.mark.long
 def test_the_checkerboard_customer_gets_the_withheld_product_from_the_loaded_model(
     checkerboard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

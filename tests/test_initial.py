@@ -74,7 +74,7 @@ def test_train_starts_there_where_valid_says_so(parity: Dataset, tmp_path: Path)
     assert not amzrec.train(parity, tmp_path / "plain", config.replace(svd_start=False)).info.svd_start
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.usefixtures("eagerly")
 def test_where_popularity_ranks_valid_better_it_trains_as_if_there_were_no_start(
     parity: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,7 @@ def test_a_worker_that_is_killed_again_and_again_is_given_up(worker: Any) -> Non
         launch(["train"], 2, restarts=1)
 
 
+@pytest.mark.long
 def test_an_interrupt_is_passed_to_the_chief_which_ends_first(worker: Any, tmp_path: Path) -> None:
     """The others stay until the chief has saved: it waits for them within a step."""
     file = tmp_path / "ended"

@@ -145,7 +145,7 @@ def test_training_chooses_the_moment_and_the_memory_and_evaluation_says_what_the
     assert document["model"]["ranking"]["ndcg@10"] > 2 * without["model"]["ranking"]["ndcg@10"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_only_the_past_moves_the_stars_of_a_split_by_time(sittings: Path, tmp_path: Path, eagerly: None) -> None:
     run = train(
         sittings,

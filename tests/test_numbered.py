@@ -149,6 +149,7 @@ def test_a_run_is_not_updated_into_itself_and_can_be_into_another(checkerboard: 
         update(tmp_path / "joint", tmp_path / "new.csv", tmp_path / "joint", overwrite=True)
 
 
+@pytest.mark.long
 def test_no_answer_mixes_two_runs(checkerboard: Path, tmp_path: Path) -> None:
     """Readers open the run all the time, while it is replaced."""
     place, possible = tmp_path / "joint", set[str]()

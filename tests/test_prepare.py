@@ -183,7 +183,7 @@ dirty = st.lists(st.lists(field, min_size=0, max_size=6).map(b"\t".join), min_si
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", [None, 64, 1 << 20])
+@pytest.mark.parametrize("block", [None, *(pytest.param(n, marks=pytest.mark.long) for n in (64, 1 << 20))])
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(lines=dirty, end=st.sampled_from([b"\n", b"\r\n"]), last=st.booleans())
 @example(lines=[b"\t", b"\t\t\t", b"\t\xff\t", b"\t4\t\t", b"a\t\tb\t4"], end=b"\r\n", last=True)

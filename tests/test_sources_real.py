@@ -75,6 +75,7 @@ def test_pairs_of_the_2023_file_reviewed_twice_are_counted(real_data: Path, tmp_
     assert counts.duplicates + counts.repeats == 263
 
 
+@pytest.mark.long
 def test_movielens_1m_has_no_temporal_split(real_data: Path, tmp_path: Path) -> None:
     with pytest.raises(AmzrecError, match="512,559 of 1,000,209 have none"):
         prepare(real_data / "ml-1m", tmp_path / "out", PrepareConfig(split="temporal"))

@@ -54,6 +54,7 @@ def asked(server: str, path: str) -> Any:
     return json.loads(content) if "json" in answer.headers["Content-Type"] else content
 
 
+@pytest.mark.long
 def test_a_server_keeps_recipe_epochs_figures_pictures_and_folder(
     server: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,7 +129,7 @@ def test_nobody_else_may_read_a_run(whole: Run) -> None:
     assert modes == {0o700, 0o600}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_went_wrong_writes_no_run(
     board: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

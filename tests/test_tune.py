@@ -382,6 +382,7 @@ def server() -> Iterator[str]:
         yield url
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untrained")
 def test_a_study_in_postgresql_is_gone_on_with_and_its_password_is_not_shown(
     server: str, checkerboard: Path, tmp_path: Path

@@ -217,7 +217,7 @@ def test_old_rows_keep_their_weights_and_slots_by_id_and_new_ones_start_from_wha
     assert {"p12", "p13"} <= {name for name in products if parent.vectors.product_ids.find(name) is None}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_goes_on_names_its_ancestors_and_is_the_same_each_time(
     parent: Run, child: Run, grown: Dataset, tmp_path: Path
 ) -> None:
@@ -234,7 +234,7 @@ def test_a_training_that_goes_on_names_its_ancestors_and_is_the_same_each_time(
     assert [each.identity for each in third.info.ancestors] == [identity(parent), identity(child)]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_training_that_goes_on_and_was_stopped_is_resumed_to_the_same_bits(
     parent: Run, child: Run, grown: Dataset, tmp_path: Path
 ) -> None:
