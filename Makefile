@@ -44,10 +44,12 @@ docs: $(VENV)/ready  # what docs/ takes from the code: every flag, every file
 	$(BIN)/python scripts/write_docs.py
 
 pictures: $(VENV)/ready  # those of the README; needs Chromium
-	$(BIN)/amzrec describe --out docs/pictures/sample.png
-	$(BIN)/amzrec compare --root build/pictures --overwrite
-	cp build/pictures/comparison.png docs/pictures/comparison.png
-	$(BIN)/python scripts/page_pictures.py build/pictures/joint $(CUSTOMER)
+	rm -rf build/pictures && mkdir -p build/pictures
+	$(BIN)/amzrec describe --out build/pictures/sample.png
+	cp build/pictures/sample.png docs/pictures/sample.png
+	$(BIN)/amzrec compare --root build/pictures/compared
+	cp build/pictures/compared/comparison.png docs/pictures/comparison.png
+	$(BIN)/python scripts/page_pictures.py build/pictures/compared/joint $(CUSTOMER)
 
 bench: $(VENV)/ready  # the tables of benchmarks/quality.md, in hours
 	@test -n "$(DATA)" || { echo "make bench DATA=FOLDER: a folder with ml-100k, ml-1m, amazon_us_reviews and sequences"; exit 1; }
