@@ -118,7 +118,7 @@ def test_all_windows_together_are_weighed_by_what_each_figure_is_counted_over() 
 @pytest.mark.long
 def test_each_window_meets_what_had_been_let_in_before_it(dataset: Dataset, eagerly: None, tmp_path: Path) -> None:
     config = TrainConfig(dim=6, head=(4,), epochs=1, own_vector=1, memory=False, moment=False)
-    picture = tmp_path / "backtest.png"
+    picture = tmp_path / "of its own" / "backtest.png"
     found = backtest(dataset, config, every="1w", last=3, retrain=True, warm=True, out=picture)
     old, first, second = found["windows"]
     assert first["until"] == second["from"] == "2014-06-23 16:53"

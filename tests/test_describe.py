@@ -152,7 +152,7 @@ def test_without_test_reviews_nothing_is_said_of_them(tmp_path: Path) -> None:
 def test_the_command_prints_a_table_or_one_document_and_draws_the_picture(tmp_path: Path) -> None:
     file = tmp_path / "reviews.csv"
     file.write_text(HEAD + "".join(f"{row}\n" for row in TRAIN))
-    picture = tmp_path / "described.png"
+    picture = tmp_path / "of its own" / "described.png"  # whose folder is made, as that of recommend --all is
     done = CliRunner().invoke(app, ["describe", str(file), "--split", "temporal", "--out", str(picture)])
     assert done.exit_code == 0, done.output
     for words in ("3 to 4", "density: 66.7 %", "cold under the temporal split", "1970-01-01", "popularity"):
@@ -163,6 +163,7 @@ def test_the_command_prints_a_table_or_one_document_and_draws_the_picture(tmp_pa
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_that_says_where(tmp_path: Path) -> None:
+    (tmp_path / "nowhere").write_text("a file, and no folder")
     with pytest.raises(AmzrecError, match=r"cannot write the picture .*nowhere/x\.png"):
         describe(out=tmp_path / "nowhere" / "x.png")
 
