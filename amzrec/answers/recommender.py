@@ -257,10 +257,10 @@ class Recommender:
 
     def need_histories(self) -> None:
         """Raise AmzrecError where products that a person likes cannot be folded in."""
-        if missing := self.no_histories():
+        if missing := self.why_no_histories():
             raise AmzrecError(f"this run cannot use liked products: {missing}, or leave --liked out")
 
-    def no_histories(self) -> str:
+    def why_no_histories(self) -> str:
         """Return why products that a person likes cannot be folded in, and what to do; nothing where they can be."""
         if self.vectors.head.history == "sequence" and self.vectors.attention is None:
             return (
@@ -358,7 +358,7 @@ class Recommender:
         """
         vectors, one = self.candidate_vectors[:, :-1], np.array([product], np.int32)
         asked = np.append(np.asarray(self.vectors.retrieval_candidate[product, :-1], np.float32), np.float32(POPULAR))
-        if not self.no_histories():
+        if not self.why_no_histories():
             asked[:-1] += self.fold_in(0, one).retrieval[:-1]
         scores = self.candidate_vectors @ asked  # [M]
         known = np.any(vectors, axis=1)

@@ -22,7 +22,7 @@ from amzrec.renewal.windows import all_reviews, before, between, edges, seconds_
 from amzrec.reviews.cache import dataset_of
 from amzrec.settings import require
 from amzrec.store.dataset import Dataset
-from amzrec.store.folders import scratch_folder, whole_file, writing
+from amzrec.store.folders import asked_file, scratch_folder
 from amzrec.store.ownership import check_file, is_picture
 from amzrec.store.recipe import FIGURES
 from amzrec.store.run import Run
@@ -83,9 +83,7 @@ def backtest(
     if out is not None:
         from amzrec.evaluation import pictures
 
-        with writing("the picture", Path(out)):
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(Path(out), "the picture") as partial:
+        with asked_file(Path(out), "the picture") as partial:
             pictures.draw_backtest(document, partial)
     return document
 

@@ -10,7 +10,7 @@ from amzrec.page.blocks import html_page, markdown
 from amzrec.page.modelcard import card_blocks
 from amzrec.page.summary import summary
 from amzrec.store.dataset import INFO, DatasetInfo
-from amzrec.store.folders import whole_file, writing
+from amzrec.store.folders import asked_file
 from amzrec.store.ownership import CARD, check_file, is_card
 from amzrec.store.run import Run, open_run
 from amzrec.store.vectors import REMEDY
@@ -38,10 +38,8 @@ def card(
     found = summary(run, Recommender(run.vectors))
     blocks = card_blocks(run, found, dataset_info(run))
     texts = markdown(blocks, CARD), html_page(blocks, f"{found['run']} · model card", CARD)
-    with writing("the model card", out):
-        out.parent.mkdir(parents=True, exist_ok=True)
     for file, text in zip(files, texts, strict=True):
-        with whole_file(file, "the model card") as partial:
+        with asked_file(file, "the model card") as partial:
             partial.write_text(text, encoding="utf-8")
     return files[0], files[1]
 

@@ -16,7 +16,7 @@ from amzrec.evaluation.testset import line_up_test
 from amzrec.reviews.cache import dataset_of
 from amzrec.store.dataset import NO_TIME, PARTS, Dataset, Reviews
 from amzrec.store.documents import plain
-from amzrec.store.folders import whole_file, writing
+from amzrec.store.folders import asked_file
 from amzrec.store.ownership import check_file, is_picture
 
 ROWS = ("read", "rejected", "duplicates", "repeats", "filtered", "kept", *PARTS)
@@ -73,9 +73,7 @@ def describe(
     if out is not None:
         from amzrec.evaluation.dataset_picture import draw_dataset
 
-        with writing("the picture", Path(out)):
-            Path(out).parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(Path(out), "the picture") as partial:
+        with asked_file(Path(out), "the picture") as partial:
             draw_dataset(document, partial)
     return document
 

@@ -18,7 +18,7 @@ from amzrec.commands.load import Model
 from amzrec.errors import SILENT, AmzrecError, Progress
 from amzrec.parallel import ahead
 from amzrec.settings import require
-from amzrec.store.folders import cache_folder, private_cache, scratch_folder, whole_file, whole_folder, writing
+from amzrec.store.folders import asked_file, cache_folder, private_cache, scratch_folder, whole_folder
 from amzrec.store.ownership import RECOMMENDATIONS_FOLDER, check_file, is_recommendations
 from amzrec.store.run import Run
 
@@ -81,10 +81,8 @@ def recommend_all(
     check_file(out, "the recommendations", is_recommendations, overwrite)
     chosen = choose(opened.recommender, opened.run.folder, index, RECALL, cache_folder(), progress.say)
     everyone = Everyone(chosen.recommender, wanted)
-    with writing("the recommendations", out):
-        out.parent.mkdir(parents=True, exist_ok=True)
     with (
-        whole_file(out, "the recommendations") as partial,
+        asked_file(out, "the recommendations") as partial,
         writer(partial, everyone.model) as write,
         contextlib.closing(ahead(everyone.block, everyone.starts)) as blocks,
     ):

@@ -8,7 +8,7 @@ from amzrec.answers.recommender import Recommender
 from amzrec.errors import AmzrecError
 from amzrec.page.files import report_page
 from amzrec.page.summary import summary
-from amzrec.store.folders import whole_file, writing
+from amzrec.store.folders import asked_file
 from amzrec.store.ownership import check_file, is_report
 from amzrec.store.run import Run, open_run
 
@@ -28,8 +28,6 @@ def report(run: Run | Path | str | None = None, out: Path | str = "report.html",
     check_file(out, "the report", is_report, overwrite)
     run = open_run(run)
     page = report_page(summary(run, Recommender(run.vectors)))
-    with writing("the report", out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(out, "the report") as partial:
+    with asked_file(out, "the report") as partial:
         partial.write_text(page, encoding="utf-8")
     return out

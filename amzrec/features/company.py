@@ -8,7 +8,7 @@ import numpy as np
 
 from amzrec.arrays import Array, Doubles, Floats, Lists, Rows, offsets_of
 from amzrec.features.attributes import Attributes
-from amzrec.features.ridge import by_attributes
+from amzrec.features.ridge import RARE, by_attributes
 from amzrec.store.memory import Memory
 
 CLOSED_FORM = 6000  # products up to which all pairs are solved for at once
@@ -20,7 +20,6 @@ FAR = 300  # products between two beyond which the part is none: e^-10
 AT_ONCE = 512  # products of one customer whose pairs are added at a time
 DIRECTIONS = 64  # leading directions of the votes, along which half of each vote is taken
 ROUNDS = 3  # of the power iteration that finds them
-RARE = 30.0  # reviews above which a product says little more of its attributes, and what holds those down
 LEAST = 0.002  # votes smaller than this are left out, of 1 for a product that is certain: four fifths of all
 
 

@@ -71,7 +71,7 @@ class Popularity:
     def of_equal_products(cls, reviews: int, size: int) -> Popularity:
         """Treat all products alike, for towers that have nothing but ids: n `reviews`, and `size` is N + 1."""
         equal = np.zeros((1, size), np.float32)
-        return cls(np.zeros(0, np.int64), equal, np.zeros(reviews, np.float32), None, equal[0], equal[0] == 0)
+        return cls(np.zeros(0, np.int64), equal, np.zeros(reviews, np.float32), None, equal[0], np.ones(size, np.bool_))
 
     def period(self, timestamp: Array) -> Rows:
         """Return the period of each time [n]: the last one where there is no time, and after the last fitted review."""

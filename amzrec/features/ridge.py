@@ -11,6 +11,7 @@ from amzrec.arrays import Array, Floats, Lists
 from amzrec.features.attributes import Attributes
 
 STEPS, ENOUGH = 100, 1e-5  # of conjugate gradients: most of them, and the relative rest at which they end
+RARE = 30.0  # reviews above which a row says little more, and what holds the attributes down
 TINY = np.finfo(np.float32).tiny
 
 Sum = Callable[[Floats], Floats]

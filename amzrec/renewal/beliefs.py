@@ -10,13 +10,12 @@ import pyarrow.compute as pc
 
 from amzrec.arrays import Floats, Rows
 from amzrec.features.attributes import Attributes
-from amzrec.features.ridge import by_attributes
+from amzrec.features.ridge import RARE, by_attributes
 from amzrec.reviews.arrow import array_of
 from amzrec.reviews.titles import tokens
 from amzrec.store.vectors import Vectors
 
 LEARNED_FROM = 5000  # most reviewed products that tell what attributes say
-FEW = 30.0  # reviews above which a product says little more, and what holds the attributes down
 
 
 def believed(vectors: Vectors, new: pa.Table, tables: Sequence[Floats]) -> Floats:
@@ -31,7 +30,7 @@ def believed(vectors: Vectors, new: pa.Table, tables: Sequence[Floats]) -> Float
     counts = np.concatenate([vectors.product_counts[known], np.zeros(new.num_rows, np.int64)])
     attributes = attributes_of(vectors, known, new)
     padded = np.concatenate([values, np.zeros((new.num_rows, values.shape[1]), np.float32)])
-    return by_attributes(attributes, counts, padded, FEW)[len(known) :]
+    return by_attributes(attributes, counts, padded, RARE)[len(known) :]
 
 
 def attributes_of(vectors: Vectors, rows: Rows, new: pa.Table) -> Attributes:

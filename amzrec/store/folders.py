@@ -74,6 +74,15 @@ def whole_file(file: Path, what: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def asked_file(file: Path, what: str) -> Iterator[Path]:
+    """Do as `whole_file` does for a file that the user names, whose folder is made where it is missing."""
+    with writing(what, file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file, what) as partial:
+        yield partial
+
+
+@contextlib.contextmanager
 def whole_folder(
     out: Path, kind: Kind, overwrite: bool, sources: Iterable[str | Path | None] = (), private: bool = False
 ) -> Iterator[Path]:
