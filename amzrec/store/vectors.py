@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import zlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_type_hints
 
 import numpy as np
 
@@ -29,6 +30,7 @@ VECTORS = "vectors"
 INDEX = "vectors.json"
 STRINGS = ("customer_ids", "product_ids", "titles", "features")  # the last one only where products have features
 REMEDY = "train again, or name another run with --run"
+TRIES = 5  # to read a header
 
 Layers = list[tuple[Array, Array]]
 Put = Callable[[str, Array], Array]  # what is done with a large array, by its name, as soon as it is made
@@ -340,7 +342,7 @@ def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
     """Open one array memory-mapped; OSError or ValueError where it is not what was written."""
     empty = 0 in fact.shape  # nothing can be mapped
     try:
-        array: Array = np.load(file, mmap_mode=None if empty else "r", allow_pickle=False)
+        array = loaded(file, None if empty else "r")
     except OSError:
         raise
     except Exception as error:  # a damaged header is read as Python, with all the errors that Python has
@@ -352,3 +354,15 @@ def read_array(file: Path, fact: StoredArray, verify: bool) -> Array:
             raise ValueError(f"{file.name} does not have the checksum that it was written with")
         give_back(array)
     return array
+
+
+def loaded(file: Path, mode: Literal["r"] | None) -> Array:
+    """Do as np.load does, once more where Python's parser, which reads the header, was disturbed by another thread.
+
+    A collector that runs finalizers within it lets others parse, and it then raises SystemError (AST constructor
+    recursion depth mismatch; python/cpython issue 106905) of a file in which nothing is wrong.
+    """
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(SystemError):
+            return np.asanyarray(np.load(file, mmap_mode=mode, allow_pickle=False))
+    return np.asanyarray(np.load(file, mmap_mode=mode, allow_pickle=False))
